@@ -1,0 +1,139 @@
+# spt: soft prompt tuning for frozen T5.
+#
+#   make                      library and program in build/release/
+#   make SAN=address,undefined ...   the same under sanitizers, in build/san-address-undefined/
+#   make DEBUG=1 ...          -O0 with assertions, in build/debug/
+# Every variant has its own folder, so switching costs nothing. `make help` lists the targets.
+
+CC ?= gcc
+CXX ?= g++
+AR ?= ar
+PREFIX ?= /usr/local
+DESTDIR ?=
+VERSION := 0.1.0
+
+ifdef SAN
+VARIANT ?= san-$(subst $(comma),-,$(SAN))
+OPT ?= -O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN)
+else ifdef DEBUG
+VARIANT ?= debug
+OPT ?= -O0 -g
+else
+VARIANT ?= release
+OPT ?= -O2 -g
+endif
+comma := ,
+ifneq (,$(findstring clang,$(CC)))
+VARIANT := $(VARIANT)-clang
+CXX := $(if $(filter default,$(origin CXX)),clang++,$(CXX))
+endif
+B := build/$(VARIANT)
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wno-unused-parameter
+CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
+ifdef WERROR
+WARN += -Werror
+endif
+PKGS := sentencepiece libpcre2-8 zlib msgpack libxxhash
+CPPFLAGS += -Iinclude -Isrc -D_FILE_OFFSET_BITS=64 $(shell pkg-config --cflags $(PKGS)) \
+	-DSPT_VERSION='"$(VERSION)"'
+# Contraction is off so that a row's bits depend on the source, not on the optimiser's mood;
+# kernels that want fused multiply-add call it by name.
+CFLAGS += -std=c17 $(OPT) $(CWARN) -fvisibility=hidden -fPIC -ffp-contract=off -pthread
+CXXFLAGS += -std=c++17 $(OPT) $(WARN) -fvisibility=hidden -fPIC -pthread
+LDLIBS += $(shell pkg-config --libs $(PKGS)) -ldnnl -lm -lstdc++ -pthread
+
+CSRC := $(shell find src -name '*.c' | LC_ALL=C sort)
+CXXSRC := $(shell find src -name '*.cc' | LC_ALL=C sort)
+OBJ := $(CSRC:%.c=$B/%.o) $(CXXSRC:%.cc=$B/%.o)
+# ops/ref is the definition and is compiled twice (rulings 7).
+OBJ := $(filter-out $B/src/ops/ref/%,$(OBJ))
+REFSRC := $(filter src/ops/ref/%,$(CSRC))
+OBJ += $(REFSRC:%.c=$B/%.f32.o) $(REFSRC:%.c=$B/%.f64.o)
+
+PROGSRC := $(wildcard programs/spt/*.c)
+PROGOBJ := $(PROGSRC:%.c=$B/%.o)
+SUPPORTSRC := $(wildcard tests/support/*.c)
+SUPPORTOBJ := $(SUPPORTSRC:%.c=$B/%.o)
+TESTSRC := $(shell find tests -name 'test_*.c' | LC_ALL=C sort)
+TESTBIN := $(TESTSRC:%.c=$B/%)
+BENCHSRC := $(wildcard bench/*.c)
+BENCHBIN := $(BENCHSRC:%.c=$B/%)
+
+.PHONY: all lib test quick check help clean install format tests bench-bin
+.SECONDARY:
+
+all: $B/spt $B/libspt.so ## library and program
+lib: $B/libspt.a
+
+$B/libspt.a: $(OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $(OBJ)
+
+$B/libspt.so: $(OBJ)
+	$(CC) -shared $(OPT) -Wl,-soname,libspt.so.0 -o $@ $(OBJ) $(LDFLAGS) $(LDLIBS)
+
+$B/spt: $(PROGOBJ) $B/libspt.a
+	$(CC) $(OPT) -o $@ $(PROGOBJ) $B/libspt.a $(LDFLAGS) $(LDLIBS)
+
+# Kernels for one instruction set live in files named after it; nothing else may use those flags.
+ISA_avx2 := -mavx2 -mfma -mf16c
+ISA_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
+isa_flags = $(if $(findstring _avx512,$1),$(ISA_avx512),$(if $(findstring _avx2,$1),$(ISA_avx2)))
+
+$B/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
+$B/%.f32.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -DOPS_REF_DOUBLE=0 -MMD -MP -c -o $@ $<
+$B/%.f64.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -DOPS_REF_DOUBLE=1 -MMD -MP -c -o $@ $<
+$B/%.o: %.cc
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+
+$B/tests/%: tests/%.c $(SUPPORTOBJ) $B/libspt.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(SUPPORTOBJ) $B/libspt.a $(LDFLAGS) -lcmocka $(LDLIBS)
+$B/tests/support/%.o: CPPFLAGS += -Itests
+$B/bench/%: bench/%.c $B/libspt.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $B/libspt.a $(LDFLAGS) $(LDLIBS)
+
+tests: $(TESTBIN) $B/spt
+bench-bin: $(BENCHBIN)
+
+test: tests check ## build and run every test; last line: N passed, N failed
+	tools/run-tests $B
+
+quick: tests ## unit tests only
+	tools/run-tests $B unit
+
+check: ## layering and style rules of the tree
+	tools/check-layers
+
+# One folder of tests, or one file: make test-unit/store, make test-golden SPT_GOLDEN=DIR
+test-%: tests
+	tools/run-tests $B $*
+
+format: ## clang-format over the tree
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+install: all ## into $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/spt
+	install -m 755 $B/spt $(DESTDIR)$(PREFIX)/bin/spt
+	install -m 644 $B/libspt.a $(DESTDIR)$(PREFIX)/lib/libspt.a
+	install -m 755 $B/libspt.so $(DESTDIR)$(PREFIX)/lib/libspt.so.0
+	ln -sf libspt.so.0 $(DESTDIR)$(PREFIX)/lib/libspt.so
+	install -m 644 include/spt/*.h $(DESTDIR)$(PREFIX)/include/spt/
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' tools/spt.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/spt.pc
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+-include $(OBJ:.o=.d) $(PROGOBJ:.o=.d) $(SUPPORTOBJ:.o=.d) $(TESTBIN:=.d) $(BENCHBIN:=.d)

@@ -1,0 +1,42 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static log_sink_fn sink;
+static void *sink_ctx;
+
+void log_set_sink(log_sink_fn fn, void *ctx)
+{
+    sink = fn;
+    sink_ctx = ctx;
+}
+
+static void emit(enum log_level level, const char *fmt, va_list ap)
+{
+    if (!sink)
+        return;
+    char line[1024];
+    vsnprintf(line, sizeof line, fmt, ap);
+    /* Names and texts come from files: keep terminals safe from their control characters. */
+    for (char *p = line; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    sink(sink_ctx, level, line);
+}
+
+void log_info(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    emit(LOG_INFO, fmt, ap);
+    va_end(ap);
+}
+
+void log_warning(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    emit(LOG_WARNING, fmt, ap);
+    va_end(ap);
+}

@@ -1,0 +1,18 @@
+/* The story for stderr. Library code never prints: it hands lines to the sink that the program
+ * set once at start; without a sink they are dropped. */
+#ifndef SPT_BASE_LOG_H
+#define SPT_BASE_LOG_H
+
+#include "base/status.h"
+
+enum log_level { LOG_INFO, LOG_WARNING };
+
+typedef void (*log_sink_fn)(void *ctx, enum log_level level, const char *line);
+
+/* Global, set once before other threads start. NULL drops everything. */
+void log_set_sink(log_sink_fn sink, void *ctx);
+/* One line without '\n'. Control characters are replaced before the sink sees it. */
+void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
+void log_warning(const char *fmt, ...) PRINTF_LIKE(1, 2);
+
+#endif

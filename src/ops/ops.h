@@ -1,0 +1,160 @@
+/* The table of operations that the model is written over: once, for every backend.
+ *
+ * ops/ref is the definition (plain loops; compiled twice, with float and with double elements),
+ * ops/cpu the fast one. A backend is a table of functions and a context (`ops`) that owns its
+ * threads and scratch. Activations are opaque to the model: it passes pointers that ops_alloc
+ * returned, plus row offsets; it never looks inside. `elem` is the size of one activation element.
+ *
+ * Contract of every op: rows are independent; the bits of a row never depend on how many other
+ * rows there are, on the number of threads, or on the batch (rulings 1, 2). No op allocates after
+ * the largest shape it has seen. Matrices are row-major; linear layers have no bias.
+ *
+ * Letters: E model width, J heads * head_dim, F feed-forward width, V vocabulary rows, B examples. */
+#ifndef SPT_OPS_OPS_H
+#define SPT_OPS_OPS_H
+
+#include "tensor/tensor.h"
+
+enum ops_compute { OPS_FLOAT32, OPS_BFLOAT16 };
+
+enum ops_activation { OPS_RELU, OPS_GELU_TANH, OPS_GELU_ERF, OPS_SILU };
+
+/* Which products a prepared weight must serve. */
+enum ops_uses { OPS_FORWARD = 1, OPS_BACKWARD = 2 };
+
+/* A frozen matrix as it lies in a file: [K, N], or [N, K] when transposed (Hugging Face). */
+struct ops_matrix {
+    struct tensor_view view;
+    bool transposed;
+};
+
+typedef struct ops ops;
+typedef struct ops_weight ops_weight; /* {dtype, panels, scales}: opaque outside the backend */
+
+/* Ragged attention over packed rows. Queries of example b are rows q_off[b]..q_off[b+1] of q,
+ * keys and values rows k_off[b]..k_off[b+1] of k and v. A row holds heads * head_dim elements
+ * (head-major) and starts at p + row * stride. Scores are not scaled (T5). */
+struct ops_attention {
+    int64_t B, heads, head_dim;
+    const int64_t *q_off, *k_off; /* [B + 1] */
+    const void *q, *k, *v;
+    int64_t q_stride, k_stride, v_stride; /* elements */
+    /* Relative bias by distance: bias[h * (2 * span + 1) + clamp(key - query, -span, span) + span],
+     * NULL: none. Positions count from the first row of the example; a query row i of example b has
+     * position q_first[b] + i (NULL: 0), for decoding with a cache. */
+    const void *bias;
+    int64_t span;
+    const int64_t *q_first;
+    bool causal; /* keys behind the query are masked */
+    /* Dropout multipliers [sum over b of heads * keys(b)], example-major, then head, then key;
+     * shared by all queries (T5X broadcasts over the length). NULL: none. */
+    const float *drop;
+    /* Only the first grad_rows query/key rows of each example need gradients (0: all of them).
+     * Rows that need none are left untouched in dq, dk, dv. */
+    int64_t grad_rows;
+    void *lse; /* [query rows, heads] log-sum-exp, written by forward, read by backward; NULL in
+                  inference */
+};
+
+/* Per-row outputs of the loss; arrays of the host. */
+struct ops_loss_args {
+    int64_t rows, V;
+    const int32_t *target;  /* [rows] */
+    const float *weight;    /* [rows] already divided by the loss normalizing factor; NULL: 1 */
+    float z_loss, label_smoothing;
+    float *loss;    /* [rows] weighted cross entropy + z-loss, spec/t5x.md section 3.1 */
+    float *z;       /* [rows] weighted z-loss part, or NULL */
+    int32_t *argmax; /* [rows] lowest index of the largest logit, or NULL */
+    bool backward;  /* overwrite logits with d loss / d logits */
+};
+
+struct ops_table {
+    const char *name; /* "ref-f32", "ref-f64", "avx2", "avx512", ... */
+    size_t elem;
+
+    void (*close)(ops *o);
+
+    /* Activation buffers, 64-byte aligned. NULL when out of memory. */
+    void *(*alloc)(ops *o, int64_t elements);
+    void (*free)(ops *o, void *p);
+    void (*put)(ops *o, void *dst, const float *src, int64_t n);
+    void (*get)(ops *o, float *dst, const void *src, int64_t n);
+    void (*zero)(ops *o, void *dst, int64_t n);
+    void (*copy)(ops *o, void *dst, const void *src, int64_t n);
+
+    /* Prepares [K, N1 + N2 + ...] from parts that share K (q, k, v side by side). The parts are
+     * read once and not kept. `head` asks for float32 in every compute mode (the output head). */
+    spt_status (*weight_new)(ops *o, const struct ops_matrix *parts, int nparts, unsigned uses,
+                             bool head, ops_weight **out, spt_err *err);
+    void (*weight_free)(ops *o, ops_weight *w);
+    size_t (*weight_bytes)(const ops_weight *w);
+
+    /* y[rows, N] = x[rows, K] W, or y += ... when add. */
+    void (*matmul)(ops *o, const ops_weight *w, const void *x, void *y, int64_t rows, bool add);
+    /* dx[rows, K] = dy[rows, N] W^T, or dx += ... when add. */
+    void (*matmul_t)(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows, bool add);
+
+    /* An embedding table [V, E] that can be gathered from. */
+    spt_status (*table_new)(ops *o, const struct ops_matrix *m, ops_weight **out, spt_err *err);
+    /* out[i, :] = table[ids[i], :]; every id is in range (checked by the caller). */
+    void (*gather)(ops *o, const ops_weight *table, const int32_t *ids, int64_t rows, void *out);
+
+    /* y = x * rsqrt(mean(x^2) + eps) * scale; rstd[rows] is kept for the backward (NULL: not). */
+    void (*rmsnorm)(ops *o, const void *x, const void *scale, float eps, int64_t rows, int64_t E,
+                    void *y, void *rstd);
+    /* dx = (or += when add) the gradient through the norm. */
+    void (*rmsnorm_bwd)(ops *o, const void *x, const void *scale, const void *rstd, const void *dy,
+                        int64_t rows, int64_t E, void *dx, bool add);
+
+    /* out[query rows, heads * head_dim] */
+    void (*attention)(ops *o, const struct ops_attention *a, void *out);
+    /* out: what forward returned. dq, dk, dv have the strides of q, k, v and are overwritten. */
+    void (*attention_bwd)(ops *o, const struct ops_attention *a, const void *out, const void *dout,
+                          void *dq, void *dk, void *dv);
+
+    /* gated: h[rows, 2F] = (wi_0 x | wi_1 x), g[rows, F] = act(h0) * h1; else h[rows, F], g = act(h).
+     * drop: multipliers [B, F] shared by the rows of an example, or NULL (off may then be NULL). */
+    void (*activate)(ops *o, enum ops_activation act, bool gated, const void *h, int64_t rows,
+                     int64_t F, const int64_t *off, int64_t B, const float *drop, void *g);
+    void (*activate_bwd)(ops *o, enum ops_activation act, bool gated, const void *h,
+                         const void *dg, int64_t rows, int64_t F, const int64_t *off, int64_t B,
+                         const float *drop, void *dh);
+
+    /* x[rows, E] *= drop[b, :] for the rows of each example b. */
+    void (*drop_rows)(ops *o, void *x, int64_t E, const int64_t *off, int64_t B, const float *drop);
+    /* y += x, n elements */
+    void (*add)(ops *o, void *y, const void *x, int64_t n);
+    /* x *= a, n elements */
+    void (*scale)(ops *o, void *x, float a, int64_t n);
+    /* dst[i, :] = src[index[i], :] and dst[index[i], :] (+)= src[i, :]; width elements per row. */
+    void (*gather_rows)(ops *o, void *dst, const void *src, const int64_t *index, int64_t rows,
+                        int64_t width);
+    void (*scatter_rows)(ops *o, void *dst, const void *src, const int64_t *index, int64_t rows,
+                         int64_t width, bool add);
+
+    /* Loss over logits[rows, V] (float32 arithmetic or better). */
+    void (*loss)(ops *o, void *logits, const struct ops_loss_args *a);
+    /* First non-finite element of n, or -1. */
+    int64_t (*find_nonfinite)(ops *o, const void *x, int64_t n);
+};
+
+/* Every backend's context starts with its table. */
+struct ops {
+    const struct ops_table *t;
+};
+
+struct ops_config {
+    const char *isa; /* NULL or "auto", "ref", "ref64", "avx2", "avx512"; SPT_ISA overrides NULL */
+    enum ops_compute compute;
+    int threads; /* 0: all cores */
+};
+
+/* Chooses a backend for this machine. SPT_E_CONFIG when the named one is not available. */
+spt_status ops_open(const struct ops_config *cfg, ops **out, spt_err *err);
+void ops_close(ops *o); /* accepts NULL */
+
+/* The two reference builds (ops/ref/ref.c with REAL=float and REAL=double). */
+spt_status ops_ref_open_f32(ops **out, spt_err *err);
+spt_status ops_ref_open_f64(ops **out, spt_err *err);
+
+#endif
