@@ -1,0 +1,133 @@
+/* fs/: whole files, ranges, streams, durable writing, logs; faults in each call. */
+#include "support/test.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "fs/fs.h"
+
+static const char *dir;
+
+static int setup(void **state)
+{
+    dir = test_tmpdir();
+    return 0;
+}
+
+static void whole_files(void **state)
+{
+    spt_err err;
+    const char *p = test_path(dir, "a");
+    EXPECT_OK(fs_write_all(p, "hello", 5, &err), &err);
+    fs_mapping m;
+    EXPECT_OK(fs_map(p, &m, &err), &err);
+    EXPECT_EQ_I64(m.size, 5);
+    EXPECT_TRUE(!memcmp(m.bytes, "hello", 5));
+    fs_unmap(&m);
+    char *data;
+    size_t n;
+    EXPECT_OK(fs_read_all(p, 5, &data, &n, &err), &err);
+    EXPECT_STR(data, "hello");
+    mem_free(data);
+    EXPECT_STATUS(fs_read_all(p, 4, &data, &n, &err), SPT_E_FORMAT);
+    EXPECT_STATUS(fs_map(test_path(dir, "none"), &m, &err), SPT_E_NOTFOUND);
+    EXPECT_MSG(&err, "none");
+    EXPECT_STATUS(fs_map(dir, &m, &err), SPT_E_IO);
+    EXPECT_OK(fs_write_all(test_path(dir, "empty"), "", 0, &err), &err);
+    EXPECT_OK(fs_map(test_path(dir, "empty"), &m, &err), &err);
+    EXPECT_EQ_I64(m.size, 0);
+    fs_unmap(&m);
+    EXPECT_STATUS(fs_map("s3://bucket/x", &m, &err), SPT_E_USAGE);
+    EXPECT_MSG(&err, "s3");
+}
+
+static void ranges(void **state)
+{
+    spt_err err;
+    const char *p = test_path(dir, "r");
+    EXPECT_OK(fs_write_all(p, "0123456789", 10, &err), &err);
+    fs_file *f;
+    EXPECT_OK(fs_open(p, &f, &err), &err);
+    char b[4];
+    EXPECT_OK(fs_read_at(f, 6, b, 4, &err), &err);
+    EXPECT_TRUE(!memcmp(b, "6789", 4));
+    EXPECT_STATUS(fs_read_at(f, 7, b, 4, &err), SPT_E_FORMAT);
+    EXPECT_EQ_I64(err.offset, 7);
+    EXPECT_STATUS(fs_read_at(f, UINT64_MAX, b, 4, &err), SPT_E_FORMAT);
+    fs_close(f);
+}
+
+static void trees(void **state)
+{
+    spt_err err;
+    const char *deep = test_path(dir, "x/y/z");
+    EXPECT_OK(fs_make_dirs(deep, &err), &err);
+    EXPECT_OK(fs_make_dirs(deep, &err), &err);
+    EXPECT_OK(fs_write_all(test_path(dir, "x/b"), "1", 1, &err), &err);
+    EXPECT_OK(fs_write_all(test_path(dir, "x/a"), "1", 1, &err), &err);
+    fs_names n;
+    EXPECT_OK(fs_list(test_path(dir, "x"), &n, &err), &err);
+    EXPECT_EQ_I64(n.count, 3);
+    EXPECT_STR(n.name[0], "a");
+    EXPECT_STR(n.name[2], "y");
+    fs_names_free(&n);
+    EXPECT_STATUS(fs_make_dirs(test_path(dir, "x/a/b"), &err), SPT_E_IO);
+    EXPECT_OK(fs_remove_tree(test_path(dir, "x"), &err), &err);
+    EXPECT_TRUE(!fs_exists(test_path(dir, "x")));
+    EXPECT_OK(fs_remove_tree(test_path(dir, "x"), &err), &err);
+}
+
+static void logs_are_cut_to_the_recorded_length(void **state)
+{
+    spt_err err;
+    const char *p = test_path(dir, "log");
+    fs_log *l;
+    EXPECT_OK(fs_log_open(p, UINT64_MAX, &l, &err), &err);
+    EXPECT_OK(fs_log_append(l, "one\ntwo\n", 8, &err), &err);
+    EXPECT_OK(fs_log_sync(l, &err), &err);
+    fs_log_close(l);
+    EXPECT_OK(fs_log_open(p, 4, &l, &err), &err);
+    EXPECT_OK(fs_log_append(l, "2\n", 2, &err), &err);
+    EXPECT_EQ_I64(fs_log_size(l), 6);
+    fs_log_close(l);
+    char *data;
+    size_t n;
+    EXPECT_OK(fs_read_all(p, 100, &data, &n, &err), &err);
+    EXPECT_STR(data, "one\n2\n");
+    mem_free(data);
+    EXPECT_STATUS(fs_log_open(p, 7, &l, &err), SPT_E_FORMAT);
+}
+
+static spt_status replace_file(void *ctx, spt_err *err)
+{
+    return fs_write_all(ctx, "new", 3, err);
+}
+
+static void faults_leave_old_or_new(void **state)
+{
+    spt_err err;
+    static char p[1024];
+    strcpy(p, test_path(dir, "faulty"));
+    EXPECT_OK(fs_write_all(p, "old", 3, &err), &err);
+    EXPECT_TRUE(fault_every_alloc(replace_file, p) > 2);
+    EXPECT_TRUE(fault_every_syscall(replace_file, p, ENOSPC) > 5);
+    EXPECT_TRUE(fault_every_syscall(replace_file, p, EIO) > 5);
+    /* Whatever failed, the file holds a whole content. */
+    char *data;
+    size_t size;
+    EXPECT_OK(fs_read_all(p, 10, &data, &size, &err), &err);
+    EXPECT_STR(data, "new");
+    mem_free(data);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whole_files),
+        cmocka_unit_test(ranges),
+        cmocka_unit_test(trees),
+        cmocka_unit_test(logs_are_cut_to_the_recorded_length),
+        cmocka_unit_test(faults_leave_old_or_new),
+    };
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
