@@ -7,6 +7,7 @@
 #define SPT_MODEL_SOURCE_H
 
 #include "model/config.h"
+#include "store/hf_config.h"
 
 typedef struct t5_source t5_source;
 
@@ -25,6 +26,9 @@ spt_status t5_source_open(const char *dir, const struct t5_source_opts *opts, t5
                           spt_err *err);
 void t5_source_close(t5_source *s);
 const struct t5_config *t5_source_config(const t5_source *s);
+const char *t5_source_dir(const t5_source *s);
+/* config.json as it stands (tokenizer_class, dropout_rate, ...); NULL for a T5X directory. */
+const struct hf_config *t5_source_hf_config(const t5_source *s);
 /* Optimiser step that a T5X checkpoint carries; 0 for others. */
 int64_t t5_source_step(const t5_source *s);
 
