@@ -2,8 +2,9 @@
  *
  * ops/ref is the definition (plain loops; compiled twice, with float and with double elements),
  * ops/cpu the fast one. A backend is a table of functions and a context (`ops`) that owns its
- * threads and scratch. Activations are opaque to the model: it passes pointers that ops_alloc
- * returned, plus row offsets; it never looks inside. `elem` is the size of one activation element.
+ * threads and scratch. Activations are opaque to the model: it passes pointers that alloc returned,
+ * plus row offsets; it never looks inside. `elem` is the size of one activation element, `wide` that
+ * of what always needs full precision: log-sum-exp and logits (float32 in every compute mode).
  *
  * Contract of every op: rows are independent; the bits of a row never depend on how many other
  * rows there are, on the number of threads, or on the batch (rulings 1, 2). No op allocates after
@@ -45,15 +46,28 @@ struct ops_attention {
     const void *bias;
     int64_t span;
     const int64_t *q_first;
-    bool causal; /* keys behind the query are masked */
+    bool causal; /* keys behind the query are masked. A query without keys gives zeros. */
     /* Dropout multipliers [sum over b of heads * keys(b)], example-major, then head, then key;
      * shared by all queries (T5X broadcasts over the length). NULL: none. */
     const float *drop;
     /* Only the first grad_rows query/key rows of each example need gradients (0: all of them).
      * Rows that need none are left untouched in dq, dk, dv. */
     int64_t grad_rows;
-    void *lse; /* [query rows, heads] log-sum-exp, written by forward, read by backward; NULL in
-                  inference */
+    void *lse; /* wide [query rows, heads] log-sum-exp, written by forward, read by backward; NULL
+                  in inference */
+};
+
+/* Self-attention of decoding: one query row per sequence, keys and values in append-only slots.
+ * Sequence r attends the `len` slots slots[r * slot_stride + j], j < len; key j has position j, the
+ * query position len - 1. Bias as above. */
+struct ops_slots {
+    int64_t rows, len, heads, head_dim;
+    const int32_t *slots;
+    int64_t slot_stride;
+    const void *q, *k, *v;                /* [rows], [slots], [slots] */
+    int64_t q_stride, k_stride, v_stride; /* elements */
+    const void *bias;
+    int64_t span;
 };
 
 /* Per-row outputs of the loss; arrays of the host. */
@@ -69,21 +83,24 @@ struct ops_loss_args {
 };
 
 struct ops_table {
-    const char *name; /* "ref-f32", "ref-f64", "avx2", "avx512", ... */
-    size_t elem;
+    const char *name;  /* "ref-f32", "ref-f64", "avx2", "avx512", ... */
+    size_t elem, wide; /* bytes */
 
     void (*close)(ops *o);
 
-    /* Activation buffers, 64-byte aligned. NULL when out of memory. */
-    void *(*alloc)(ops *o, int64_t elements);
-    void (*free)(ops *o, void *p);
+    /* Buffers, 64-byte aligned. NULL when out of memory. release accepts NULL. */
+    void *(*alloc)(ops *o, size_t bytes);
+    void (*release)(ops *o, void *p);
+    /* n elements to and from float32 of the host; get_wide reads `wide` elements. */
     void (*put)(ops *o, void *dst, const float *src, int64_t n);
     void (*get)(ops *o, float *dst, const void *src, int64_t n);
+    void (*get_wide)(ops *o, float *dst, const void *src, int64_t n);
     void (*zero)(ops *o, void *dst, int64_t n);
     void (*copy)(ops *o, void *dst, const void *src, int64_t n);
 
     /* Prepares [K, N1 + N2 + ...] from parts that share K (q, k, v side by side). The parts are
-     * read once and not kept. `head` asks for float32 in every compute mode (the output head). */
+     * read once and not kept. `head` (the output head): products in float32 in every compute mode,
+     * and the [rows, N] side of matmul and matmul_t is `wide`; add is not used with it. */
     spt_status (*weight_new)(ops *o, const struct ops_matrix *parts, int nparts, unsigned uses,
                              bool head, ops_weight **out, spt_err *err);
     void (*weight_free)(ops *o, ops_weight *w);
@@ -99,18 +116,21 @@ struct ops_table {
     /* out[i, :] = table[ids[i], :]; every id is in range (checked by the caller). */
     void (*gather)(ops *o, const ops_weight *table, const int32_t *ids, int64_t rows, void *out);
 
-    /* y = x * rsqrt(mean(x^2) + eps) * scale; rstd[rows] is kept for the backward (NULL: not). */
+    /* y = x * rsqrt(mean(x^2) + eps) * scale[E]. y may be x. */
     void (*rmsnorm)(ops *o, const void *x, const void *scale, float eps, int64_t rows, int64_t E,
-                    void *y, void *rstd);
-    /* dx = (or += when add) the gradient through the norm. */
-    void (*rmsnorm_bwd)(ops *o, const void *x, const void *scale, const void *rstd, const void *dy,
+                    void *y);
+    /* dx = (or += when add) the gradient through the norm. dx may be dy when not add. */
+    void (*rmsnorm_bwd)(ops *o, const void *x, const void *scale, float eps, const void *dy,
                         int64_t rows, int64_t E, void *dx, bool add);
 
     /* out[query rows, heads * head_dim] */
     void (*attention)(ops *o, const struct ops_attention *a, void *out);
-    /* out: what forward returned. dq, dk, dv have the strides of q, k, v and are overwritten. */
+    /* out: what forward returned. dq, dk, dv have the strides of q, k, v and are overwritten; dq may
+     * be NULL when only keys and values have something trainable upstream. */
     void (*attention_bwd)(ops *o, const struct ops_attention *a, const void *out, const void *dout,
                           void *dq, void *dk, void *dv);
+    /* out[rows, heads * head_dim]; a row agrees with `attention` up to rounding. */
+    void (*attention_slots)(ops *o, const struct ops_slots *a, void *out);
 
     /* gated: h[rows, 2F] = (wi_0 x | wi_1 x), g[rows, F] = act(h0) * h1; else h[rows, F], g = act(h).
      * drop: multipliers [B, F] shared by the rows of an example, or NULL (off may then be NULL). */
@@ -132,9 +152,9 @@ struct ops_table {
     void (*scatter_rows)(ops *o, void *dst, const void *src, const int64_t *index, int64_t rows,
                          int64_t width, bool add);
 
-    /* Loss over logits[rows, V] (float32 arithmetic or better). */
+    /* Loss over wide logits[rows, V] (float32 arithmetic or better). */
     void (*loss)(ops *o, void *logits, const struct ops_loss_args *a);
-    /* First non-finite element of n, or -1. */
+    /* First non-finite of n elements, or -1. */
     int64_t (*find_nonfinite)(ops *o, const void *x, int64_t n);
 };
 
@@ -153,8 +173,11 @@ struct ops_config {
 spt_status ops_open(const struct ops_config *cfg, ops **out, spt_err *err);
 void ops_close(ops *o); /* accepts NULL */
 
-/* The two reference builds (ops/ref/ref.c with REAL=float and REAL=double). */
+/* The backends behind ops_open. The two reference builds are ops/ref compiled with float and with
+ * double elements. ops_cpu_open resolves "auto", and refuses what the machine cannot run with
+ * SPT_E_CONFIG. */
 spt_status ops_ref_open_f32(ops **out, spt_err *err);
 spt_status ops_ref_open_f64(ops **out, spt_err *err);
+spt_status ops_cpu_open(const struct ops_config *cfg, ops **out, spt_err *err);
 
 #endif
