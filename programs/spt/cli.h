@@ -1,0 +1,13 @@
+/* What the program adds to the library: help texts. */
+#ifndef SPT_PROGRAMS_CLI_H
+#define SPT_PROGRAMS_CLI_H
+
+#include <stdio.h>
+
+/* Help of a command, or the overview (NULL). Returns the exit code. */
+int cli_help(FILE *to, const char *command);
+int cli_version(int json);
+/* 0 for switches and for names that the command does not know. */
+int cli_option_wants_value(const char *command, const char *name);
+
+#endif

@@ -1,0 +1,114 @@
+/* The program: words of the command line to a job, answers to stdout, the story to stderr. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <spt/spt.h>
+
+#include "cli.h"
+
+static int write_stdout(void *ctx, const void *bytes, size_t n)
+{
+    (void)ctx;
+    return n && (fwrite(bytes, 1, n, stdout) != n || fflush(stdout));
+}
+
+struct story {
+    const char *command;
+    int quiet;
+};
+
+static void tell(void *ctx, int level, const char *line)
+{
+    const struct story *s = ctx;
+    if (level)
+        fprintf(stderr, "spt: %s: warning: %s\n", s->command, line);
+    else if (!s->quiet)
+        fprintf(stderr, "%s\n", line);
+}
+
+/* The first signal asks for a save at the next step; the second one ends at once. */
+static void on_signal(int sig)
+{
+    static volatile sig_atomic_t seen;
+    if (seen++) {
+        signal(sig, SIG_DFL);
+        raise(sig);
+    }
+    spt_job_stop();
+}
+
+static int complain(const char *command, const spt_err *err)
+{
+    fprintf(stderr, "spt: %s%s%s\n", command ? command : "", command ? ": " : "", err->msg);
+    return spt_status_exit_code(err->code);
+}
+
+/* "--name=value", "--name value", "--switch"; everything else is an argument. */
+static spt_status parse(spt_job *job, const char *command, int argc, char **argv,
+                        struct story *story, spt_err *err)
+{
+    int only_arguments = 0;
+    for (int i = 0; i < argc; i++) {
+        const char *word = argv[i];
+        spt_status st;
+        if (only_arguments || word[0] != '-' || word[1] == '\0') {
+            st = spt_job_add(job, word, err);
+        } else if (!strcmp(word, "--")) {
+            only_arguments = 1;
+            continue;
+        } else {
+            while (*word == '-')
+                word++;
+            char name[128];
+            const size_t len = strcspn(word, "=");
+            snprintf(name, sizeof name, "%.*s", (int)(len < sizeof name ? len : sizeof name - 1),
+                     word);
+            const char *value = word[len] ? word + len + 1 : NULL;
+            if (!value && cli_option_wants_value(command, name) && i + 1 < argc)
+                value = argv[++i];
+            if (!strcmp(name, "quiet"))
+                story->quiet = 1;
+            st = spt_job_set(job, name, value, err);
+        }
+        if (st)
+            return st;
+    }
+    return SPT_OK;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        cli_help(stderr, NULL);
+        return spt_status_exit_code(SPT_E_USAGE);
+    }
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version"))
+        return cli_version(argc > 2 && !strcmp(argv[2], "--json"));
+    if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+        return cli_help(stdout, argc > 2 ? argv[2] : NULL);
+    const char *command = argv[1];
+    for (int i = 2; i < argc && strcmp(argv[i], "--"); i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+            return cli_help(stdout, command);
+
+    struct story story = {command, 0};
+    spt_set_log(tell, &story);
+    spt_err err = {0};
+    spt_job *job;
+    if (spt_job_new(command, &job, &err))
+        return complain(NULL, &err);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    const spt_sink sink = {write_stdout, NULL, isatty(STDERR_FILENO)};
+    spt_status st = parse(job, command, argc - 2, argv + 2, &story, &err);
+    if (!st)
+        st = spt_job_run(job, &sink, &err);
+    spt_job_free(job);
+    if (!st && (fflush(stdout) || ferror(stdout)))
+        return 0; /* the reader has gone: not an error of ours */
+    return st ? complain(command, &err) : 0;
+}

@@ -1,0 +1,210 @@
+/* The public face of run/: jobs by name, the tables of commands and options, the log. */
+#include <signal.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "run/commands.h"
+
+static const spt_command commands[] = {
+    [COMMAND_INDEX_TRAIN] =
+        {"train", "--model DIR --train FILE [--eval FILE] --out RUN", "train a soft prompt",
+         "Learns a prompt for a frozen T5 from a table of examples. The best prompt by the\n"
+         "metric on --eval is kept as RUN/best.safetensors; a killed run continues with\n"
+         "--resume to the same bits.\n\n"
+         "  spt train --model t5-base-lm --train train.tsv --eval dev.tsv --out run"},
+    [COMMAND_INDEX_EVAL] =
+        {"eval", "--model DIR --prompt FILE --data FILE", "evaluate a prompt on labelled examples",
+         "Answers every example, by ranking the labels or by greedy decoding, and prints the\n"
+         "metrics and the confusion table. With --predictions it scores an existing file\n"
+         "without a model.\n\n"
+         "  spt eval --model t5-base-lm --prompt run --data test.tsv --json"},
+    [COMMAND_INDEX_INFER] =
+        {"infer", "--model DIR --prompt FILE [--data FILE]", "answer lines of text",
+         "Reads a file or standard input, one text a line (or a table with --data), and writes\n"
+         "one answer a line; --json adds scores.\n\n"
+         "  echo 'my parcel is late' | spt infer --model t5-base-lm --prompt run"},
+    [COMMAND_INDEX_SCORE] =
+        {"score", "--model DIR [--prompt FILE] --data FILE", "log-likelihood of given targets",
+         "One JSON line per example, in order: inputs, targets, score.\n\n"
+         "  spt score --model t5-base-lm --prompt run --data pairs.tsv"},
+    [COMMAND_INDEX_CHECK] =
+        {"check", "--model DIR [--prompt FILE] [--train FILE] [--eval FILE]",
+         "everything that training would verify, without training",
+         "Exit code 0: fine, or warnings; with --strict warnings are 1. Errors have the code\n"
+         "that training would have had.\n\n"
+         "  spt check --model t5-base-lm --train train.tsv --eval dev.tsv"},
+    [COMMAND_INDEX_INIT] =
+        {"init", "--model DIR --out FILE [--init KIND]", "write an untrained prompt",
+         "  spt init --model t5-base-lm --init vocab --length 20 --seed 1 --out p.npy"},
+    [COMMAND_INDEX_INSPECT] =
+        {"inspect", "FILE ...", "names, shapes, types, norms and hashes of a file",
+         "Prompt files, checkpoints, safetensors, npy, vocabularies; never needs a model.\n\n"
+         "  spt inspect run/best.safetensors"},
+    [COMMAND_INDEX_CONVERT] =
+        {"convert", "IN OUT", "prompt file to another kind",
+         "The kind of OUT follows from its name: .npy, .safetensors, a directory ending in\n"
+         "/ or .peft for a PEFT adapter, numpy_checkpoints/checkpoint_N for T5X.\n\n"
+         "  spt convert run/best.safetensors adapter.peft"},
+    [COMMAND_INDEX_EXTRACT] =
+        {"extract", "CHECKPOINT VARIABLE OUT.npy", "one variable of a checkpoint as .npy",
+         "  spt extract checkpoint_1100000 token_embedder/embedding embedding.npy"},
+    [COMMAND_INDEX_TOKENIZE] =
+        {"tokenize", "--model DIR [FILE]", "pieces and ids of lines, and back (--decode)",
+         "  echo 'Hello world' | spt tokenize --model t5-base-lm"},
+};
+
+unsigned spt_version_num(void)
+{
+    return SPT_VERSION_NUM;
+}
+
+const char *spt_version(void)
+{
+    return SPT_VERSION;
+}
+
+size_t spt_command_count(void)
+{
+    return COMMAND_COUNT;
+}
+
+const spt_command *spt_command_at(size_t i)
+{
+    return i < COMMAND_COUNT ? &commands[i] : NULL;
+}
+
+const spt_command *spt_command_find(const char *name)
+{
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        if (!strcmp(commands[i].name, name))
+            return &commands[i];
+    return NULL;
+}
+
+uint32_t command_bit(const char *name)
+{
+    const spt_command *c = spt_command_find(name);
+    return c ? 1u << (c - commands) : 0;
+}
+
+const spt_option *spt_command_option(const char *command, size_t i)
+{
+    const uint32_t bit = command_bit(command);
+    for (size_t k = 0; k < option_count; k++)
+        if (option_table[k].commands & bit && i-- == 0)
+            return &option_table[k].pub;
+    return NULL;
+}
+
+static const char *command_name_at(void *ctx, size_t i)
+{
+    (void)ctx;
+    return i < COMMAND_COUNT ? commands[i].name : NULL;
+}
+
+struct spt_job {
+    struct settings settings;
+};
+
+spt_status spt_job_new(const char *command, spt_job **out, spt_err *err)
+{
+    const spt_command *c = spt_command_find(command);
+    if (!c) {
+        const char *near = nearest_word(command, command_name_at, NULL);
+        return err_set(err, SPT_E_USAGE, "unknown command \"%s\"%s%s%s (see `spt help`)", command,
+                       near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    }
+    spt_job *j = mem_zalloc(1, sizeof *j);
+    if (!j)
+        return err_nomem(err, sizeof *j);
+    const spt_status st = settings_init(&j->settings, c->name, err);
+    if (st) {
+        mem_free(j);
+        return st;
+    }
+    *out = j;
+    return SPT_OK;
+}
+
+void spt_job_free(spt_job *j)
+{
+    if (!j)
+        return;
+    settings_release(&j->settings);
+    mem_free(j);
+}
+
+spt_status spt_job_set(spt_job *j, const char *option, const char *value, spt_err *err)
+{
+    return settings_set(&j->settings, option, value, err);
+}
+
+spt_status spt_job_add(spt_job *j, const char *argument, spt_err *err)
+{
+    struct settings *s = &j->settings;
+    if (s->arguments == MAX_ARGUMENTS)
+        return err_set(err, SPT_E_USAGE, "more than %d arguments", MAX_ARGUMENTS);
+    char *copy = mem_strdup(argument);
+    if (!copy)
+        return err_nomem(err, strlen(argument));
+    s->argument[s->arguments++] = copy;
+    return SPT_OK;
+}
+
+static volatile sig_atomic_t stop;
+
+void spt_job_stop(void)
+{
+    stop = 1;
+}
+
+bool stop_requested(void)
+{
+    return stop != 0;
+}
+
+spt_status output_write(struct run_output *o, const void *bytes, size_t n, spt_err *err)
+{
+    if (!o->closed && o->sink->write && o->sink->write(o->sink->ctx, bytes, n))
+        o->closed = true;
+    return o->closed ? err_set(err, SPT_E_INTERRUPTED, "the reader of the output has gone") : SPT_OK;
+}
+
+spt_status output_text(struct run_output *o, const buf *text, spt_err *err)
+{
+    TRY(buf_status(text, "output", err));
+    return output_write(o, buf_str(text), text->len, err);
+}
+
+spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err)
+{
+    static spt_status (*const run[COMMAND_COUNT])(struct settings *, struct run_output *,
+                                                  spt_err *) = {
+#define COMMAND_FN(name, bit, fn) [COMMAND_INDEX_##bit] = fn,
+        COMMAND_MAP(COMMAND_FN)
+#undef COMMAND_FN
+    };
+    const spt_sink nowhere = {0};
+    struct run_output out = {.sink = sink ? sink : &nowhere};
+    const spt_command *c = spt_command_find(j->settings.command);
+    const spt_status st = run[c - commands](&j->settings, &out, err);
+    return out.closed ? SPT_OK : st;
+}
+
+static struct {
+    void (*fn)(void *ctx, int level, const char *line);
+    void *ctx;
+} public_log;
+
+static void forward_line(void *ctx, enum log_level level, const char *line)
+{
+    (void)ctx;
+    public_log.fn(public_log.ctx, level == LOG_WARNING, line);
+}
+
+void spt_set_log(void (*sink)(void *ctx, int level, const char *line), void *ctx)
+{
+    public_log.fn = sink;
+    public_log.ctx = ctx;
+    log_set_sink(sink ? forward_line : NULL, NULL);
+}

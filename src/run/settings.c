@@ -1,0 +1,341 @@
+#include "run/settings.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "run/commands.h"
+
+#define F(field) offsetof(struct settings, field)
+#define TEXT(name, field, meta, dflt, commands, help) \
+    {{name, meta, dflt, help}, OPTION_TEXT, F(field), 0, 0, NULL, commands}
+#define CHOICE(name, field, choices, dflt, commands, help) \
+    {{name, choices, dflt, help}, OPTION_TEXT, F(field), 0, 0, choices, commands}
+#define INT(name, field, dflt, lo, hi, commands, help) \
+    {{name, "N", dflt, help}, OPTION_INT, F(field), lo, hi, NULL, commands}
+#define REAL(name, field, dflt, lo, hi, commands, help) \
+    {{name, "X", dflt, help}, OPTION_REAL, F(field), lo, hi, NULL, commands}
+#define SWITCH(name, field, commands, help) \
+    {{name, NULL, "", help}, OPTION_SWITCH, F(field), 0, 0, NULL, commands}
+
+#define T CMD_TRAIN
+#define E CMD_EVAL
+#define I CMD_INFER
+#define S CMD_SCORE
+#define N CMD_INIT
+#define K CMD_TOKENIZE
+#define C CMD_CHECK
+#define X CMD_EXTRACT
+#define V CMD_CONVERT
+#define P CMD_INSPECT
+#define USES (T | E | I | S | C)
+
+enum { BIG = 1000000000 };
+
+const struct option_row option_table[] = {
+    /* files */
+    TEXT("model", model, "DIR", "", USES | N | K | X | V,
+         "the frozen T5: a T5X checkpoint or a Hugging Face directory"),
+    TEXT("vocab", vocab, "FILE", "", USES | N | K,
+         "SentencePiece model, when it does not lie beside the model; \"bytes\" for ByT5"),
+    TEXT("train", train, "FILE", "", T | C, "training examples: TSV, CSV or JSON Lines, or .gz"),
+    TEXT("eval", eval, "FILE", "", T | C, "held-out examples to choose the best prompt by"),
+    TEXT("out", out, "DIR", "", T, "run directory; made when absent"),
+    TEXT("out", output, "FILE", "", N | X | V, "file or directory to write"),
+    TEXT("data", data, "FILE", "", E | I | S, "examples; \"-\" is standard input"),
+    TEXT("prompt", prompt, "FILE", "", E | I | S | C,
+         "prompt of any kind, or a run directory (its best prompt); none: the bare model"),
+    TEXT("predictions", predictions, "FILE", "", E,
+         "score this predictions file instead of running a model"),
+    TEXT("output", output, "FILE", "", E | I | S, "where answers go (default: standard output)"),
+    /* tables */
+    TEXT("input", input, "TEMPLATE", "", USES,
+         "input text, e.g. \"sst2 sentence: {sentence}\" (default: the text column)"),
+    TEXT("target", target, "TEMPLATE", "", USES, "target text (default: the label column)"),
+    TEXT("labels", labels, "A,B,..", "", USES | N,
+         "label set, or @FILE with one a line (default: the prompt's, or the data's)"),
+    CHOICE("header", header, "auto|yes|no", "auto", USES, "whether the first row names the columns"),
+    CHOICE("format", format, "auto|tsv|csv|jsonl", "auto", USES, "kind of the data files"),
+    INT("max-input", max_input, "512", 1, 1048576, USES, "input tokens kept, end mark included"),
+    INT("max-target", max_target, "64", 1, 1048576, USES, "target tokens kept, end mark included"),
+    /* prompt */
+    INT("length", length, "100", 1, 100000, T | N | C, "prompt length P in rows"),
+    CHOICE("init", init, "auto|labels|vocab|uniform|text|file", "auto", T | N | C,
+           "how the prompt starts (auto: labels when there are any, else vocab)"),
+    TEXT("init-text", init_text, "TEXT", "", T | N | C, "text whose pieces start the prompt"),
+    TEXT("init-file", init_file, "FILE", "", T | N | C, "prompt file to start from"),
+    INT("init-population", init_population, "5000", 1, BIG, T | N | C,
+        "vocab, labels: rows are drawn from the first N pieces"),
+    REAL("init-scale", init_scale, "0.5", 0, 1e6, T | N | C, "uniform: upper end of [0, X)"),
+    CHOICE("combine", combine, "prefix|after-bos|suffix", "prefix", USES | N,
+           "where the rows stand in the encoder input"),
+    CHOICE("side", side, "encoder|decoder|both", "encoder", T | N | C,
+           "which stack the prompt is put in front of"),
+    /* how long */
+    INT("steps", steps, "0", 0, BIG, T | C, "training steps (0: from --epochs, or 40 epochs)"),
+    REAL("epochs", epochs, "0", 0, 1e6, T | C, "passes over the training data"),
+    REAL("minutes", minutes, "0", 0, 1e6, T, "stop after this time (0: no limit)"),
+    INT("batch", batch, "32", 1, 65536, T | E | I | S | C, "examples per step"),
+    INT("micro-batch", micro_batch, "0", 0, 65536, T | C,
+        "examples in flight at once; same bits as one batch (0: by --micro-rows)"),
+    INT("micro-rows", micro_rows, "1024", 1, BIG, USES, "encoder rows in flight at once"),
+    INT("eval-every", eval_every, "0", 0, BIG, T | C, "steps between evaluations (0: 20 in a run)"),
+    INT("save-every", save_every, "0", 0, BIG, T, "steps between checkpoints (0: as --eval-every)"),
+    INT("keep", keep, "2", 1, 1000000, T, "checkpoints kept, the best one besides"),
+    INT("patience", patience, "0", 0, BIG, T,
+        "stop after N evaluations without improvement (0: never)"),
+    /* optimiser and loss */
+    CHOICE("optimizer", optimizer, "adafactor|adamw", "adafactor", T | C, "update rule"),
+    REAL("lr", lr, "0.3", 0, 1e38, T | C, "learning rate"),
+    TEXT("schedule", schedule, "FACTORS", "constant", T | C,
+         "learning-rate factors, e.g. \"constant * linear_warmup * rsqrt_decay\""),
+    INT("warmup", warmup, "1000", 0, BIG, T | C, "warm-up steps of the schedule"),
+    REAL("weight-decay", weight_decay, "1e-5", 0, 1, T | C, "weight decay of the prompt"),
+    REAL("clip-norm", clip_norm, "0", 0, 1e38, T | C, "clip the gradient's global norm (0: off)"),
+    REAL("z-loss", z_loss, "1e-4", 0, 1e6, T | C, "coefficient of log(Z)^2"),
+    REAL("label-smoothing", label_smoothing, "0", 0, 1, T | C, "mass spread over other tokens"),
+    TEXT("normalize", normalize, "RULE", "none", T | C,
+         "none, a number, real-tokens, all-tokens or per-sequence"),
+    REAL("dropout", dropout, "0", 0, 0.999, T | C, "dropout rate in training"),
+    TEXT("seed", seed, "N", "", T | N | C, "seed of initialisation, order and dropout (default: drawn)"),
+    /* evaluation */
+    CHOICE("metric", metric, "auto|accuracy|macro-f1|f1|exact-match|loss", "auto", T | E | C,
+           "score that chooses the best prompt (auto: accuracy)"),
+    CHOICE("by", by, "auto|rank|generate", "auto", T | E | C,
+           "answers by ranking the labels or by decoding (auto: rank when there are labels)"),
+    SWITCH("generate", generate, I, "decode freely although the prompt has labels"),
+    SWITCH("length-normalize", length_normalize, E | I | T | C,
+           "rank by log-likelihood per token instead of its sum"),
+    INT("max-output", max_output, "64", 1, 65536, T | E | I, "tokens decoded at most"),
+    /* machine */
+    CHOICE("compute", compute, "auto|float32|bfloat16", "auto", USES | N,
+           "arithmetic of the products (auto: float32)"),
+    TEXT("isa", isa, "NAME", "auto", USES | N, "kernels: auto, ref, avx2 or avx512"),
+    INT("threads", threads, "0", 0, 1024, USES | N, "threads (0: all cores)"),
+    INT("max-distance", max_distance, "0", 0, BIG, USES | N,
+        "relative-position distance of a T5X model whose table is not 32 wide"),
+    /* behaviour */
+    SWITCH("json", json, USES | N | K | P, "machine-readable output"),
+    SWITCH("resume", resume, T, "continue the run in --out from its last checkpoint"),
+    SWITCH("dry-run", dry_run, T, "say what would be done, and stop"),
+    SWITCH("strict", strict, USES, "treat warnings as errors"),
+    SWITCH("save-full", save_full, T, "also write complete T5X checkpoints"),
+    SWITCH("decode", decode, K, "ids to text instead of text to ids"),
+    CHOICE("progress", progress, "auto|always|never", "auto", T | E | I | S,
+           "one changing line on a terminal, plain lines elsewhere"),
+    SWITCH("quiet", quiet, USES | N | V | X, "no story on stderr, only warnings"),
+};
+const size_t option_count = sizeof option_table / sizeof option_table[0];
+
+_Static_assert(sizeof option_table / sizeof option_table[0] <= 128, "settings.given is too small");
+
+static void *field(struct settings *s, const struct option_row *o)
+{
+    return (char *)s + o->offset;
+}
+
+static const struct option_row *find(const char *command, const char *name)
+{
+    const uint32_t bit = command_bit(command);
+    for (size_t i = 0; i < option_count; i++)
+        if (option_table[i].commands & bit && !strcmp(option_table[i].pub.name, name))
+            return &option_table[i];
+    return NULL;
+}
+
+static bool is_choice(const char *choices, const char *value)
+{
+    const size_t n = strlen(value);
+    for (const char *p = choices; *p;) {
+        const size_t len = strcspn(p, "|");
+        if (len == n && !memcmp(p, value, n))
+            return true;
+        p += len;
+        p += *p == '|';
+    }
+    return false;
+}
+
+static spt_status parse_number(const struct option_row *o, const char *value, double *out,
+                               spt_err *err)
+{
+    char *end;
+    errno = 0;
+    const double x = strtod(value, &end);
+    if (end == value || *end || !isfinite(x) || (o->kind == OPTION_INT && x != floor(x)))
+        return err_set(err, SPT_E_USAGE, "--%s: \"%s\" is not %s", o->pub.name, value,
+                       o->kind == OPTION_INT ? "a whole number" : "a number");
+    if (x < o->min || x > o->max)
+        return err_set(err, SPT_E_USAGE, "--%s: %s is not in %g .. %g", o->pub.name, value, o->min,
+                       o->max);
+    *out = x;
+    return SPT_OK;
+}
+
+static spt_status assign(struct settings *s, const struct option_row *o, const char *value,
+                         spt_err *err)
+{
+    double x = 0;
+    switch (o->kind) {
+    case OPTION_TEXT: {
+        if (o->choices && !is_choice(o->choices, value))
+            return err_set(err, SPT_E_USAGE, "--%s: \"%s\" is none of %s", o->pub.name, value,
+                           o->choices);
+        char *copy = mem_strdup(value);
+        if (!copy)
+            return err_nomem(err, strlen(value));
+        char **at = field(s, o);
+        mem_free(*at);
+        *at = copy;
+        return SPT_OK;
+    }
+    case OPTION_INT:
+        TRY(parse_number(o, value, &x, err));
+        *(int64_t *)field(s, o) = (int64_t)x;
+        return SPT_OK;
+    case OPTION_REAL:
+        TRY(parse_number(o, value, &x, err));
+        *(double *)field(s, o) = x;
+        return SPT_OK;
+    case OPTION_SWITCH:
+        *(bool *)field(s, o) = strcmp(value, "no") && strcmp(value, "false");
+        return SPT_OK;
+    }
+    return SPT_OK;
+}
+
+spt_status settings_init(struct settings *s, const char *command, spt_err *err)
+{
+    *s = (struct settings){.command = command};
+    const uint32_t bit = command_bit(command);
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_row *o = &option_table[i];
+        if (!(o->commands & bit) || !o->pub.default_value[0] || o->kind == OPTION_SWITCH)
+            continue;
+        const spt_status st = assign(s, o, o->pub.default_value, err);
+        if (st) {
+            settings_release(s);
+            return st;
+        }
+    }
+    return SPT_OK;
+}
+
+void settings_release(struct settings *s)
+{
+    for (size_t i = 0; i < option_count; i++)
+        if (option_table[i].kind == OPTION_TEXT) {
+            char **at = field(s, &option_table[i]);
+            mem_free(*at);
+            *at = NULL;
+        }
+    for (size_t i = 0; i < s->arguments; i++)
+        mem_free(s->argument[i]);
+    s->arguments = 0;
+}
+
+static const char *option_name_at(void *ctx, size_t i)
+{
+    const uint32_t bit = command_bit(ctx);
+    for (size_t k = 0; k < option_count; k++)
+        if (option_table[k].commands & bit && i-- == 0)
+            return option_table[k].pub.name;
+    return NULL;
+}
+
+spt_status settings_set(struct settings *s, const char *option, const char *value, spt_err *err)
+{
+    const struct option_row *o = find(s->command, option);
+    bool negated = false;
+    if (!o && !strncmp(option, "no-", 3)) {
+        o = find(s->command, option + 3);
+        negated = o && o->kind == OPTION_SWITCH;
+        o = negated ? o : NULL;
+    }
+    if (!o) {
+        const char *near = nearest_word(option, option_name_at, (void *)(uintptr_t)s->command);
+        return err_set(err, SPT_E_USAGE, "unknown option --%s%s%s%s (see `spt help %s`)", option,
+                       near ? "; did you mean --" : "", near ? near : "", near ? "?" : "",
+                       s->command);
+    }
+    if (!value && o->kind != OPTION_SWITCH)
+        return err_set(err, SPT_E_USAGE, "--%s wants a value: --%s %s", option, option,
+                       o->pub.metavar);
+    if (negated && value)
+        return err_set(err, SPT_E_USAGE, "--%s takes no value", option);
+    if (o->kind == OPTION_SWITCH && value && !is_choice("yes|no|true|false", value))
+        return err_set(err, SPT_E_USAGE, "--%s: \"%s\" is none of yes|no", option, value);
+    TRY(assign(s, o, negated ? "no" : value ? value : "yes", err));
+    s->given[o - option_table] = 1;
+    return SPT_OK;
+}
+
+bool settings_given(const struct settings *s, const char *option)
+{
+    const struct option_row *o = find(s->command, option);
+    return o && s->given[o - option_table];
+}
+
+spt_status settings_text(const struct settings *s, buf *out, spt_err *err)
+{
+    const uint32_t bit = command_bit(s->command);
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_row *o = &option_table[i];
+        if (!(o->commands & bit) || !s->given[i])
+            continue;
+        const void *at = (const char *)s + o->offset;
+        buf_addf(out, "%s = ", o->pub.name);
+        if (o->kind == OPTION_TEXT)
+            buf_addf(out, "%s\n", *(char *const *)at);
+        else if (o->kind == OPTION_INT)
+            buf_addf(out, "%lld\n", (long long)*(const int64_t *)at);
+        else if (o->kind == OPTION_REAL)
+            buf_addf(out, "%.17g\n", *(const double *)at);
+        else
+            buf_addf(out, "%s\n", *(const bool *)at ? "yes" : "no");
+    }
+    return buf_status(out, "settings", err);
+}
+
+/* Levenshtein distance over words of up to 63 bytes; longer ones are nothing like an option. */
+static size_t distance(const char *a, const char *b)
+{
+    const size_t n = strlen(a), m = strlen(b);
+    if (n > 63 || m > 63)
+        return SIZE_MAX;
+    size_t row[64];
+    for (size_t j = 0; j <= m; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            const size_t change = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            size_t best = change < row[j] + 1 ? change : row[j] + 1;
+            row[j] = best < row[j - 1] + 1 ? best : row[j - 1] + 1;
+        }
+    }
+    return row[m];
+}
+
+const char *nearest_word(const char *word, const char *(*candidate)(void *ctx, size_t i), void *ctx)
+{
+    const char *best = NULL;
+    size_t best_distance = strlen(word) / 2 + 1; /* farther is no help */
+    if (best_distance > 4)
+        best_distance = 4;
+    for (size_t i = 0;; i++) {
+        const char *c = candidate(ctx, i);
+        if (!c)
+            return best;
+        const size_t d = distance(word, c);
+        if (d < best_distance) {
+            best = c;
+            best_distance = d;
+        }
+    }
+}

@@ -1,0 +1,79 @@
+/* Settings of every command as plain data, and the one table that says which options exist.
+ *
+ * The table drives parsing, --help, the man pages, completion, docs/cli and the written
+ * configuration; nothing else lists options. */
+#ifndef SPT_RUN_SETTINGS_H
+#define SPT_RUN_SETTINGS_H
+
+#include <spt/spt.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+
+enum { MAX_ARGUMENTS = 64 };
+
+struct settings {
+    const char *command;
+    char *argument[MAX_ARGUMENTS];
+    size_t arguments;
+
+    /* files */
+    char *model, *vocab, *train, *eval, *out, *data, *prompt, *predictions, *output;
+    /* tables and text */
+    char *input, *target, *labels, *header, *format;
+    int64_t max_input, max_target;
+    /* prompt */
+    int64_t length;
+    char *init, *init_text, *init_file, *combine, *side;
+    int64_t init_population;
+    double init_scale;
+    /* how long */
+    int64_t steps, batch, micro_batch, eval_every, save_every, keep, patience;
+    double epochs, minutes;
+    /* optimiser and loss */
+    char *optimizer, *schedule, *normalize;
+    double lr, weight_decay, clip_norm, z_loss, label_smoothing, dropout;
+    int64_t warmup, micro_rows;
+    char *seed;
+    /* evaluation, decoding */
+    char *metric, *by;
+    bool generate, length_normalize;
+    int64_t max_output;
+    /* machine */
+    char *compute, *isa;
+    int64_t threads, max_distance;
+    /* behaviour */
+    bool json, resume, dry_run, strict, save_full, decode, quiet;
+    char *progress;
+
+    uint8_t given[128]; /* [i]: option i of the table was set by the user */
+};
+
+enum option_kind { OPTION_TEXT, OPTION_INT, OPTION_REAL, OPTION_SWITCH };
+
+struct option_row {
+    spt_option pub;
+    enum option_kind kind;
+    size_t offset; /* in struct settings */
+    double min, max; /* of numbers, inclusive */
+    const char *choices; /* "a|b|c" for texts with a fixed set, or NULL */
+    uint32_t commands;   /* bit per command */
+};
+
+extern const struct option_row option_table[];
+extern const size_t option_count;
+
+/* All defaults of a command. Release with settings_release. */
+spt_status settings_init(struct settings *s, const char *command, spt_err *err);
+void settings_release(struct settings *s);
+spt_status settings_set(struct settings *s, const char *option, const char *value, spt_err *err);
+/* Whether the user set the option (by name). */
+bool settings_given(const struct settings *s, const char *option);
+/* The settings that differ from the defaults as "name = value" lines (what reproduces the run). */
+spt_status settings_text(const struct settings *s, buf *out, spt_err *err);
+
+/* The candidate nearest to `word` by edit distance, NULL when none is near. */
+const char *nearest_word(const char *word, const char *(*candidate)(void *ctx, size_t i),
+                         void *ctx);
+
+#endif
