@@ -78,6 +78,7 @@ struct ops_loss_args {
     float z_loss, label_smoothing;
     float *loss;    /* [rows] weighted cross entropy + z-loss, spec/t5x.md section 3.1 */
     float *z;       /* [rows] weighted z-loss part, or NULL */
+    float *log_p;    /* [rows] log softmax of the target, unweighted, or NULL */
     int32_t *argmax; /* [rows] lowest index of the largest logit, or NULL */
     bool backward;  /* overwrite logits with d loss / d logits */
 };
