@@ -25,7 +25,8 @@ struct adafactor_opts {
 };
 
 struct adafactor_opts adafactor_defaults(void);
-/* What transformers.Adafactor computes: every matrix is factored, decay is scaled by lr. */
-struct adafactor_opts adafactor_hugging_face(void);
+/* What transformers.Adafactor(scale_parameter=False, relative_step=False) computes: every matrix is
+ * factored and weight decay is scaled by the learning rate. */
+struct adafactor_opts adafactor_hugging_face(double weight_decay);
 
 #endif
