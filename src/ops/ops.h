@@ -70,15 +70,16 @@ struct ops_slots {
     int64_t span;
 };
 
-/* Per-row outputs of the loss; arrays of the host. */
+/* Per-row outputs of the loss; arrays of the host. double, so that sums and the gradient check of
+ * the double backend lose nothing; float32 backends need not compute them more exactly. */
 struct ops_loss_args {
     int64_t rows, V;
     const int32_t *target;  /* [rows] */
     const float *weight;    /* [rows] already divided by the loss normalizing factor; NULL: 1 */
     float z_loss, label_smoothing;
-    float *loss;    /* [rows] weighted cross entropy + z-loss, spec/t5x.md section 3.1 */
-    float *z;       /* [rows] weighted z-loss part, or NULL */
-    float *log_p;    /* [rows] log softmax of the target, unweighted, or NULL */
+    double *loss;    /* [rows] weighted cross entropy + z-loss, spec/t5x.md section 3.1 */
+    double *z;       /* [rows] weighted z-loss part, or NULL */
+    double *log_p;   /* [rows] log softmax of the target, unweighted, or NULL */
     int32_t *argmax; /* [rows] lowest index of the largest logit, or NULL */
     bool backward;  /* overwrite logits with d loss / d logits */
 };

@@ -246,8 +246,8 @@ static double act_value(enum ops_activation act, double u, double *slope)
         return u > 0 ? u : (u <= 0 ? 0 : u); /* NaN stays NaN */
     case OPS_GELU_TANH: {
         const double t = tanh(SQRT_2_OVER_PI * (u + 0.044715 * u * u * u));
-        *slope = 0.5 * (1 + t) +
-                 0.5 * u * (1 - t * t) * SQRT_2_OVER_PI * (1 + 3 * 0.044715 * u * u);
+        *slope =
+            0.5 * (1 + t) + 0.5 * u * (1 - t * t) * SQRT_2_OVER_PI * (1 + 3 * 0.044715 * u * u);
         return 0.5 * u * (1 + t);
     }
     case OPS_GELU_ERF: {
@@ -345,8 +345,8 @@ static void ref_gather_rows(ops *o, void *dst, const void *src, const int64_t *i
         ref_copy(o, (real *)dst + i * width, (const real *)src + index[i] * width, width);
 }
 
-static void ref_scatter_rows(ops *o, void *dst, const void *src, const int64_t *index,
-                             int64_t rows, int64_t width, bool add)
+static void ref_scatter_rows(ops *o, void *dst, const void *src, const int64_t *index, int64_t rows,
+                             int64_t width, bool add)
 {
     for (int64_t i = 0; i < rows; i++) {
         real *to = (real *)dst + index[i] * width;

@@ -16,8 +16,8 @@ static double bias_at(const void *bias, int64_t span, int64_t head, int64_t dist
 /* One query of one head against its keys. Key j lies at k + row(j) * stride. */
 struct query {
     int64_t D;
-    int64_t nkeys;         /* visible keys */
-    const int32_t *slots;  /* row of key j, or NULL: first + j */
+    int64_t nkeys;        /* visible keys */
+    const int32_t *slots; /* row of key j, or NULL: first + j */
     int64_t first;
     const real *q;
     const real *k, *v; /* of this head */

@@ -42,12 +42,12 @@ void REF(loss)(ops *o, void *logits, const struct ops_loss_args *a)
         const double log_p = (double)x[t] - log_z;
         const double ce = -(conf - low) * log_p - low * sum;
         if (a->log_p)
-            a->log_p[i] = (float)log_p;
+            a->log_p[i] = log_p;
         if (a->argmax)
             a->argmax[i] = arg_max(x, a->V);
-        a->loss[i] = (float)((ce + z * log_z * log_z - norm) * w);
+        a->loss[i] = (ce + z * log_z * log_z - norm) * w;
         if (a->z)
-            a->z[i] = (float)(z * log_z * log_z * w);
+            a->z[i] = z * log_z * log_z * w;
         if (!a->backward)
             continue;
         for (int64_t v = 0; v < a->V; v++) {

@@ -1,0 +1,115 @@
+/* Self-attention: y = x + Drop(attention(q, k, v) Wo) with q | k | v = norm(x) Wqkv. */
+#include "model/model_internal.h"
+
+void residual_out(const struct block_ctx *b, const ops_weight *w, const void *in, const float *drop,
+                  const void *x, void *y)
+{
+    const struct ops_table *t = b->m->t;
+    ops *o = b->m->o;
+    const int64_t n = b->r.rows * b->m->c.width;
+    if (x != y)
+        t->copy(o, y, x, n);
+    if (!drop) {
+        t->matmul(o, w, in, y, b->r.rows, true);
+        return;
+    }
+    t->matmul(o, w, in, b->a->tmp, b->r.rows, false);
+    t->drop_rows(o, b->a->tmp, b->m->c.width, b->r.off, b->r.n, drop);
+    t->add(o, y, b->a->tmp, n);
+}
+
+void residual_out_bwd(const struct block_ctx *b, const ops_weight *w, const float *drop,
+                      const void *dx, void *d_in)
+{
+    const struct ops_table *t = b->m->t;
+    ops *o = b->m->o;
+    if (drop) {
+        t->copy(o, b->a->tmp, dx, b->r.rows * b->m->c.width);
+        t->drop_rows(o, b->a->tmp, b->m->c.width, b->r.off, b->r.n, drop);
+        dx = b->a->tmp;
+    }
+    t->matmul_t(o, w, dx, d_in, b->r.rows, false);
+}
+
+static struct ops_attention self_attention(const struct block_ctx *b, const struct self_block *w,
+                                           const struct self_acts *s, bool causal)
+{
+    const t5_model *m = b->m;
+    return (struct ops_attention){
+        .B = b->r.n,
+        .heads = m->c.heads,
+        .head_dim = m->c.head_dim,
+        .q_off = b->r.off,
+        .k_off = b->r.off,
+        .q = s->qkv,
+        .k = row_at(m, s->qkv, 1, m->J),
+        .v = row_at(m, s->qkv, 2, m->J),
+        .q_stride = 3 * m->J,
+        .k_stride = 3 * m->J,
+        .v_stride = 3 * m->J,
+        .bias = w->bias,
+        .span = m->span,
+        .causal = causal,
+        .drop = mask_of(b->a, s->drop_att),
+        .lse = s->lse,
+    };
+}
+
+void self_forward(const struct block_ctx *b, const struct self_block *w, struct self_acts *s,
+                  bool causal)
+{
+    const struct ops_table *t = b->m->t;
+    ops *o = b->m->o;
+    const int64_t rows = b->r.rows, E = b->m->c.width, J = b->m->J;
+    t->rmsnorm(o, s->x, w->norm, b->m->c.norm_eps, rows, E, b->a->norm);
+    t->matmul(o, w->qkv, b->a->norm, s->qkv, rows, false);
+    const struct ops_attention at = self_attention(b, w, s, causal);
+    t->attention(o, &at, s->att);
+    residual_out(b, w->out, s->att, mask_of(b->a, s->drop_out), s->x, s->y);
+    bad_tensor(b, "self-attention query, key, value", s->qkv, rows * 3 * J);
+    bad_tensor(b, "self-attention weighted values", s->att, rows * J);
+    bad_tensor(b, "self-attention output", s->y, rows * E);
+}
+
+/* Gradient at q | k | v of the first grad_rows rows of every sequence (0: all) into wide_a. */
+static void qkv_gradient(const struct block_ctx *b, const struct self_block *w,
+                         const struct self_acts *s, bool causal, int64_t grad_rows, const void *dx)
+{
+    const t5_model *m = b->m;
+    residual_out_bwd(b, w->out, mask_of(b->a, s->drop_out), dx, b->a->wide_b);
+    struct ops_attention at = self_attention(b, w, s, causal);
+    at.grad_rows = grad_rows;
+    void *dqkv = b->a->wide_a;
+    m->t->attention_bwd(m->o, &at, s->att, b->a->wide_b, dqkv, row_at(m, dqkv, 1, m->J),
+                        row_at(m, dqkv, 2, m->J));
+}
+
+void self_backward(const struct block_ctx *b, const struct self_block *w, const struct self_acts *s,
+                   bool causal, void *dx)
+{
+    const struct ops_table *t = b->m->t;
+    ops *o = b->m->o;
+    const int64_t rows = b->r.rows, E = b->m->c.width;
+    qkv_gradient(b, w, s, causal, 0, dx);
+    t->matmul_t(o, w->qkv, b->a->wide_a, b->a->norm, rows, false);
+    t->rmsnorm_bwd(o, s->x, w->norm, b->m->c.norm_eps, b->a->norm, rows, E, dx, true);
+    bad_tensor(b, "gradient at the input of self-attention", dx, rows * E);
+}
+
+void self_backward_prompt(const struct block_ctx *b, const struct self_block *w,
+                          const struct self_acts *s, int64_t prompt, const void *dx, void *dprompt)
+{
+    const struct ops_table *t = b->m->t;
+    ops *o = b->m->o;
+    const int64_t E = b->m->c.width, n = b->r.n * prompt;
+    int64_t *index = b->a->index;
+    for (int64_t i = 0; i < n; i++)
+        index[i] = b->r.off[i / prompt] + i % prompt;
+    qkv_gradient(b, w, s, false, prompt, dx);
+    t->gather_rows(o, b->a->wide_b, b->a->wide_a, index, n, 3 * b->m->J);
+    t->matmul_t(o, w->qkv, b->a->wide_b, b->a->norm, n, false);
+    t->gather_rows(o, dprompt, dx, index, n, E);
+    t->gather_rows(o, b->a->tmp, s->x, index, n, E);
+    t->rmsnorm_bwd(o, b->a->tmp, w->norm, b->m->c.norm_eps, b->a->norm, n, E, dprompt, true);
+    bad_tensor(b, "gradient at the prompt rows", dprompt, n * E);
+}

@@ -1,0 +1,119 @@
+/* The encoder: prompt and token embeddings, layers, final norm; and the way back, which ends at the
+ * prompt rows. In layer 0 only they have something trainable upstream, so that layer forms their
+ * gradients alone when they lie in front (the usual prefix). */
+#include <stdio.h>
+
+#include "model/model_internal.h"
+
+static struct block_ctx context(t5_acts *a, int64_t layer, char *name, size_t cap)
+{
+    name[0] = 0;
+    if (a->bad_name)
+        snprintf(name, cap, "encoder/layers_%lld", (long long)layer);
+    return (struct block_ctx){
+        .m = a->m, .a = a, .r = {.n = a->B, .off = a->enc_off, .rows = a->rows}, .name = name};
+}
+
+static void *stream(const t5_acts *a)
+{
+    return a->m->c.enc_layers ? a->enc[0].self.x : a->enc_last;
+}
+
+void encoder_embed(t5_acts *a, const struct t5_prompts *p, const struct packed_batch *batch)
+{
+    const t5_model *m = a->m;
+    const struct ops_table *t = m->t;
+    const int64_t E = m->c.width;
+    void *x = stream(a);
+    for (int64_t b = 0; b < a->B; b++) {
+        const int64_t at = batch->enc_off[a->first + b];
+        const int32_t *ids = batch->enc_ids + at;
+        const int64_t n = batch->enc_off[a->first + b + 1] - at;
+        const int64_t row = a->enc_off[b], before = a->prompt_at[b] - row;
+        if (before > n) /* an empty input whose prompt comes behind its first position */
+            t->gather(m->o, m->embed, &m->c.pad_id, 1, row_at(m, x, row, E));
+        else
+            t->gather(m->o, m->embed, ids, before, row_at(m, x, row, E));
+        if (a->P) {
+            const int64_t which = batch->prompt_of ? batch->prompt_of[a->first + b] : 0;
+            t->put(m->o, row_at(m, x, a->prompt_at[b], E), p->enc + which * a->P * E,
+                   a->prompt_n[b] * E);
+        }
+        if (n > before)
+            t->gather(m->o, m->embed, ids + before, n - before,
+                      row_at(m, x, a->prompt_at[b] + a->prompt_n[b], E));
+    }
+    if (a->has_drop)
+        t->drop_rows(m->o, x, E, a->enc_off, a->B, a->drop_enc_in);
+}
+
+static void layer_forward(t5_acts *a, int64_t i)
+{
+    char name[48];
+    const struct block_ctx b = context(a, i, name, sizeof name);
+    self_forward(&b, &a->m->enc[i].self, &a->enc[i].self, false);
+    mlp_forward(&b, &a->m->enc[i].mlp, &a->enc[i].mlp);
+}
+
+void encoder_layers(t5_acts *a)
+{
+    const t5_model *m = a->m;
+    for (int64_t i = 0; i < m->c.enc_layers; i++)
+        layer_forward(a, i);
+    m->t->rmsnorm(m->o, a->enc_last, m->enc_norm, m->c.norm_eps, a->rows, m->c.width, a->enc_out);
+    if (a->has_drop)
+        m->t->drop_rows(m->o, a->enc_out, m->c.width, a->enc_off, a->B, a->drop_enc_out);
+    const struct block_ctx b = {.m = m, .a = a, .name = "encoder"};
+    bad_tensor(&b, "output", a->enc_out, a->rows * m->c.width);
+}
+
+/* The gradient at the input of layer 0, of prompt rows only: [B * P, E] in dx_enc order. */
+static void prompt_gradients(t5_acts *a, const struct packed_batch *batch, const int32_t *shard_of,
+                             const void *d, bool compact, float *denc)
+{
+    const t5_model *m = a->m;
+    const int64_t E = m->c.width;
+    for (int64_t b = 0; b < a->B; b++) {
+        const int64_t example = a->first + b;
+        const int64_t which = batch->prompt_of ? batch->prompt_of[example] : 0;
+        const int64_t shard = shard_of ? shard_of[example] : 0;
+        const int64_t row = compact ? b * a->P : a->prompt_at[b];
+        add_to_host(a, row_at(m, d, row, E), a->prompt_n[b] * E,
+                    denc + (shard * a->prompts + which) * a->P * E);
+    }
+}
+
+void encoder_backward(t5_acts *a, const struct packed_batch *batch, const int32_t *shard_of,
+                      float *denc)
+{
+    const t5_model *m = a->m;
+    const struct ops_table *t = m->t;
+    const int64_t E = m->c.width, L = m->c.enc_layers;
+    const struct block_ctx top = {.m = m, .a = a, .name = "encoder"};
+    if (a->has_drop)
+        t->drop_rows(m->o, a->d_enc, E, a->enc_off, a->B, a->drop_enc_out);
+    t->rmsnorm_bwd(m->o, a->enc_last, m->enc_norm, m->c.norm_eps, a->d_enc, a->rows, E, a->dx_enc,
+                   false);
+    bad_tensor(&top, "gradient at the input of encoder_norm", a->dx_enc, a->rows * E);
+    const bool prefix = a->combine == T5_PREFIX && L > 0;
+    void *d = a->dx_enc;
+    for (int64_t i = L - 1; i >= 0; i--) {
+        char name[48];
+        const struct block_ctx b = context(a, i, name, sizeof name);
+        if (a->plan.remat)
+            layer_forward(a, i);
+        mlp_backward(&b, &m->enc[i].mlp, &a->enc[i].mlp, a->dx_enc);
+        if (i || !prefix)
+            self_backward(&b, &m->enc[i].self, &a->enc[i].self, false, a->dx_enc);
+        else
+            self_backward_prompt(&b, &m->enc[i].self, &a->enc[i].self, a->P, a->dx_enc,
+                                 d = a->d_enc);
+    }
+    if (a->has_drop) { /* offsets of the rows that d holds */
+        for (int64_t b = 0; b <= a->B; b++)
+            a->index[b] = prefix ? b * a->P : a->enc_off[b];
+        t->drop_rows(m->o, d, E, a->index, a->B, a->drop_enc_in);
+    }
+    if (denc)
+        prompt_gradients(a, batch, shard_of, d, prefix, denc);
+}

@@ -1,0 +1,388 @@
+/* Preparing the frozen weights. Matrices that share their input lie side by side (q | k | v,
+ * wi_0 | wi_1, k | v of cross-attention), so that one product serves them. Parameters are fetched,
+ * packed and released one group at a time: the peak is the packed model plus one group. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "model/model_internal.h"
+
+struct loader {
+    t5_model *m;
+    const struct t5_getter *get;
+    unsigned uses;
+    char layer[48]; /* "encoder/layers_0/" or "" */
+};
+
+enum { MAX_PARTS = 3 };
+
+static void release(const struct loader *l, struct t5_param *p)
+{
+    if (l->get->release)
+        l->get->release(l->get->ctx, p);
+}
+
+/* Fetches layer + name and checks its shape: [rows, cols] of the T5X layout, cols 0: a vector. */
+static spt_status fetch(const struct loader *l, const char *name, int64_t rows, int64_t cols,
+                        struct t5_param *out, spt_err *err)
+{
+    char path[128], got[SHAPE_TEXT], want[SHAPE_TEXT];
+    snprintf(path, sizeof path, "%s%s", l->layer, name);
+    TRY(l->get->param(l->get->ctx, path, out, err));
+    struct tensor_shape s = cols ? shape_2d(rows, cols) : shape_1d(rows);
+    if (cols && out->m.transposed)
+        s = shape_2d(cols, rows);
+    if (shape_equal(&s, &out->m.view.shape))
+        return SPT_OK;
+    const spt_status st = err_set(err, SPT_E_FORMAT, "%s has shape %s, the configuration wants %s",
+                                  path, shape_text(&out->m.view.shape, got), shape_text(&s, want));
+    release(l, out);
+    return st;
+}
+
+/* A prepared matrix from up to MAX_PARTS parameters [K, N] each. */
+static spt_status load_matrix(const struct loader *l, int n, const char *const *names, int64_t K,
+                              int64_t N, ops_weight **out, spt_err *err)
+{
+    struct t5_param p[MAX_PARTS];
+    struct ops_matrix parts[MAX_PARTS];
+    spt_status st = SPT_OK;
+    int got = 0;
+    for (; got < n && !st; got++) {
+        st = fetch(l, names[got], K, N, &p[got], err);
+        if (st)
+            break;
+        parts[got] = p[got].m;
+    }
+    if (!st)
+        st = l->m->t->weight_new(l->m->o, parts, n, l->uses, false, out, err);
+    while (got-- > 0)
+        release(l, &p[got]);
+    return st;
+}
+
+static spt_status load_one(const struct loader *l, const char *name, int64_t K, int64_t N,
+                           ops_weight **out, spt_err *err)
+{
+    return load_matrix(l, 1, &name, K, N, out, err);
+}
+
+/* Values as float32 on the heap, in T5X layout. */
+static spt_status load_floats(const struct loader *l, const char *name, int64_t rows, int64_t cols,
+                              float **out, spt_err *err)
+{
+    struct t5_param p;
+    TRY(fetch(l, name, rows, cols, &p, err));
+    const size_t n = (size_t)rows * (size_t)(cols ? cols : 1);
+    float *file = mem_alloc(n, sizeof *file), *v = mem_alloc(n, sizeof *v);
+    if (!file || !v) {
+        mem_free(file);
+        mem_free(v);
+        release(l, &p);
+        return err_nomem(err, n * sizeof *v);
+    }
+    tensor_to_f32(&p.m.view, 0, n, file);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < (cols ? cols : 1); c++)
+            v[cols ? r * cols + c : r] =
+                file[cols && p.m.transposed ? c * rows + r : r * (cols ? cols : 1) + c];
+    mem_free(file);
+    release(l, &p);
+    *out = v;
+    return SPT_OK;
+}
+
+/* Copies n host values into a buffer of the backend. */
+static spt_status upload(const t5_model *m, const float *v, int64_t n, void **out, spt_err *err)
+{
+    void *p = m->t->alloc(m->o, (size_t)n * m->t->elem);
+    if (!p)
+        return err_nomem(err, (size_t)n * m->t->elem);
+    m->t->put(m->o, p, v, n);
+    *out = p;
+    return SPT_OK;
+}
+
+static spt_status load_norm(const struct loader *l, const char *name, double factor, void **out,
+                            spt_err *err)
+{
+    const int64_t E = l->m->c.width;
+    float *v;
+    TRY(load_floats(l, name, E, 0, &v, err));
+    for (int64_t e = 0; e < E; e++)
+        v[e] = (float)((double)v[e] * factor);
+    const spt_status st = upload(l->m, v, E, out, err);
+    mem_free(v);
+    return st;
+}
+
+/* Loads a relative bias into the next entry of m->bias. */
+static spt_status load_bias(const struct loader *l, const char *name, bool bidirectional,
+                            const void **out, spt_err *err)
+{
+    t5_model *m = l->m;
+    const struct t5_config *c = &m->c;
+    const int64_t n = c->heads * (2 * m->span + 1);
+    float *table;
+    TRY(load_floats(l, name, c->heads, c->buckets, &table, err));
+    float *by_distance = mem_alloc((size_t)n, sizeof *by_distance);
+    spt_status st = by_distance ? SPT_OK : err_nomem(err, (size_t)n * sizeof *by_distance);
+    if (!st) {
+        relpos_by_distance(table, c->heads, c->buckets, c->max_distance, bidirectional, m->span,
+                           by_distance);
+        st = upload(m, by_distance, n, &m->bias[m->nbias], err);
+    }
+    if (!st)
+        *out = m->bias[m->nbias++];
+    mem_free(by_distance);
+    mem_free(table);
+    return st;
+}
+
+#define QKV(module)                                                                                \
+    (const char *const[])                                                                          \
+    {                                                                                              \
+        module "/query/kernel", module "/key/kernel", module "/value/kernel"                       \
+    }
+
+static spt_status load_self(const struct loader *l, bool encoder, struct self_block *s,
+                            spt_err *err)
+{
+    const struct t5_config *c = &l->m->c;
+    const int64_t E = c->width, J = l->m->J;
+    TRY(load_norm(
+        l, encoder ? "pre_attention_layer_norm/scale" : "pre_self_attention_layer_norm/scale", 1,
+        &s->norm, err));
+    TRY(load_matrix(l, 3, encoder ? QKV("attention") : QKV("self_attention"), E, J, &s->qkv, err));
+    TRY(load_one(l, encoder ? "attention/out/kernel" : "self_attention/out/kernel", J, E, &s->out,
+                 err));
+    if (c->per_layer_bias)
+        TRY(load_bias(l, "relpos_bias/rel_embedding", encoder, &s->bias, err));
+    return SPT_OK;
+}
+
+static spt_status load_cross(const struct loader *l, struct cross_block *s, spt_err *err)
+{
+    const int64_t E = l->m->c.width, J = l->m->J;
+    TRY(load_norm(l, "pre_cross_attention_layer_norm/scale", 1, &s->norm, err));
+    TRY(load_one(l, "encoder_decoder_attention/query/kernel", E, J, &s->q, err));
+    TRY(load_matrix(l, 2, QKV("encoder_decoder_attention") + 1, E, J, &s->kv, err));
+    return load_one(l, "encoder_decoder_attention/out/kernel", J, E, &s->out, err);
+}
+
+static spt_status load_mlp(const struct loader *l, struct mlp_block *s, spt_err *err)
+{
+    const struct t5_config *c = &l->m->c;
+    TRY(load_norm(l, "pre_mlp_layer_norm/scale", 1, &s->norm, err));
+    if (c->gated)
+        TRY(load_matrix(l, 2, (const char *const[]){"mlp/wi_0/kernel", "mlp/wi_1/kernel"}, c->width,
+                        c->ff, &s->wi, err));
+    else
+        TRY(load_one(l, "mlp/wi/kernel", c->width, c->ff, &s->wi, err));
+    return load_one(l, "mlp/wo/kernel", c->ff, c->width, &s->wo, err);
+}
+
+static spt_status load_encoder(struct loader *l, spt_err *err)
+{
+    t5_model *m = l->m;
+    const void *shared = NULL;
+    if (!m->c.per_layer_bias)
+        TRY(load_bias(l, "encoder/relpos_bias/rel_embedding", true, &shared, err));
+    TRY(load_norm(l, "encoder/encoder_norm/scale", 1, &m->enc_norm, err));
+    for (int64_t i = 0; i < m->c.enc_layers; i++) {
+        snprintf(l->layer, sizeof l->layer, "encoder/layers_%lld/", (long long)i);
+        m->enc[i].self.bias = shared;
+        TRY(load_self(l, true, &m->enc[i].self, err));
+        TRY(load_mlp(l, &m->enc[i].mlp, err));
+    }
+    l->layer[0] = 0;
+    return SPT_OK;
+}
+
+static spt_status load_decoder(struct loader *l, spt_err *err)
+{
+    t5_model *m = l->m;
+    const void *shared = NULL;
+    if (!m->c.per_layer_bias)
+        TRY(load_bias(l, "decoder/relpos_bias/rel_embedding", false, &shared, err));
+    /* The factor of tied logits is folded into the last norm, which feeds nothing else. */
+    const double factor = m->c.scale_logits ? 1 / sqrt((double)m->c.width) : 1;
+    TRY(load_norm(l, "decoder/decoder_norm/scale", factor, &m->dec_norm, err));
+    for (int64_t i = 0; i < m->c.dec_layers; i++) {
+        snprintf(l->layer, sizeof l->layer, "decoder/layers_%lld/", (long long)i);
+        m->dec[i].self.bias = shared;
+        TRY(load_self(l, false, &m->dec[i].self, err));
+        TRY(load_cross(l, &m->dec[i].cross, err));
+        TRY(load_mlp(l, &m->dec[i].mlp, err));
+    }
+    l->layer[0] = 0;
+    return SPT_OK;
+}
+
+static spt_status load_embedding(const struct loader *l, spt_err *err)
+{
+    t5_model *m = l->m;
+    struct t5_param p;
+    TRY(fetch(l, "token_embedder/embedding", m->c.vocab, m->c.width, &p, err));
+    spt_status st = m->t->table_new(m->o, &p.m, &m->embed, err);
+    if (!st && m->c.head_is_embedding) {
+        struct ops_matrix head = p.m; /* [V, E] read as [E, V] */
+        head.transposed = !head.transposed;
+        st = m->t->weight_new(m->o, &head, 1, l->uses, true, &m->head, err);
+    }
+    release(l, &p);
+    if (st || m->c.head_is_embedding)
+        return st;
+    TRY(fetch(l, "decoder/logits_dense/kernel", m->c.width, m->c.vocab, &p, err));
+    st = m->t->weight_new(m->o, &p.m, 1, l->uses, true, &m->head, err);
+    release(l, &p);
+    return st;
+}
+
+static spt_status check_config(const struct t5_config *c, spt_err *err)
+{
+    const struct {
+        const char *name;
+        int64_t value, min, max;
+    } fields[] = {
+        {"vocabulary size", c->vocab, 1, INT32_MAX},
+        {"width", c->width, 1, 1 << 20},
+        {"number of heads", c->heads, 1, 1 << 20},
+        {"head width", c->head_dim, 1, 1 << 20},
+        {"heads times head width", c->heads * c->head_dim, 1, 1 << 20},
+        {"feed-forward width", c->ff, 1, 1 << 24},
+        {"number of encoder layers", c->enc_layers, 0, 10000},
+        {"number of decoder layers", c->dec_layers, 0, 10000},
+        {"number of relative position buckets", c->buckets, 4, 1 << 16},
+        {"largest relative distance", c->max_distance, c->buckets / 2 + 1, 1 << 24},
+    };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (fields[i].value < fields[i].min || fields[i].value > fields[i].max)
+            return err_set(err, SPT_E_CONFIG, "%s is %lld, must be in %lld..%lld", fields[i].name,
+                           (long long)fields[i].value, (long long)fields[i].min,
+                           (long long)fields[i].max);
+    return SPT_OK;
+}
+
+spt_status t5_model_new_from(ops *o, const struct t5_getter *get, bool backward, t5_model **out,
+                             spt_err *err)
+{
+    const struct t5_config *c = get->config;
+    TRY(check_config(c, err));
+    t5_model *m = mem_zalloc(1, sizeof *m);
+    if (!m)
+        return err_nomem(err, sizeof *m);
+    *m = (t5_model){.o = o,
+                    .t = o->t,
+                    .c = *c,
+                    .backward = backward,
+                    .J = c->heads * c->head_dim,
+                    .span = relpos_span(c)};
+    m->enc = mem_zalloc((size_t)c->enc_layers, sizeof *m->enc);
+    m->dec = mem_zalloc((size_t)c->dec_layers, sizeof *m->dec);
+    m->bias = mem_zalloc((size_t)(c->enc_layers + c->dec_layers + 2), sizeof *m->bias);
+    struct loader l = {.m = m, .get = get, .uses = OPS_FORWARD | (backward ? OPS_BACKWARD : 0)};
+    spt_status st = SPT_OK;
+    if (!m->enc || !m->dec || !m->bias)
+        st = err_nomem(err, sizeof *m->enc);
+    if (!st)
+        st = load_embedding(&l, err);
+    if (!st)
+        st = load_encoder(&l, err);
+    if (!st)
+        st = load_decoder(&l, err);
+    if (st) {
+        t5_model_free(m);
+        return st;
+    }
+    *out = m;
+    return SPT_OK;
+}
+
+static void free_self(t5_model *m, struct self_block *s)
+{
+    m->t->release(m->o, s->norm);
+    m->t->weight_free(m->o, s->qkv);
+    m->t->weight_free(m->o, s->out);
+}
+
+static void free_mlp(t5_model *m, struct mlp_block *s)
+{
+    m->t->release(m->o, s->norm);
+    m->t->weight_free(m->o, s->wi);
+    m->t->weight_free(m->o, s->wo);
+}
+
+void t5_model_free(t5_model *m)
+{
+    if (!m)
+        return;
+    for (int64_t i = 0; m->enc && i < m->c.enc_layers; i++) {
+        free_self(m, &m->enc[i].self);
+        free_mlp(m, &m->enc[i].mlp);
+    }
+    for (int64_t i = 0; m->dec && i < m->c.dec_layers; i++) {
+        free_self(m, &m->dec[i].self);
+        m->t->release(m->o, m->dec[i].cross.norm);
+        m->t->weight_free(m->o, m->dec[i].cross.q);
+        m->t->weight_free(m->o, m->dec[i].cross.kv);
+        m->t->weight_free(m->o, m->dec[i].cross.out);
+        free_mlp(m, &m->dec[i].mlp);
+    }
+    for (int64_t i = 0; i < m->nbias; i++)
+        m->t->release(m->o, m->bias[i]);
+    m->t->release(m->o, m->enc_norm);
+    m->t->release(m->o, m->dec_norm);
+    m->t->weight_free(m->o, m->embed);
+    m->t->weight_free(m->o, m->head);
+    mem_free(m->enc);
+    mem_free(m->dec);
+    mem_free(m->bias);
+    mem_free(m);
+}
+
+const struct t5_config *t5_model_config(const t5_model *m)
+{
+    return &m->c;
+}
+
+ops *t5_model_ops(const t5_model *m)
+{
+    return m->o;
+}
+
+size_t t5_model_bytes(const t5_model *m)
+{
+    size_t n = m->t->weight_bytes(m->embed) + m->t->weight_bytes(m->head);
+    for (int64_t i = 0; i < m->c.enc_layers; i++) {
+        const struct enc_layer *l = &m->enc[i];
+        n += m->t->weight_bytes(l->self.qkv) + m->t->weight_bytes(l->self.out) +
+             m->t->weight_bytes(l->mlp.wi) + m->t->weight_bytes(l->mlp.wo);
+    }
+    for (int64_t i = 0; i < m->c.dec_layers; i++) {
+        const struct dec_layer *l = &m->dec[i];
+        n += m->t->weight_bytes(l->self.qkv) + m->t->weight_bytes(l->self.out) +
+             m->t->weight_bytes(l->cross.q) + m->t->weight_bytes(l->cross.kv) +
+             m->t->weight_bytes(l->cross.out) + m->t->weight_bytes(l->mlp.wi) +
+             m->t->weight_bytes(l->mlp.wo);
+    }
+    return n;
+}
+
+spt_status t5_model_embed(const t5_model *m, const int32_t *ids, int64_t n, float *out,
+                          spt_err *err)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= m->c.vocab)
+            return err_set(err, SPT_E_FORMAT, "token id %d is not in 0..%lld", ids[i],
+                           (long long)m->c.vocab - 1);
+    void *row = m->t->alloc(m->o, (size_t)m->c.width * m->t->elem);
+    if (!row)
+        return err_nomem(err, (size_t)m->c.width * m->t->elem);
+    for (int64_t i = 0; i < n; i++) {
+        m->t->gather(m->o, m->embed, &ids[i], 1, row);
+        m->t->get(m->o, out + i * m->c.width, row, m->c.width);
+    }
+    m->t->release(m->o, row);
+    return SPT_OK;
+}

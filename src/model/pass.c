@@ -1,0 +1,367 @@
+/* A pass over a range of a batch: encoder, decoder, loss, and back to the prompts.
+ *
+ * The output head works on the rows whose target counts only, a chunk at a time: logits [chunk, V],
+ * their loss, and, when a backward will follow, at once the gradient of the head's input. Logits of
+ * a whole batch never exist. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "model/model_internal.h"
+
+static const struct t5_prompts no_prompts;
+
+/* --- sequences and loss rows --------------------------------------------------------------- */
+
+static float weight_at(const float *w, int64_t i)
+{
+    return w ? w[i] : 1;
+}
+
+/* Decoder offsets of n sequences with token offsets off[0..n]. */
+static spt_status place_sequences(t5_acts *a, int64_t n, const int64_t *off, const int32_t *dec_in,
+                                  const int32_t *target, spt_err *err)
+{
+    const int64_t tokens = off[n] - off[0], rows = tokens + n * a->P_dec;
+    if (n > a->plan.examples || rows > a->plan.dec_rows)
+        return err_set(err, SPT_E_CONFIG,
+                       "the batch has %lld sequences of %lld decoder rows, storage was planned for "
+                       "%lld of %lld",
+                       (long long)n, (long long)rows, (long long)a->plan.examples,
+                       (long long)a->plan.dec_rows);
+    TRY(acts_check_ids(a, "decoder input", dec_in + off[0], tokens, err));
+    TRY(acts_check_ids(a, "target", target + off[0], tokens, err));
+    a->nseq = n;
+    a->dec_rows = rows;
+    for (int64_t i = 0; i <= n; i++)
+        a->dec_off[i] = off[i] - off[0] + i * a->P_dec;
+    return SPT_OK;
+}
+
+/* Rows whose token has a weight, in order. */
+static void find_loss_rows(t5_acts *a, const int64_t *off, const float *weight)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < a->nseq; i++)
+        for (int64_t t = off[i]; t < off[i + 1]; t++)
+            if (weight_at(weight, t) != 0) {
+                a->loss_index[n] = a->dec_off[i] + a->P_dec + t - off[i];
+                a->loss_token[n++] = t;
+            }
+    a->loss_rows = n;
+    a->loss_all = n == a->dec_rows;
+}
+
+void head_forward(t5_acts *a, bool backward)
+{
+    const t5_model *m = a->m;
+    const struct ops_table *t = m->t;
+    const int64_t E = m->c.width, V = m->c.vocab;
+    const void *in = a->dec_out;
+    if (!a->loss_all) {
+        t->gather_rows(m->o, a->tmp, a->dec_out, a->loss_index, a->loss_rows, E);
+        in = a->tmp;
+    }
+    for (int64_t at = 0; at < a->loss_rows; at += a->head_chunk) {
+        const int64_t left = a->loss_rows - at, n = left < a->head_chunk ? left : a->head_chunk;
+        t->matmul(m->o, m->head, row_at(m, in, at, E), a->logits, n, false);
+        const struct ops_loss_args args = {.rows = n,
+                                           .V = V,
+                                           .target = a->target + at,
+                                           .weight = a->weight + at,
+                                           .z_loss = a->opts.z_loss,
+                                           .label_smoothing = a->opts.label_smoothing,
+                                           .loss = a->loss + at,
+                                           .z = a->z + at,
+                                           .log_p = a->log_p + at,
+                                           .argmax = a->argmax + at,
+                                           .backward = backward};
+        t->loss(m->o, a->logits, &args);
+        if (backward)
+            t->matmul_t(m->o, m->head, a->logits, row_at(m, a->d_loss, at, E), n, false);
+    }
+}
+
+/* --- loss ---------------------------------------------------------------------------------- */
+
+static double sequence_weight(const struct packed_batch *batch, int64_t b)
+{
+    double sum = 0;
+    for (int64_t i = batch->dec_off[b]; i < batch->dec_off[b + 1]; i++)
+        sum += (double)weight_at(batch->dec_weight, i);
+    return sum;
+}
+
+/* The factor that the whole batch's loss is divided by (spec/t5x.md section 3.3). */
+static double loss_factor(const struct packed_batch *batch, const struct t5_loss_opts *opts)
+{
+    double sum = 0;
+    switch (opts->normalize) {
+    case T5_NORM_NONE:
+        return 1;
+    case T5_NORM_NUMBER:
+        return (double)opts->factor;
+    case T5_NORM_ALL_TOKENS:
+        return (double)batch->B * (double)batch->Ld;
+    case T5_NORM_REAL_TOKENS:
+        for (int64_t b = 0; b < batch->B; b++)
+            sum += sequence_weight(batch, b);
+        return sum;
+    case T5_NORM_PER_SEQUENCE:
+        for (int64_t b = 0; b < batch->B; b++)
+            sum += sequence_weight(batch, b) != 0;
+        return sum;
+    }
+    return 1;
+}
+
+static void set_loss_weights(t5_acts *a, const struct packed_batch *batch)
+{
+    const double factor = loss_factor(batch, &a->opts);
+    const bool per_sequence = a->opts.normalize == T5_NORM_PER_SEQUENCE;
+    for (int64_t i = 0, b = a->first - 1; i < a->loss_rows; i++) {
+        const int64_t token = a->loss_token[i];
+        while (token >= batch->dec_off[b + 1])
+            b++;
+        const double row = per_sequence ? sequence_weight(batch, b) : 1;
+        a->target[i] = batch->dec_target[token];
+        a->weight[i] = (float)((double)weight_at(batch->dec_weight, token) / row / factor);
+    }
+}
+
+/* Adds up what the loss rows of each example say, in order. */
+static void sum_loss(const t5_acts *a, const struct packed_batch *batch, struct t5_loss *out)
+{
+    const bool per_sequence = a->opts.normalize == T5_NORM_PER_SEQUENCE;
+    int64_t i = 0;
+    for (int64_t b = 0; b < a->B; b++) {
+        const double row = per_sequence ? sequence_weight(batch, a->first + b) : 1;
+        double ce = 0;
+        for (; i < a->loss_rows && a->loss_token[i] < batch->dec_off[a->first + b + 1]; i++) {
+            const double w = (double)weight_at(batch->dec_weight, a->loss_token[i]);
+            out->loss += a->loss[i];
+            out->z_loss += a->z[i];
+            out->weight_sum += w / row;
+            out->correct += a->argmax[i] == a->target[i];
+            out->counted++;
+            ce -= w * a->log_p[i];
+        }
+        if (out->example_loss)
+            out->example_loss[b] = (float)ce;
+    }
+}
+
+/* --- passes -------------------------------------------------------------------------------- */
+
+static spt_status check_pass(const t5_model *m, const t5_acts *a, const struct t5_prompts *p,
+                             const struct t5_dropout *drop, spt_err *err)
+{
+    if (a->m != m)
+        return err_set(err, SPT_E_INTERNAL, "activations belong to another model");
+    if (drop && drop->rate > 0 && !a->plan.dropout)
+        return err_set(err, SPT_E_INTERNAL, "activations were planned without dropout");
+    if (drop && !(drop->rate >= 0 && drop->rate < 1))
+        return err_set(err, SPT_E_CONFIG, "dropout rate %g is not in [0, 1)", (double)drop->rate);
+    if (p->P < 0 || p->P_dec < 0 || (p->P && (!p->enc || p->count < 1)))
+        return err_set(err, SPT_E_INTERNAL, "prompt of %lld rows without values", (long long)p->P);
+    return SPT_OK;
+}
+
+spt_status t5_encode(const t5_model *m, const struct t5_prompts *prompts,
+                     const struct packed_batch *batch, int64_t first, int64_t count, t5_acts *acts,
+                     spt_err *err)
+{
+    prompts = prompts ? prompts : &no_prompts;
+    TRY(check_pass(m, acts, prompts, NULL, err));
+    TRY(acts_begin(acts, prompts, batch, first, count, err));
+    encoder_embed(acts, prompts, batch);
+    encoder_layers(acts);
+    acts->encoded = true;
+    return SPT_OK;
+}
+
+spt_status t5_forward(const t5_model *m, const struct t5_prompts *prompts,
+                      const struct packed_batch *batch, int64_t first, int64_t count,
+                      const struct t5_loss_opts *opts, const struct t5_dropout *drop, t5_acts *acts,
+                      struct t5_loss *out, spt_err *err)
+{
+    prompts = prompts ? prompts : &no_prompts;
+    TRY(check_pass(m, acts, prompts, drop, err));
+    TRY(acts_begin(acts, prompts, batch, first, count, err));
+    const int64_t *off = batch->dec_off + first;
+    TRY(place_sequences(acts, count, off, batch->dec_in, batch->dec_target, err));
+    memcpy(acts->cross_off, acts->dec_off, (size_t)(count + 1) * sizeof *acts->cross_off);
+    acts->opts = *opts;
+    find_loss_rows(acts, off, batch->dec_weight);
+    set_loss_weights(acts, batch);
+    dropout_masks(acts, drop, batch);
+    encoder_embed(acts, prompts, batch);
+    encoder_layers(acts);
+    decoder_embed(acts, prompts, batch->dec_in + off[0]);
+    decoder_layers(acts);
+    head_forward(acts, acts->plan.backward);
+    sum_loss(acts, batch, out);
+    acts->encoded = acts->ran_forward = true;
+    return SPT_OK;
+}
+
+spt_status t5_backward(const t5_model *m, const struct packed_batch *batch, t5_acts *acts,
+                       const int32_t *shard_of, float *denc, float *ddec, spt_err *err)
+{
+    if (acts->m != m || !acts->ran_forward || !acts->plan.backward)
+        return err_set(err, SPT_E_INTERNAL, "backward without a forward that keeps activations");
+    const bool need_enc = denc && acts->P > 0;
+    float *dec = acts->P_dec ? ddec : NULL;
+    if (need_enc || dec)
+        decoder_backward(acts, shard_of, need_enc, dec);
+    if (need_enc)
+        encoder_backward(acts, batch, shard_of, denc);
+    return SPT_OK;
+}
+
+/* --- scoring ------------------------------------------------------------------------------- */
+
+static spt_status place_targets(t5_acts *a, const struct t5_targets *g, spt_err *err)
+{
+    int64_t i = 0;
+    TRY(place_sequences(a, g->n, g->off, g->dec_in, g->dec_target, err));
+    for (int64_t b = 0; b < a->B; b++) {
+        a->cross_off[b] = a->dec_off[i];
+        while (i < g->n && g->example[i] == b)
+            i++;
+    }
+    a->cross_off[a->B] = a->dec_off[i];
+    if (i < g->n)
+        return err_set(err, SPT_E_INTERNAL, "target %lld belongs to example %d, not in order",
+                       (long long)i, g->example[i]);
+    return SPT_OK;
+}
+
+spt_status t5_score(const t5_model *m, const struct t5_prompts *prompts,
+                    const struct t5_targets *targets, t5_acts *acts, float *score,
+                    float *token_score, int32_t *argmax, spt_err *err)
+{
+    t5_acts *a = acts;
+    prompts = prompts ? prompts : &no_prompts;
+    TRY(check_pass(m, a, prompts, NULL, err));
+    if (!a->encoded)
+        return err_set(err, SPT_E_INTERNAL, "scores without an encoder pass");
+    a->ran_forward = a->has_drop = false;
+    a->P_dec = prompts->dec ? prompts->P_dec : 0;
+    TRY(place_targets(a, targets, err));
+    find_loss_rows(a, targets->off, targets->weight);
+    a->opts = (struct t5_loss_opts){0};
+    for (int64_t i = 0; i < a->loss_rows; i++) {
+        a->target[i] = targets->dec_target[a->loss_token[i]];
+        a->weight[i] = 1;
+    }
+    decoder_embed(a, prompts, targets->dec_in + targets->off[0]);
+    decoder_layers(a);
+    head_forward(a, false);
+    for (int64_t i = targets->off[0]; i < targets->off[targets->n]; i++) {
+        if (token_score)
+            token_score[i] = 0;
+        if (argmax)
+            argmax[i] = -1;
+    }
+    int64_t i = 0;
+    for (int64_t s = 0; s < targets->n; s++) {
+        double sum = 0;
+        for (; i < a->loss_rows && a->loss_token[i] < targets->off[s + 1]; i++) {
+            const int64_t token = a->loss_token[i];
+            sum += (double)weight_at(targets->weight, token) * a->log_p[i];
+            if (token_score)
+                token_score[token] = (float)a->log_p[i];
+            if (argmax)
+                argmax[token] = a->argmax[i];
+        }
+        score[s] = (float)sum;
+    }
+    return SPT_OK;
+}
+
+/* --- looking inside ------------------------------------------------------------------------ */
+
+spt_status t5_acts_hidden(const t5_model *m, const t5_acts *a, bool decoder, int64_t layer,
+                          float *out, spt_err *err)
+{
+    const int64_t layers = decoder ? m->c.dec_layers : m->c.enc_layers;
+    const int64_t rows = decoder ? a->dec_rows : a->rows;
+    const void *x = decoder ? a->dec_out : a->enc_out;
+    if (!a->encoded || (decoder && !a->ran_forward) || layer < 0 || layer > layers ||
+        (layer < layers && !a->plan.backward))
+        return err_set(err, SPT_E_INTERNAL, "hidden states of layer %lld were not kept",
+                       (long long)layer);
+    if (layer < layers)
+        x = decoder ? a->dec[layer].mlp.y : a->enc[layer].mlp.y;
+    m->t->get(m->o, out, x, rows * m->c.width);
+    return SPT_OK;
+}
+
+int64_t t5_acts_row(const t5_acts *a, bool decoder, int64_t b)
+{
+    return decoder ? a->dec_off[b] : a->enc_off[b];
+}
+
+spt_status t5_acts_logits(const t5_model *m, t5_acts *a, float *out, spt_err *err)
+{
+    if (!a->ran_forward)
+        return err_set(err, SPT_E_INTERNAL, "logits without a forward pass");
+    const int64_t E = m->c.width, V = m->c.vocab;
+    for (int64_t i = 0; i < a->nseq; i++) {
+        int64_t row = a->dec_off[i] + a->P_dec;
+        while (row < a->dec_off[i + 1]) {
+            const int64_t left = a->dec_off[i + 1] - row;
+            const int64_t n = left < a->head_chunk ? left : a->head_chunk;
+            m->t->matmul(m->o, m->head, row_at(m, a->dec_out, row, E), a->logits, n, false);
+            m->t->get_wide(m->o, out, a->logits, n * V);
+            out += n * V;
+            row += n;
+        }
+    }
+    return SPT_OK;
+}
+
+static bool bad_losses(t5_acts *a)
+{
+    for (int64_t i = 0; i < a->loss_rows; i++)
+        if (!isfinite(a->loss[i])) {
+            snprintf(a->bad_name, a->bad_cap, "decoder/logits (row %lld)",
+                     (long long)a->loss_index[i]);
+            return true;
+        }
+    return false;
+}
+
+bool t5_nonfinite(const t5_model *m, const struct packed_batch *batch, t5_acts *acts, char *name,
+                  size_t cap)
+{
+    t5_acts *a = acts;
+    const int64_t E = m->c.width;
+    name[0] = 0;
+    if (!a->ran_forward)
+        return false;
+    a->bad_name = name;
+    a->bad_cap = cap;
+    const struct block_ctx enc = {.m = m, .a = a, .name = "encoder"};
+    const struct block_ctx dec = {.m = m, .a = a, .name = "decoder"};
+    if (a->plan.backward) { /* everything can be computed again from the embedded input */
+        bad_tensor(&enc, "embedded input and prompt",
+                   m->c.enc_layers ? a->enc[0].self.x : a->enc_last, a->rows * E);
+        encoder_layers(a);
+        bad_tensor(&dec, "embedded input", m->c.dec_layers ? a->dec[0].self.x : a->dec_last,
+                   a->dec_rows * E);
+        decoder_layers(a);
+    } else {
+        bad_tensor(&enc, "output", a->enc_out, a->rows * E);
+        bad_tensor(&dec, "output", a->dec_out, a->dec_rows * E);
+    }
+    if (!name[0] && !bad_losses(a) && a->plan.backward) {
+        bad_tensor(&dec, "gradient at the output", a->d_loss, a->loss_rows * E);
+        decoder_backward(a, NULL, a->P > 0, NULL);
+        if (a->P > 0)
+            encoder_backward(a, batch, NULL, NULL);
+    }
+    a->bad_name = NULL;
+    return name[0] != 0;
+}
