@@ -23,6 +23,9 @@ spt_status peft_prompt_read(const char *dir, const struct peft_opts *opts, struc
                             spt_err *err);
 void peft_prompt_release(struct peft_prompt *p); /* accepts an all-zero object */
 
+/* The adapter's tensor file as a store. */
+spt_status peft_store_open(const char *dir, const struct store_opts *opts, store **out,
+                           spt_err *err);
 /* The directory holds adapter_config.json. */
 bool peft_probe(const char *path, const unsigned char *bytes, size_t n, uint64_t size);
 

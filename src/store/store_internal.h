@@ -1,0 +1,47 @@
+/* Shared by the files of store/. */
+#ifndef SPT_STORE_STORE_INTERNAL_H
+#define SPT_STORE_STORE_INTERNAL_H
+
+#include "fs/fs.h"
+#include "store/store.h"
+
+/* At most 1,024 bytes of UTF-8 without NUL. */
+spt_status store_check_name(const char *name, size_t len, spt_err *err);
+void *store_impl(const store *s);
+/* Lets the mapped pages of tensor i go. */
+void store_drop(store *s, size_t i);
+
+/* Opens a file (not a directory) by content. */
+spt_status store_open_file(const char *path, const struct store_opts *opts, store **out,
+                           spt_err *err);
+
+/* Whether dir/name is there; allocates nothing. */
+spt_status store_exists_in(const char *dir, const char *name, bool *there, spt_err *err);
+
+/* A file in memory, mapped or lent by the caller. */
+struct store_bytes {
+    fs_mapping map; /* all zero when lent */
+    const unsigned char *p;
+    size_t size;
+};
+
+static inline spt_status store_bytes_map(const char *path, struct store_bytes *out, spt_err *err)
+{
+    TRY(fs_map(path, &out->map, err));
+    out->p = out->map.bytes;
+    out->size = out->map.size;
+    return SPT_OK;
+}
+
+static inline void store_bytes_release(struct store_bytes *b)
+{
+    fs_unmap(&b->map);
+}
+
+static inline void store_bytes_drop(const struct store_bytes *b, size_t offset, size_t size)
+{
+    if (b->map.bytes)
+        fs_drop(&b->map, offset, size);
+}
+
+#endif
