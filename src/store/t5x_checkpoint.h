@@ -10,7 +10,7 @@
 #define SPT_STORE_T5X_CHECKPOINT_H
 
 #include "fs/fs.h"
-#include "tensor/tensor.h"
+#include "store/store.h"
 
 typedef struct t5x_reader t5x_reader;
 
@@ -41,7 +41,8 @@ const struct t5x_leaf *t5x_leaf_at(const t5x_reader *r, size_t i);
 /* NULL when absent. */
 const struct t5x_leaf *t5x_find(const t5x_reader *r, const char *name);
 
-/* A leaf's values: `view.data` points into the mapped file, or into `owned` (free with t5x_release)
+/* A leaf's values. dtype of numbers stored without a type: int64, float64 or bool; of strings: U8
+ * with one dimension. uint16 arrays of version 2 files are bfloat16. `view.data` points into the mapped file, or into `owned` (free with t5x_release)
  * when the leaf was decoded. */
 struct t5x_value {
     struct tensor_view view;
@@ -50,6 +51,16 @@ struct t5x_value {
 spt_status t5x_read(t5x_reader *r, const struct t5x_leaf *leaf, struct t5x_value *out,
                     spt_err *err);
 void t5x_release(struct t5x_value *v);
+
+/* As a store (store.h): names as above ("target/..."), nil leaves left out. */
+bool t5x_probe(const char *path, const unsigned char *bytes, size_t n, uint64_t size);
+spt_status t5x_store_open(const char *path, const struct store_opts *opts, store **out,
+                          spt_err *err);
+
+/* The msgpack file alone, over bytes that outlive the reader; zarr arrays are looked for below
+ * `dir`, or cannot be read when it is NULL. */
+spt_status t5x_open_mem(const void *bytes, size_t size, const char *dir, t5x_reader **out,
+                        spt_err *err);
 
 /* --- MODEL_DIR --- */
 

@@ -233,6 +233,41 @@ spt_status zarr_read(const char *dir, const zarr_array *a, enum zarr_missing mis
     return st;
 }
 
+/* Arrays of fill values may be this large without a single file. */
+#define FILL_MAX ((size_t)4 << 30)
+
+spt_status zarr_check_size(const char *dir, const zarr_array *a, enum zarr_missing missing,
+                           spt_err *err)
+{
+    struct place p = {0};
+    buf name, path;
+    size_t there = 0;
+    buf_init(&name, MAX_PATH);
+    buf_init(&path, MAX_PATH);
+    spt_status st = SPT_OK;
+    for (uint64_t i = 0; !st && i < a->chunk_count; i++) {
+        struct fs_info info;
+        chunk_name(&name, a, &p);
+        st = buf_status(&name, "chunk name", err);
+        if (!st)
+            st = path_join(&path, dir, buf_str(&name), err);
+        if (!st && !fs_stat(buf_str(&path), &info, NULL)) {
+            if (!add_size(there, (size_t)info.size, &there))
+                there = SIZE_MAX;
+        } else if (!st && missing == ZARR_MISSING_WEIGHTS && !a->fill_explicit) {
+            break; /* zarr_read will say which */
+        }
+        place_next(&p, a);
+    }
+    if (!st && !deflate_may_hold(there, a->bytes) &&
+        (missing == ZARR_MISSING_WEIGHTS || a->bytes > FILL_MAX))
+        st = err_set(err, SPT_E_FORMAT, "%s: chunk files of %zu bytes cannot hold %zu bytes", dir,
+                     there, a->bytes);
+    buf_release(&name);
+    buf_release(&path);
+    return st;
+}
+
 /* --- writing --- */
 
 static int64_t smaller_divisor(int64_t of, int64_t below)

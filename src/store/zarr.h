@@ -36,6 +36,10 @@ enum zarr_missing {
     ZARR_MISSING_WEIGHTS  /* weights: only when the fill value is explicit and every chunk is
                              absent (one warning); otherwise an error that names the chunk */
 };
+/* Can the chunk files that are there hold this array? To be asked before room for a large array is
+ * made; looks at sizes only. */
+spt_status zarr_check_size(const char *dir, const zarr_array *a, enum zarr_missing missing,
+                           spt_err *err);
 /* Decodes the array into `out`, which must have a->bytes bytes, in C order. */
 spt_status zarr_read(const char *dir, const zarr_array *a, enum zarr_missing missing, void *out,
                      spt_err *err);
