@@ -36,7 +36,6 @@ struct t5x_reader {
     const unsigned char *bytes;
     size_t size;
     char *dir; /* NULL: no zarr directories */
-    char *what;
     struct leaf *leaves;
     size_t count;
     char *names;
