@@ -7,18 +7,21 @@
 #include "store/peft.h"
 #include "store/safetensors.h"
 #include "store/store_internal.h"
+#include "store/t5x_checkpoint.h"
 #include "store/torch_bin.h"
 
 /* Directories first; the first probe that says yes decides. */
 static const struct store_kind dir_kinds[] = {
     {peft_probe, peft_store_open},
     {hf_dir_probe, hf_dir_open},
+    {t5x_probe, t5x_store_open},
 };
 
 static const struct store_kind file_kinds[] = {
     {npy_probe, npy_open},
     {torch_bin_probe, torch_bin_open},
     {safetensors_probe, safetensors_open},
+    {t5x_probe, t5x_store_open},
 };
 
 /* Kinds that people do try. */

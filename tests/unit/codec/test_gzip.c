@@ -42,7 +42,7 @@ static void fill(char *p, size_t n)
 {
     uint32_t x = 7;
     for (size_t i = 0; i < n; i++)
-        p[i] = (char)(i % 3 ? 'a' + i % 7 : (char)((x = x * 1664525 + 1013904223) >> 25));
+        p[i] = (char)(i % 3 ? 'a' + i % 7 : (x = x * 1664525 + 1013904223) >> 25);
 }
 
 static void round_trips(void **state)
