@@ -1,0 +1,185 @@
+/* An example's numbers do not depend on its batch mates, on how the batch is cut, or on recomputing
+ * layers: equal bits, on every backend. And steps allocate nothing. */
+#include "support/test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/golden_model.h"
+
+enum { B = 7, P = 3, E = 16, GROUPINGS = 40 };
+
+struct setup {
+    struct test_params params;
+    t5_model *m;
+    struct test_batch batch;
+    struct t5_prompts prompts;
+    float enc[2 * P * E];
+    struct t5_acts_plan plan;
+    t5_acts *acts;
+};
+
+static void open_setup(struct setup *s, ops *o, bool remat)
+{
+    spt_err err;
+    uint64_t seed = 77;
+    const struct t5_config c = params_small_config();
+    params_random(&s->params, &c, 4);
+    const struct t5_getter get = params_getter(&s->params);
+    EXPECT_OK(t5_model_new_from(o, &get, true, &s->m, &err), &err);
+    batch_random(&s->batch, B, 30, 9, c.vocab, 99);
+    for (int b = 0; b < B; b++)
+        s->batch.prompt_of[b] = b % 2;
+    for (size_t i = 0; i < sizeof s->enc / sizeof *s->enc; i++)
+        s->enc[i] = (float)test_uniform(&seed);
+    s->prompts = (struct t5_prompts){.enc = s->enc, .count = 2, .P = P};
+    s->plan = batch_plan(&s->batch.b, P, 0);
+    s->plan.backward = s->plan.dropout = true;
+    s->plan.remat = remat;
+    EXPECT_OK(t5_acts_new(s->m, &s->plan, &s->acts, &err), &err);
+}
+
+static void close_setup(struct setup *s)
+{
+    t5_acts_free(s->acts);
+    t5_model_free(s->m);
+    batch_free(&s->batch);
+    params_free(&s->params);
+}
+
+struct result {
+    struct t5_loss loss;
+    float example_loss[B];
+    float grad[B * 2 * P * E]; /* a shard per example */
+};
+
+/* Runs the ranges cut[0]..cut[1], cut[1]..cut[2], ... of the batch. */
+static void run(struct setup *s, const struct packed_batch *batch, const int *cut, int ranges,
+                float rate, const int32_t *shard_of, struct result *r)
+{
+    spt_err err;
+    const struct t5_loss_opts opts = {.z_loss = 1e-3f};
+    const struct t5_dropout drop = {.rate = rate, .key = {1, 2}};
+    memset(r, 0, sizeof *r);
+    for (int i = 0; i < ranges; i++) {
+        r->loss.example_loss = r->example_loss + cut[i];
+        EXPECT_OK(t5_forward(s->m, &s->prompts, batch, cut[i], cut[i + 1] - cut[i], &opts, &drop,
+                             s->acts, &r->loss, &err),
+                  &err);
+        EXPECT_OK(t5_backward(s->m, batch, s->acts, shard_of, r->grad, NULL, &err), &err);
+    }
+    r->loss.example_loss = NULL;
+}
+
+static const int32_t own_shard[B] = {0, 1, 2, 3, 4, 5, 6};
+
+static void groupings_on(ops *o, const char *isa, void *ctx)
+{
+    (void)isa, (void)ctx;
+    struct setup s;
+    struct result all, part;
+    uint64_t seed = 3;
+    open_setup(&s, o, false);
+    run(&s, &s.batch.b, (int[]){0, B}, 1, 0, own_shard, &all);
+    for (int g = 0; g < GROUPINGS; g++) {
+        int which[B], n = 1 + (int)((test_uniform(&seed) + 1) / 2 * (B - 1));
+        for (int i = 0; i < n; i++) /* any order, the same example may come twice */
+            which[i] = (int)((test_uniform(&seed) + 1) / 2 * B);
+        struct test_batch t;
+        batch_select(&t, &s.batch, which, n);
+        if (t.enc_off[n] + n * P <= s.plan.rows && t.dec_off[n] <= s.plan.dec_rows) {
+            run(&s, &t.b, (int[]){0, n}, 1, 0, own_shard, &part);
+            for (int i = 0; i < n; i++) {
+                const size_t one = 2 * P * E;
+                EXPECT_TRUE(part.example_loss[i] == all.example_loss[which[i]]);
+                EXPECT_TRUE(!memcmp(part.grad + (size_t)i * one, all.grad + (size_t)which[i] * one,
+                                    one * sizeof(float)));
+            }
+        }
+        batch_free(&t);
+    }
+    close_setup(&s);
+}
+
+static void batch_mates_do_not_matter(void **state)
+{
+    golden_every_isa(groupings_on, NULL);
+}
+
+static void cuts_on(ops *o, const char *isa, void *ctx)
+{
+    (void)isa, (void)ctx;
+    static const int32_t shards[B] = {0, 0, 0, 1, 1, 1, 2};
+    static const int cuts[][B + 1] = {{0, 4, B}, {0, 1, 2, 3, 4, 5, 6, B}, {0, 0, 5, 6, B}};
+    static const int ranges[] = {2, 7, 4};
+    struct result whole, cut;
+    for (int remat = 0; remat < 2; remat++)
+        for (int dropout = 0; dropout < 2; dropout++) {
+            struct setup s;
+            const float rate = dropout ? 0.3f : 0;
+            /* The reference point is the run without remat. */
+            open_setup(&s, o, false);
+            run(&s, &s.batch.b, (int[]){0, B}, 1, rate, shards, &whole);
+            close_setup(&s);
+            open_setup(&s, o, remat);
+            for (int k = 0; k < 3; k++) {
+                run(&s, &s.batch.b, cuts[k], ranges[k], rate, shards, &cut);
+                EXPECT_TRUE(!memcmp(&cut, &whole, sizeof cut));
+            }
+            close_setup(&s);
+        }
+}
+
+static void cutting_the_batch_does_not_matter(void **state)
+{
+    golden_every_isa(cuts_on, NULL);
+}
+
+static int64_t allocations;
+
+static void *counting_realloc(void *ctx, void *p, size_t n)
+{
+    (void)ctx;
+    allocations++;
+    return realloc(p, n);
+}
+
+static void counting_free(void *ctx, void *p)
+{
+    (void)ctx;
+    free(p);
+}
+
+static void steps_allocate_nothing(void **state)
+{
+    static const char *const isas[] = {"ref", "avx2", "avx512"};
+    spt_set_alloc(&(spt_alloc){counting_realloc, counting_free, NULL});
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        ops *o;
+        spt_err err;
+        struct setup s;
+        struct result r;
+        if (ops_open(&(struct ops_config){.isa = isas[i], .threads = 2}, &o, &err))
+            continue;
+        open_setup(&s, o, false);
+        run(&s, &s.batch.b, (int[]){0, B}, 1, 0.1f, own_shard, &r);
+        const int64_t before = allocations;
+        EXPECT_TRUE(before > 0);
+        run(&s, &s.batch.b, (int[]){0, B}, 1, 0.1f, own_shard, &r);
+        run(&s, &s.batch.b, (int[]){0, 3, B}, 2, 0, own_shard, &r);
+        EXPECT_EQ_I64(allocations, before);
+        close_setup(&s);
+        ops_close(o);
+    }
+    spt_set_alloc(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(batch_mates_do_not_matter),
+        cmocka_unit_test(cutting_the_batch_does_not_matter),
+        cmocka_unit_test(steps_allocate_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
