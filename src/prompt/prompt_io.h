@@ -9,6 +9,7 @@
 #ifndef SPT_PROMPT_PROMPT_IO_H
 #define SPT_PROMPT_PROMPT_IO_H
 
+#include "base/buf.h"
 #include "prompt/prompt.h"
 
 /* Names below a run directory. best.json is written when an evaluation is the best so far:

@@ -33,6 +33,7 @@ struct vocab_opts {
     enum vocab_rule rule;
     int extra_ids;  /* sentinels to add: VOCAB_EXTRA_AUTO, or 0 .. 1000 */
     bool extra_ids_ascending; /* seqio's reverse_extra_ids = False */
+    bool newer_ties; /* exact ties as SentencePiece 0.2.3 cuts them, not as up to 0.2.0 (SeqIO) */
     bool use_library; /* segment with libsentencepiece itself (slower, same ids) */
 };
 enum { VOCAB_EXTRA_AUTO = -1 };
