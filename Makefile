@@ -41,7 +41,7 @@ CPPFLAGS += -Iinclude -Isrc -D_FILE_OFFSET_BITS=64 $(shell pkg-config --cflags $
 # kernels that want fused multiply-add call it by name.
 CFLAGS += -std=c17 $(OPT) $(CWARN) -fvisibility=hidden -fPIC -ffp-contract=off -pthread
 CXXFLAGS += -std=c++17 $(OPT) $(WARN) -fvisibility=hidden -fPIC -pthread
-LDLIBS += $(shell pkg-config --libs $(PKGS)) -ldnnl -lm -lstdc++ -pthread
+LDLIBS += $(shell pkg-config --libs $(PKGS)) -ldnnl -lgomp -lm -lstdc++ -pthread
 
 CSRC := $(shell find src -name '*.c' | LC_ALL=C sort)
 CXXSRC := $(shell find src -name '*.cc' | LC_ALL=C sort)

@@ -4,6 +4,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,6 +242,44 @@ static const char *real_getenv(const char *name)
     return getenv(name);
 }
 
+static int real_cpu_count(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) < 0)
+        return 1;
+    return CPU_COUNT(&set);
+}
+
+static int real_thread_start(uint64_t *handle, void *(*fn)(void *), void *arg)
+{
+    pthread_t t;
+    const int r = pthread_create(&t, NULL, fn, arg);
+    if (r)
+        return -r;
+    *handle = (uint64_t)t;
+    return 0;
+}
+
+static int real_thread_join(uint64_t handle)
+{
+    return -pthread_join((pthread_t)handle, NULL);
+}
+
+static int real_thread_pin(int index)
+{
+    cpu_set_t set, one;
+    if (sched_getaffinity(0, sizeof set, &set) < 0)
+        return -errno;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &set) || index-- > 0)
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        return -pthread_setaffinity_np(pthread_self(), sizeof one, &one);
+    }
+    return -EINVAL;
+}
+
 const struct os_ops os_real = {
     .open = real_open,
     .close = real_close,
@@ -269,6 +309,10 @@ const struct os_ops os_real = {
     .random = real_random,
     .isatty = real_isatty,
     .getenv = real_getenv,
+    .cpu_count = real_cpu_count,
+    .thread_start = real_thread_start,
+    .thread_join = real_thread_join,
+    .thread_pin = real_thread_pin,
 };
 
 static const struct os_ops *ops = &os_real;
@@ -311,6 +355,13 @@ int os_hostname(char *out, size_t cap) { return ops->hostname(out, cap); }
 int os_random(void *p, size_t n) { return ops->random(p, n); }
 int os_isatty(int fd) { return ops->isatty(fd); }
 const char *os_getenv(const char *name) { return ops->getenv(name); }
+int os_cpu_count(void) { return ops->cpu_count(); }
+int os_thread_start(uint64_t *h, void *(*fn)(void *), void *arg)
+{
+    return ops->thread_start(h, fn, arg);
+}
+int os_thread_join(uint64_t handle) { return ops->thread_join(handle); }
+int os_thread_pin(int index) { return ops->thread_pin(index); }
 
 int64_t os_read_full(int fd, void *p, size_t n)
 {

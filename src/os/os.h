@@ -62,6 +62,10 @@ struct os_ops {
     int (*random)(void *p, size_t n);
     int (*isatty)(int fd);
     const char *(*getenv)(const char *name); /* NULL when unset */
+    int (*cpu_count)(void); /* cores this process may run on */
+    int (*thread_start)(uint64_t *handle, void *(*fn)(void *), void *arg);
+    int (*thread_join)(uint64_t handle);
+    int (*thread_pin)(int index); /* the calling thread to the index-th of those cores */
 };
 
 /* The real system. Tests copy it and replace entries. */
@@ -98,6 +102,10 @@ int os_hostname(char *out, size_t cap);
 int os_random(void *p, size_t n);
 int os_isatty(int fd);
 const char *os_getenv(const char *name);
+int os_cpu_count(void);
+int os_thread_start(uint64_t *handle, void *(*fn)(void *), void *arg);
+int os_thread_join(uint64_t handle);
+int os_thread_pin(int index);
 
 /* Reads or writes exactly n bytes, repeating short transfers and EINTR. A read that meets the end
  * of the file returns the smaller count. */

@@ -1,0 +1,112 @@
+/* Shared by the files of ops/cpu. */
+#ifndef SPT_OPS_CPU_INTERNAL_H
+#define SPT_OPS_CPU_INTERNAL_H
+
+#include "ops/cpu/pool.h"
+#include "ops/ops.h"
+
+enum {
+    PANEL = 64,      /* columns of a weight panel */
+    ROW_BLOCK = 1024 /* rows of x that a product keeps in cache at a time */
+};
+
+/* Attention of one example and head, or of one decoding row; all pointers already at the head. */
+struct head_job {
+    int64_t D, queries, keys;
+    const float *q, *k, *v;
+    int64_t q_stride, k_stride, v_stride;
+    const float *bias; /* [2 span + 1] of this head, or NULL */
+    int64_t span, q_first;
+    bool causal;
+    const float *drop; /* [keys] or NULL */
+    float *lse;        /* of query i at lse[i * lse_stride]; NULL: not wanted */
+    int64_t lse_stride;
+    const float *out, *dout; /* backward; rows of out_stride */
+    float *y;                /* forward */
+    int64_t out_stride;
+    float *dq, *dk, *dv; /* strides of q, k, v; dq may be NULL */
+    int64_t grad_queries, grad_keys;
+};
+
+/* One instruction set. Rows are independent; every sum has a fixed order. */
+struct kernels {
+    const char *name;
+    /* y[rows, PANEL] = x[rows, K] panel[K, PANEL] */
+    void (*gemm)(const float *x, int64_t ldx, int64_t rows, int64_t K, const float *panel, float *y,
+                 int64_t ldy);
+    void (*to_bf16)(const float *x, uint16_t *y, int64_t n);
+    void (*from_bf16)(const uint16_t *x, float *y, int64_t n);
+    void (*from_f16)(const uint16_t *x, float *y, int64_t n);
+    void (*transpose)(const float *src, float *dst); /* [PANEL, PANEL], both dense */
+    /* The same for a block of bfloat16 in pairs of rows: [PANEL / 2][PANEL][2]; NULL: not here. */
+    void (*transpose_pairs)(const uint16_t *src, uint16_t *dst);
+    void (*rmsnorm)(const float *x, const float *scale, float eps, int64_t E, float *y);
+    void (*rmsnorm_bwd)(const float *x, const float *scale, float eps, const float *dy, int64_t E,
+                        float *dx, bool add);
+    void (*activate)(enum ops_activation act, const float *h, const float *gate, const float *drop,
+                     int64_t F, float *g);
+    void (*activate_bwd)(enum ops_activation act, const float *h, const float *gate,
+                         const float *dg, const float *drop, int64_t F, float *dh, float *dgate);
+    void (*add)(float *y, const float *x, int64_t n);
+    void (*scale)(float *x, float a, int64_t n);
+    void (*multiply)(float *x, const float *m, int64_t n);
+    /* Log of the sum of exp; also the sum, and the lowest index of the maximum. */
+    double (*log_sum_exp)(const float *x, int64_t n, float *sum, int32_t *argmax);
+    /* x = a exp(x - log_z) - b */
+    void (*softmax_grad)(float *x, int64_t n, float log_z, float a, float b);
+    int64_t (*find_nonfinite)(const float *x, int64_t n);
+    /* Floats of scratch that attention needs for so many keys and queries of head size D. */
+    int64_t (*attention_scratch)(int64_t queries, int64_t keys, int64_t D);
+    void (*attention)(const struct head_job *j, float *scratch);
+    void (*attention_bwd)(const struct head_job *j, float *scratch);
+};
+
+const struct kernels *kernels_avx2(void);
+const struct kernels *kernels_avx512(void);
+
+/* --- products (product.c) ---------------------------------------------------------------------- */
+
+struct products; /* the primitives of this context, by shape */
+struct cpu;
+
+spt_status products_new(struct cpu *c, struct products **out, spt_err *err);
+void products_free(struct products *p);
+size_t products_scratch(const struct products *p);
+
+spt_status cpu_weight_new(ops *o, const struct ops_matrix *parts, int nparts, unsigned uses,
+                          bool head, ops_weight **out, spt_err *err);
+void cpu_weight_free(ops *o, ops_weight *w);
+size_t cpu_weight_bytes(const ops_weight *w);
+void cpu_matmul(ops *o, const ops_weight *w, const void *x, void *y, int64_t rows, bool add);
+void cpu_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows, bool add);
+
+/* A table [V, E] to gather from. It keeps the precision of its file (float16 becomes float32),
+ * because prompts are initialised from its rows, in every compute mode. */
+struct cpu_table {
+    int64_t V, E;
+    bool half; /* bfloat16 */
+    const void *data;
+};
+spt_status cpu_table_new(ops *o, const struct ops_matrix *m, ops_weight **out, spt_err *err);
+struct cpu_table cpu_table_of(const ops_weight *w);
+
+/* Reads n elements of a tensor into float32 with the kernels of c. */
+void cpu_read_f32(const struct cpu *c, const struct tensor_view *v, int64_t first, int64_t n,
+                  float *out);
+
+/* --- the context ------------------------------------------------------------------------------- */
+
+struct cpu {
+    struct ops ops; /* first */
+    const struct kernels *k;
+    struct pool *pool;
+    int threads;
+    enum ops_compute compute;
+    bool native_bf16; /* products may take bfloat16 operands */
+    struct products *products;
+    /* Scratch of attention, one block per thread; grows to the largest shape seen. */
+    float *scratch[POOL_MAX_THREADS];
+    int64_t scratch_floats;
+};
+
+#endif
