@@ -486,7 +486,7 @@ static void losses(bool half)
         int32_t *target = malloc((size_t)rows * sizeof *target);
         for (int64_t i = 0; i < rows; i++)
             target[i] = (int32_t)(draw() % (uint32_t)V);
-        float out[2][3][130];
+        double out[2][3][130];
         int32_t best[2][130];
         struct pair logits = both(x, rows * V);
         struct ops_loss_args a = {.rows = rows, .V = V, .target = target,
@@ -562,7 +562,8 @@ static void specials(bool half)
     drop(x), drop(y), drop(one), drop(dx);
     /* NaN among the logits reaches the loss; ties go to the lowest index. */
     for (int64_t V = 2; V < 70; V += 3) {
-        float *l = numbers(V), loss, logp;
+        float *l = numbers(V);
+        double loss, logp;
         int32_t best, target = 0;
         struct ops_loss_args a = {.rows = 1, .V = V, .target = &target, .loss = &loss,
                                   .log_p = &logp, .argmax = &best};
@@ -596,12 +597,12 @@ static void exps(bool half)
         for (int i = 0; i < N; i++)
             want[i] = x[i] = -87 + 87 * ((float)draw() / 2147483648.0f);
         int32_t target = 0;
-        float loss, logp;
+        double loss, logp;
         x[0] = want[0] = 30; /* log_z is near 30 and known */
         struct ops_loss_args a = {.rows = 1, .V = N, .target = &target, .loss = &loss,
                                   .log_p = &logp, .backward = true};
         fast->t->loss(fast, x, &a);
-        const double log_z = (double)(float)(30 - (double)logp);
+        const double log_z = (double)(float)(30 - logp);
         for (int i = 1; i < N; i++) {
             const double e = exp((double)(want[i] - (float)log_z));
             if (e > 0x1p-126)

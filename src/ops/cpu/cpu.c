@@ -636,10 +636,10 @@ static void loss_range(void *ctx, int64_t first, int64_t last, int thread)
         const double spread = low > 0 ? low * ((double)sum - V * log_z) : 0;
         const double ce = -(conf - low) * log_p - spread;
         if (a->log_p)
-            a->log_p[i] = (float)log_p;
-        a->loss[i] = (float)((ce + z * log_z * log_z - norm) * w);
+            a->log_p[i] = log_p;
+        a->loss[i] = (ce + z * log_z * log_z - norm) * w;
         if (a->z)
-            a->z[i] = (float)(z * log_z * log_z * w);
+            a->z[i] = z * log_z * log_z * w;
         if (!a->backward)
             continue;
         j->k->softmax_grad(x, a->V, (float)log_z, (float)(w * (1 + 2 * z * log_z)),
