@@ -34,11 +34,11 @@ struct ckpt_item {
     const char *name;        /* unique; 1 to 255 bytes */
     struct tensor_view view; /* blobs: DT_U8, one dimension */
 };
-/* A file written next to the states, e.g. prompt-120.safetensors. Its name must contain the step,
- * so that states never share one; it is deleted together with its state. */
+/* A file next to the states that belongs to one of them, e.g. prompt-120.safetensors. Its name must
+ * contain the step, so that states never share one; it is deleted together with its state. */
 struct ckpt_export {
-    const char *name; /* a plain file name */
-    const void *bytes;
+    const char *name;  /* a plain file name */
+    const void *bytes; /* written by ckpt_save; NULL: the caller has written it durably already */
     size_t size;
 };
 /* A growing file and the length that belongs to this state. The caller syncs it (fs_log_sync)
@@ -59,9 +59,10 @@ struct ckpt_state {
     double score; /* for keep_best */
 };
 
-/* Durable when it returns SPT_OK. On failure the earlier states are untouched and the run may go
- * on. A state of the same step is replaced only when the new one is complete (old one moved to
- * trash first is never needed: the same step saved twice is a success without writing). */
+/* Durable when it returns SPT_OK. On failure the earlier states are untouched and the run may go on:
+ * nothing of this save is left, or it is removed by the next one. A state of the same step and the
+ * same content is left as it is; one of other content is replaced. Deleting what `keep` does not
+ * want comes last and cannot fail a save (a warning is logged). */
 spt_status ckpt_save(ckpt *ck, const struct ckpt_state *s, spt_err *err);
 
 /* --- reading; needs no lock --- */

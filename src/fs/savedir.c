@@ -121,12 +121,17 @@ spt_status savedir_publish(savedir *d, const char *final, spt_err *err)
     spt_status st = buf_status(&parent, "path", err);
     if (!st)
         st = publish(d, final, err);
-    if (st) {
-        savedir_abort(d);
-    } else {
-        savedir_free(d);
+    if (!st) {
         st = fs_sync_dir(buf_str(&parent), err);
+        /* Not durable, so not published: asking again later could be told that all is well for an
+         * entry that is lost. */
+        if (st)
+            fs_rename(final, d->path, NULL);
     }
+    if (st)
+        savedir_abort(d);
+    else
+        savedir_free(d);
     buf_release(&parent);
     return st;
 }

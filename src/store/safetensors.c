@@ -457,13 +457,18 @@ static spt_status put_header(buf *out, const struct store_tensor *const *t, size
     return buf_status(out, "the safetensors header", err);
 }
 
+static void put_length(unsigned char prefix[PREFIX], const buf *header)
+{
+    for (size_t i = 0; i < PREFIX; i++)
+        prefix[i] = (unsigned char)((uint64_t)header->len >> (8 * i));
+}
+
 static spt_status put_file(const char *path, const struct store_tensor *const *t, size_t count,
                            const buf *header, spt_err *err)
 {
     fs_writer *w = NULL;
     unsigned char prefix[PREFIX];
-    for (size_t i = 0; i < PREFIX; i++)
-        prefix[i] = (unsigned char)((uint64_t)header->len >> (8 * i));
+    put_length(prefix, header);
     TRY(fs_create(path, &w, err));
     spt_status st = fs_write(w, prefix, PREFIX, err);
     if (!st)
@@ -481,8 +486,8 @@ static spt_status put_file(const char *path, const struct store_tensor *const *t
     return fs_commit(w, err);
 }
 
-spt_status safetensors_write(const char *path, const struct store_tensor *tensors, size_t count,
-                             const struct store_meta *meta, size_t meta_count, spt_err *err)
+static spt_status sorted(const struct store_tensor *tensors, size_t count,
+                         const struct store_tensor ***out, spt_err *err)
 {
     const struct store_tensor **order = mem_alloc(count, sizeof *order);
     if (!order)
@@ -491,6 +496,43 @@ spt_status safetensors_write(const char *path, const struct store_tensor *tensor
         order[i] = &tensors[i];
     if (count)
         qsort(order, count, sizeof *order, by_rank_and_name);
+    *out = order;
+    return SPT_OK;
+}
+
+spt_status safetensors_encode(const struct store_tensor *tensors, size_t count,
+                              const struct store_meta *meta, size_t meta_count, buf *out,
+                              spt_err *err)
+{
+    const struct store_tensor **order;
+    TRY(sorted(tensors, count, &order, err));
+    buf header;
+    buf_init(&header, MAX_HEADER);
+    spt_status st = put_header(&header, order, count, meta, meta_count, err);
+    if (!st) {
+        unsigned char prefix[PREFIX];
+        put_length(prefix, &header);
+        buf_add(out, prefix, PREFIX);
+        buf_add(out, buf_str(&header), header.len);
+    }
+    for (size_t i = 0; i < count && !st; i++) {
+        size_t elements, bytes;
+        st = tensor_size(order[i]->view.dtype, &order[i]->view.shape, &elements, &bytes, err);
+        if (!st)
+            buf_add(out, order[i]->view.data, bytes);
+    }
+    if (!st)
+        st = buf_status(out, "safetensors data", err);
+    buf_release(&header);
+    mem_free(order);
+    return st;
+}
+
+spt_status safetensors_write(const char *path, const struct store_tensor *tensors, size_t count,
+                             const struct store_meta *meta, size_t meta_count, spt_err *err)
+{
+    const struct store_tensor **order;
+    TRY(sorted(tensors, count, &order, err));
     buf header;
     buf_init(&header, MAX_HEADER);
     spt_status st = put_header(&header, order, count, meta, meta_count, err);
