@@ -88,7 +88,7 @@ struct golden_array golden_npy(const char *folder, const char *name)
         p = end;
     }
     const unsigned char *data = b + header;
-    if (strstr(text, "<i4")) {
+    if (strstr(text, "<i4") || strstr(text, "<u4")) {
         a.i32 = keep(a.elements * 4);
         memcpy(a.i32, data, a.elements * 4);
     } else if (strstr(text, "<f4")) {

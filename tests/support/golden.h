@@ -10,7 +10,7 @@ struct golden_array {
     int64_t dim[8];
     size_t elements;
     float *f32;   /* of float32 and float64 files, else NULL */
-    int32_t *i32; /* of int32 files, else NULL */
+    int32_t *i32; /* of int32 and uint32 files, else NULL */
 };
 
 /* Loads "<golden dir>/<folder>/<name>"; skips the test when there is no golden data, fails it when
