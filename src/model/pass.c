@@ -295,6 +295,9 @@ spt_status t5_acts_hidden(const t5_model *m, const t5_acts *a, bool decoder, int
     if (layer < layers)
         x = decoder ? a->dec[layer].mlp.y : a->enc[layer].mlp.y;
     m->t->get(m->o, out, x, rows * m->c.width);
+    if (decoder && layer == layers && m->c.scale_logits) /* the norm holds the logits' factor */
+        for (int64_t i = 0; i < rows * m->c.width; i++)
+            out[i] *= sqrtf((float)m->c.width);
     return SPT_OK;
 }
 
