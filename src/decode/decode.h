@@ -30,18 +30,18 @@ struct decode_stepper {
 };
 
 /* enum, name of the option value */
-#define DECODE_METHOD_MAP(X)            \
-    X(GREEDY, "greedy")                 \
-    X(SAMPLE, "sample")                 \
-    X(SAMPLE_T5X, "temperature_sample") \
-    X(BEAM_T5X, "beam_search")          \
+#define DECODE_METHOD_MAP(X)                                                                       \
+    X(GREEDY, "greedy")                                                                            \
+    X(SAMPLE, "sample")                                                                            \
+    X(SAMPLE_T5X, "temperature_sample")                                                            \
+    X(BEAM_T5X, "beam_search")                                                                     \
     X(BEAM_HF, "beam_hf")
 
 enum decode_method {
 #define DECODE_METHOD_ENUM(method, name) DECODE_##method,
     DECODE_METHOD_MAP(DECODE_METHOD_ENUM)
 #undef DECODE_METHOD_ENUM
-    DECODE_METHOD_COUNT
+        DECODE_METHOD_COUNT
 };
 
 enum decode_early { DECODE_EARLY_FALSE, DECODE_EARLY_TRUE, DECODE_EARLY_NEVER };

@@ -11,7 +11,9 @@ struct logits_norm {
     float max, lse;
 };
 
-/* NaN in lse when the row has a NaN or no finite value. */
+/* False when the row has a NaN, an infinity above, or no finite value. -inf is a banned token. */
+bool logits_usable(const float *x, int64_t V);
+/* NaN in lse when the row is not usable. */
 struct logits_norm logits_normalizer(const float *x, int64_t V);
 static inline float logits_log_prob(struct logits_norm n, float x)
 {
@@ -22,7 +24,8 @@ void logits_log_softmax(float *x, int64_t V, struct logits_norm n);
 /* Lowest index of the largest value; NaN never wins. */
 int32_t logits_argmax(const float *x, int64_t V);
 
-/* Keeps x >= the k-th largest value (all ties at the cut), sets the others to fill. scratch: [k]. */
+/* Keeps x >= the k-th largest value (all ties at the cut), sets the others to fill. scratch: [k].
+ */
 void logits_top_k(float *x, int64_t V, int64_t k, float fill, float *scratch);
 
 /* Nucleus: the smallest set of most probable tokens whose mass reaches p. */

@@ -226,8 +226,8 @@ static spt_status plan_param(optim *o, size_t i, spt_err *err)
 
 /* A walk over the runs of a tensor along its last axis. */
 struct run {
-    size_t at;      /* first element */
-    int64_t length; /* elements of the run */
+    size_t at;                  /* first element */
+    int64_t length;             /* elements of the run */
     int64_t row, col, group;    /* entries of its first element */
     int64_t drow, dcol, dgroup; /* steps of the entries along the run */
 };
@@ -382,8 +382,8 @@ static void precondition_factored(optim *o, const struct optim_info *p, const fl
         const struct run u = run_at(p, n);
         for (int64_t j = 0; j < u.length; j++) {
             const float g = grad[u.at + (size_t)j] * scale;
-            y[u.at + (size_t)j] = g * (float)row[u.row + j * u.drow] *
-                                  (float)col[u.col + j * u.dcol];
+            y[u.at + (size_t)j] =
+                g * (float)row[u.row + j * u.drow] * (float)col[u.col + j * u.dcol];
         }
     }
 }

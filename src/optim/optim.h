@@ -20,15 +20,15 @@
 typedef struct optim optim;
 
 /* kind, name */
-#define OPTIM_KIND_MAP(X)    \
-    X(ADAFACTOR, "adafactor") \
+#define OPTIM_KIND_MAP(X)                                                                          \
+    X(ADAFACTOR, "adafactor")                                                                      \
     X(ADAMW, "adamw")
 
 enum optim_kind {
 #define OPTIM_KIND_ENUM(kind, name) OPTIM_##kind,
     OPTIM_KIND_MAP(OPTIM_KIND_ENUM)
 #undef OPTIM_KIND_ENUM
-    OPTIM_KIND_COUNT
+        OPTIM_KIND_COUNT
 };
 
 struct optim_config {

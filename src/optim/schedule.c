@@ -1,5 +1,5 @@
-/* t5x/utils.py : create_learning_rate_scheduler. Python floats stay double until they meet an array;
- * the step is an array, so whatever touches it is float32 from there on. */
+/* t5x/utils.py : create_learning_rate_scheduler. Python floats stay double until they meet an
+ * array; the step is an array, so whatever touches it is float32 from there on. */
 #include "optim/schedule.h"
 
 #include <math.h>

@@ -5,13 +5,13 @@
 #include "base/status.h"
 
 /* enum, name in the factor string */
-#define LR_FACTOR_MAP(X)                               \
-    X(CONSTANT, "constant")                            \
-    X(LINEAR_WARMUP, "linear_warmup")                  \
-    X(LINEAR_DECAY, "linear_decay")                    \
-    X(RSQRT_DECAY, "rsqrt_decay")                      \
-    X(RSQRT_NORMALIZED_DECAY, "rsqrt_normalized_decay") \
-    X(DECAY_EVERY, "decay_every")                      \
+#define LR_FACTOR_MAP(X)                                                                           \
+    X(CONSTANT, "constant")                                                                        \
+    X(LINEAR_WARMUP, "linear_warmup")                                                              \
+    X(LINEAR_DECAY, "linear_decay")                                                                \
+    X(RSQRT_DECAY, "rsqrt_decay")                                                                  \
+    X(RSQRT_NORMALIZED_DECAY, "rsqrt_normalized_decay")                                            \
+    X(DECAY_EVERY, "decay_every")                                                                  \
     X(COSINE_DECAY, "cosine_decay")
 
 enum lr_factor {
@@ -25,13 +25,13 @@ enum { LR_MAX_FACTORS = 16 };
 struct lr_schedule {
     enum lr_factor factor[LR_MAX_FACTORS]; /* applied left to right */
     int factors;
-    double base_learning_rate;     /* 0.5 */
-    int64_t warmup_steps;          /* 1000 */
-    double decay_factor;           /* 0.5 */
-    int64_t steps_per_decay;       /* 20000 */
-    int64_t steps_per_cycle;       /* 100000 */
-    int64_t step_offset;           /* 0 */
-    double min_learning_rate;      /* 1e-8 */
+    double base_learning_rate; /* 0.5 */
+    int64_t warmup_steps;      /* 1000 */
+    double decay_factor;       /* 0.5 */
+    int64_t steps_per_decay;   /* 20000 */
+    int64_t steps_per_cycle;   /* 100000 */
+    int64_t step_offset;       /* 0 */
+    double min_learning_rate;  /* 1e-8 */
 };
 
 /* The defaults: "constant * linear_warmup * rsqrt_decay", base 0.5. */

@@ -32,8 +32,8 @@ spt_status rng_permutation(struct rng_key key, size_t n, int32_t *out, spt_err *
 spt_status rng_choice(struct rng_key key, size_t n, size_t m, bool replace, int32_t *out,
                       spt_err *err);
 
-/* categorical(key, logits): out[b] = argmax over v of gumbel + logits[b, v]; one draw over the whole
- * [B, V] array. Ties: lowest index. */
+/* categorical(key, logits): out[b] = argmax over v of gumbel + logits[b, v]; one draw over the
+ * whole [B, V] array. Ties: lowest index. */
 void rng_categorical(struct rng_key key, const float *logits /* [B, V] */, size_t B, size_t V,
                      int32_t *out);
 /* Row b of the same draw alone. */

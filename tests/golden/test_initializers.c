@@ -72,7 +72,8 @@ static void module_prompts(void **state)
 /* Rows of a table chosen with and without replacement. */
 static void sampled_rows(void **state)
 {
-    const struct golden_array table = golden_npy_shaped("initializers", "small_table.npy", 2, 60, 6);
+    const struct golden_array table =
+        golden_npy_shaped("initializers", "small_table.npy", 2, 60, 6);
     int32_t rows[75];
     float got[75 * 6];
     spt_err err;
@@ -106,8 +107,8 @@ static void scratch_parameters(void **state)
             snprintf(file, sizeof file, "module.scratch.%s.%s.npy", lazy ? "lazy" : "legacy",
                      cases[c].name);
             const struct golden_array want = golden_npy("initializers", file);
-            const struct rng_key key = flax_path_key(stream_of(0, true), cases[c].path, 1,
-                                                     lazy ? FLAX_LAZY : FLAX_LEGACY);
+            const struct rng_key key =
+                flax_path_key(stream_of(0, true), cases[c].path, 1, lazy ? FLAX_LAZY : FLAX_LEGACY);
             float scale = 1; /* stddev of the embedding; kernels: variance 1 / fan_in = 1 / 8 */
             if (cases[c].truncated) {
                 rng_truncated_normal(key, want.elements, -2, 2, x);

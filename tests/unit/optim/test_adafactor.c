@@ -90,15 +90,16 @@ static void momentum_vector_of_t5x(void **state)
     optim_free(o);
 }
 
-static const float tiny_prompt[12] = {0.1f, 0.05f, 0.0f, -0.05f, 0.2f,  0.15f,
+static const float tiny_prompt[12] = {0.1f, 0.05f, 0.0f, -0.05f, 0.2f, 0.15f,
                                       0.1f, 0.05f, 0.3f, 0.25f,  0.2f, 0.15f};
 
-/* Gradients of spec/t5x.md 3.6; the prompt of section 1.15 follows from the result: p + 0.3 sign. */
+/* Gradients of spec/t5x.md 3.6; the prompt of section 1.15 follows from the result: p + 0.3 sign.
+ */
 static void worked_steps_of_the_specification(void **state)
 {
-    static const float grad[12] = {0.776369642f,  0.809282632f,  -0.347875854f, 1.232546783f,
-                                   0.091864884f,  -0.665726816f, -0.748706452f, -0.383633697f,
-                                   0.395861917f,  -0.218760654f, -0.322929239f, -0.181209245f};
+    static const float grad[12] = {0.776369642f, 0.809282632f,  -0.347875854f, 1.232546783f,
+                                   0.091864884f, -0.665726816f, -0.748706452f, -0.383633697f,
+                                   0.395861917f, -0.218760654f, -0.322929239f, -0.181209245f};
     static const float v[12] = {0.198833289f, 0.216049093f, 0.039920923f, 0.501139727f,
                                 0.002783884f, 0.146198901f, 0.184916284f, 0.048549583f,
                                 0.051693919f, 0.015786666f, 0.034400658f, 0.010832101f};
@@ -292,8 +293,7 @@ static void bfloat16_momentum(void **state)
     cfg.adafactor.beta1 = 0.9;
     cfg.adafactor.momentum_bfloat16 = true;
     optim *o = new_of(&cfg, shape_1d(2), NULL);
-    const struct optim_slot *m =
-        optim_slot_find(o, "param_states/encoder/prompt/prompt/prompt/m");
+    const struct optim_slot *m = optim_slot_find(o, "param_states/encoder/prompt/prompt/prompt/m");
     EXPECT_EQ_I64(m->dtype, DT_BF16);
     step(o, p, g, 1.0f);
     EXPECT_NEAR(bf16_to_f32(((uint16_t *)m->data)[0]), 0.1, 4e-4);
@@ -399,8 +399,10 @@ static void hugging_face_first_step(void **state)
     const struct golden_array p0 = golden_npy_shaped("hf/optim", "prompt.000.npy", 2, 10, 64);
     const struct golden_array g = golden_npy_shaped("hf/optim", "grad.000.npy", 2, 10, 64);
     const struct golden_array p1 = golden_npy("hf/optim", "adafactor.prompt.001.npy");
-    const struct golden_array row = golden_npy("hf/optim", "adafactor.state.exp_avg_sq_row.001.npy");
-    const struct golden_array col = golden_npy("hf/optim", "adafactor.state.exp_avg_sq_col.001.npy");
+    const struct golden_array row =
+        golden_npy("hf/optim", "adafactor.state.exp_avg_sq_row.001.npy");
+    const struct golden_array col =
+        golden_npy("hf/optim", "adafactor.state.exp_avg_sq_col.001.npy");
     struct optim_config cfg = optim_config_default();
     cfg.adafactor = adafactor_hugging_face(1e-5);
     optim *o = new_of(&cfg, shape_2d(10, 64), NULL);

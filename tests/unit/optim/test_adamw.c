@@ -154,9 +154,12 @@ static void torch_first_step(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(worked_step),          cmocka_unit_test(formula_in_double),
-        cmocka_unit_test(names_and_counts),     cmocka_unit_test(settings_are_checked),
-        cmocka_unit_test(every_allocation_may_fail), cmocka_unit_test(torch_first_step),
+        cmocka_unit_test(worked_step),
+        cmocka_unit_test(formula_in_double),
+        cmocka_unit_test(names_and_counts),
+        cmocka_unit_test(settings_are_checked),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(torch_first_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,9 +39,8 @@ static void table_of_the_reference(void **state)
     struct lr_schedule s = schedule_of("constant * rsqrt_decay", 1, 10000);
     expect_table(&s, (double[]){0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.000953462589}, 3e-7);
     s = schedule_of("constant * rsqrt_normalized_decay", 0.01, 1000);
-    expect_table(&s,
-                 (double[]){0.01, 0.01, 0.01, 0.01, 0.00707106781, 0.00158113883, 0.000301511345},
-                 3e-7);
+    expect_table(
+        &s, (double[]){0.01, 0.01, 0.01, 0.01, 0.00707106781, 0.00158113883, 0.000301511345}, 3e-7);
     s = schedule_of("constant * decay_every", 0.3, 1000);
     expect_table(&s, (double[]){0.3, 0.3, 0.3, 0.3, 0.3, 0.075, 1e-8}, 3e-7);
     s = schedule_of("constant*linear_warmup*\tcosine_decay ", 1e-3, 1000);
@@ -106,8 +105,10 @@ static void divisors_are_checked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table_of_the_reference),    cmocka_unit_test(offsets_shift_the_step),
-        cmocka_unit_test(constants),                 cmocka_unit_test(unknown_factors_are_named),
+        cmocka_unit_test(table_of_the_reference),
+        cmocka_unit_test(offsets_shift_the_step),
+        cmocka_unit_test(constants),
+        cmocka_unit_test(unknown_factors_are_named),
         cmocka_unit_test(divisors_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,8 +13,8 @@ static const double log_tol = 4e-7;
 
 static void uniforms(void **state)
 {
-    static const float jax[6] = {7.298188f, 8.691938f, 8.7230015f, 2.0818567f, 1.8662417f,
-                                 5.5022564f};
+    static const float jax[6] = {7.298188f,  8.691938f,  8.7230015f,
+                                 2.0818567f, 1.8662417f, 5.5022564f};
     static const float five[5] = {0.57450044f, 0.09968603f, 0.39316022f, 0.8941783f, 0.59656656f};
     float u[6];
     rng_uniform(rng_key_of(42), 6, 0, 1, u);

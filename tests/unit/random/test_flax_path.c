@@ -30,12 +30,9 @@ static void lazy_hashes_the_whole_path(void **state)
 {
     const struct rng_key k = rng_key_of(3), want = rng_fold_in(k, 0x88163c13);
     expect_key(flax_path_key(k, "encoder/prompt/prompt", 1, FLAX_LAZY), want.w[0], want.w[1]);
-    const struct rng_key legacy = rng_fold_in(rng_fold_in(rng_fold_in(rng_fold_in(k, 0x50f63d56),
-                                                                      0x9c7e05e5),
-                                                          0x9c7e05e5),
-                                              1);
-    expect_key(flax_path_key(k, "encoder/prompt/prompt", 1, FLAX_LEGACY), legacy.w[0],
-               legacy.w[1]);
+    const struct rng_key legacy = rng_fold_in(
+        rng_fold_in(rng_fold_in(rng_fold_in(k, 0x50f63d56), 0x9c7e05e5), 0x9c7e05e5), 1);
+    expect_key(flax_path_key(k, "encoder/prompt/prompt", 1, FLAX_LEGACY), legacy.w[0], legacy.w[1]);
 }
 
 /* SHA-1 of the empty string starts da39a3ee; of one, two and three blocks (NIST). */
@@ -47,9 +44,9 @@ static void hash_vectors(void **state)
     want = rng_fold_in(k, 0xa9993e36);
     expect_key(flax_path_key(k, "abc", 0, FLAX_LAZY), want.w[0], want.w[1]);
     want = rng_fold_in(k, 0x84983e44);
-    expect_key(flax_path_key(k, "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 0,
-                             FLAX_LAZY),
-               want.w[0], want.w[1]);
+    expect_key(
+        flax_path_key(k, "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 0, FLAX_LAZY),
+        want.w[0], want.w[1]);
     want = rng_fold_in(k, 0xa49b2446);
     expect_key(flax_path_key(k,
                              "abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmno"
@@ -75,8 +72,8 @@ static void dropout_keys(void **state)
     expect_key(flax_path_key(step, "encoder/input_dropout", 1, FLAX_LEGACY), 140082730, 2895463298);
     expect_key(flax_path_key(step, "encoder/layers_0/attention", 1, FLAX_LEGACY), 865053583,
                1990960732);
-    const struct rng_key mlp = flax_path_key(step, "encoder/layers_0/mlp/Dropout_0", 1,
-                                             FLAX_LEGACY);
+    const struct rng_key mlp =
+        flax_path_key(step, "encoder/layers_0/mlp/Dropout_0", 1, FLAX_LEGACY);
     expect_key(mlp, 2278253078, 1929974101);
     static const bool want[8] = {1, 0, 0, 0, 1, 1, 1, 1};
     static const float draws[5] = {0.0072f, 0.9485469f, 0.99281514f, 0.93010354f, 0.538319f};

@@ -89,8 +89,10 @@ static void ranges_are_parts_of_the_whole(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(block_matches_random123), cmocka_unit_test(seeds_wrap),
-        cmocka_unit_test(splits),                  cmocka_unit_test(bits),
+        cmocka_unit_test(block_matches_random123),
+        cmocka_unit_test(seeds_wrap),
+        cmocka_unit_test(splits),
+        cmocka_unit_test(bits),
         cmocka_unit_test(ranges_are_parts_of_the_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
