@@ -2,8 +2,7 @@
  *
  * Spaces, tabs, line ends and U+FEFF around a label are not part of it (they vanish in the
  * vocabulary, too); what was cut is counted and named once in a warning. Labels found in data are
- * kept sorted by their bytes; labels given by the user keep the user's order. Immutable after
- * label_set_seal or a parse function. */
+ * kept sorted by their bytes; labels given by the user keep the user's order. */
 #ifndef SPT_DATA_LABELS_H
 #define SPT_DATA_LABELS_H
 
@@ -18,10 +17,12 @@ void label_set_free(label_set *s);
 /* Adds a label if it is new (trimmed); an empty one is SPT_E_FORMAT. *trimmed (may be NULL): the
  * text was cut. */
 spt_status label_set_add(label_set *s, const char *text, size_t len, bool *trimmed, spt_err *err);
+/* Cuts spaces, tabs, line ends and U+FEFF at both ends. */
+void label_trim(const char **text, size_t *len);
 /* Sorts by bytes; for labels found in data. */
 void label_set_sort(label_set *s);
 /* "a,b,c" or "@FILE" (one label per line, LF or CR LF, byte order mark dropped). Doubled, empty
- * or no labels: SPT_E_CONFIG (file and line where there is one). */
+ * or no labels are refused (file and line where there is one). */
 spt_status label_set_parse(const char *spec, label_set **out, spt_err *err);
 
 size_t label_set_count(const label_set *s);

@@ -6,7 +6,7 @@
  * has no header. Blank lines and rows of nothing but empty fields are skipped and counted. A row
  * with too few fields, or with more non-empty ones than the first row, is an error with its line.
  *
- * Errors read "FILE, line N: what: why; what to do". */
+ * Errors read "FILE: line N: what: why; what to do". */
 #ifndef SPT_DATA_RECORDS_H
 #define SPT_DATA_RECORDS_H
 
@@ -58,7 +58,7 @@ uint64_t records_line(const records *r); /* line where the current record starts
 /* Field of the current record. Missing keys, null, lists and objects (JSON Lines) are errors. */
 spt_status records_field(const records *r, size_t slot, const char **text, size_t *len,
                          spt_err *err);
-/* A complaint about the current record: "FILE, line N: <message>". */
+/* A complaint about the current record: "FILE: line N: <message>". */
 spt_status records_error(const records *r, spt_err *err, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 struct records_counts records_count(const records *r);

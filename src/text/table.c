@@ -571,7 +571,7 @@ spt_status table_open(const struct table_options *o, table_read_fn read, void *c
     if (!t)
         return err_nomem(err, sizeof *t);
     t->kind = o->kind;
-    t->delimiter = d;
+    t->delimiter = o->whole_lines ? '\n' : d;
     t->delimiter_given = o->delimiter != 0;
     t->max_record = o->max_record ? o->max_record : TABLE_MAX_RECORD;
     t->block = o->block ? o->block : BLOCK;
