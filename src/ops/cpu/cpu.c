@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "ops/cpu/cpu_internal.h"
+#include "os/os.h"
 
 /* Below this many elements a pass is not worth waking the other threads. */
 enum { SMALL_PASS = 16384 };
@@ -779,4 +780,49 @@ size_t ops_cpu_scratch(const ops *o)
 int ops_cpu_threads(const ops *o)
 {
     return ((const struct cpu *)o)->threads;
+}
+
+/* --- roofline ---------------------------------------------------------------------------------- */
+
+static bool is_cpu(const ops *o)
+{
+    return o && o->t->close == cpu_close;
+}
+
+double ops_cpu_peak(ops *o, bool half, double seconds)
+{
+    return is_cpu(o) ? products_peak(((struct cpu *)o)->products, half, seconds) : 0;
+}
+
+static void read_range(void *ctx, int64_t first, int64_t last, int thread)
+{
+    (void)thread;
+    const struct flat *f = ctx;
+    int64_t at, n;
+    flat_range(f, first, last, &at, &n);
+    (void)f->k->find_nonfinite((const float *)f->x + at, n);
+}
+
+double ops_cpu_bandwidth(ops *o, double seconds)
+{
+    enum { FLOATS = 64 << 20 }; /* 256 MiB, beyond any cache */
+    if (!is_cpu(o))
+        return 0;
+    struct cpu *c = (struct cpu *)o;
+    float *x = mem_alloc_aligned(FLOATS, sizeof *x);
+    if (!x)
+        return 0;
+    struct flat f = {.k = c->k, .y = x, .x = x, .n = FLOATS};
+    pool_run(c->pool, FLOATS / LINE, zero_range, &f);
+    double best = 0;
+    const int64_t start = os_monotonic_ns();
+    while (!best || (double)(os_monotonic_ns() - start) < seconds * 1e9) {
+        const int64_t from = os_monotonic_ns();
+        pool_run(c->pool, FLOATS / LINE, read_range, &f);
+        const double rate =
+            (double)FLOATS * sizeof *x / ((double)(os_monotonic_ns() - from) * 1e-9);
+        best = rate > best ? rate : best;
+    }
+    mem_free_aligned(x);
+    return best;
 }

@@ -34,6 +34,9 @@ struct kernels {
     /* y[rows, PANEL] = x[rows, K] panel[K, PANEL] */
     void (*gemm)(const float *x, int64_t ldx, int64_t rows, int64_t K, const float *panel, float *y,
                  int64_t ldy);
+    /* The same added to y, for the first `cols` columns (rounded up to whole vectors). */
+    void (*gemm_add)(const float *x, int64_t ldx, int64_t rows, int64_t K, const float *panel,
+                     int64_t cols, float *y, int64_t ldy);
     void (*to_bf16)(const float *x, uint16_t *y, int64_t n);
     void (*from_bf16)(const uint16_t *x, float *y, int64_t n);
     void (*from_f16)(const uint16_t *x, float *y, int64_t n);
@@ -72,6 +75,9 @@ struct cpu;
 spt_status products_new(struct cpu *c, struct products **out, spt_err *err);
 void products_free(struct products *p);
 size_t products_scratch(const struct products *p);
+
+/* Operations per second of the best tile, all threads at once. */
+double products_peak(struct products *p, bool bf16, double seconds);
 
 spt_status cpu_weight_new(ops *o, const struct ops_matrix *parts, int nparts, unsigned uses,
                           bool head, ops_weight **out, spt_err *err);

@@ -103,7 +103,11 @@ INLINE void gemm_cols(const float *x, int64_t rs, int64_t cs, int64_t rows, int6
     int64_t v = (cols + VL - 1) / VL;
     for (; v >= NV; v -= NV, b += NV * VL, y += NV * VL)
         gemm_rows(x, rs, cs, rows, K, b, ldb, NV, y, ldy, add);
-    for (; v > 0; v--, b += VL, y += VL)
+    if (NV > 2 && v >= 2) {
+        gemm_rows(x, rs, cs, rows, K, b, ldb, 2, y, ldy, add);
+        v -= 2, b += 2 * VL, y += 2 * VL;
+    }
+    if (v)
         gemm_rows(x, rs, cs, rows, K, b, ldb, 1, y, ldy, add);
 }
 
@@ -111,6 +115,12 @@ static void gemm(const float *x, int64_t ldx, int64_t rows, int64_t K, const flo
                  int64_t ldy)
 {
     gemm_cols(x, ldx, 1, rows, K, panel, PANEL, PANEL, y, ldy, false);
+}
+
+static void gemm_add(const float *x, int64_t ldx, int64_t rows, int64_t K, const float *panel,
+                     int64_t cols, float *y, int64_t ldy)
+{
+    gemm_cols(x, ldx, 1, rows, K, panel, PANEL, cols, y, ldy, true);
 }
 
 /* The same with x given by columns: (i, k) at x[k * ldx + i]; added to y. */
@@ -711,6 +721,7 @@ static void attention_bwd(const struct head_job *j, float *scratch)
 static const struct kernels table = {
     .name = KERNELS_NAME,
     .gemm = gemm,
+    .gemm_add = gemm_add,
     .to_bf16 = to_bf16,
     .from_bf16 = from_bf16,
     .from_f16 = from_f16,

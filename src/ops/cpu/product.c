@@ -28,12 +28,20 @@
 #include <dnnl.h>
 
 #include "base/log.h"
+#include "os/os.h"
 
 /* oneDNN is built with OpenMP; its thread count is a property of the calling thread. Declared here
  * because not every compiler finds omp.h. */
 extern void omp_set_num_threads(int threads);
 
-enum { TILES = 3, GROUP_PANELS = 2, GROUP = GROUP_PANELS * PANEL, K_ROUND = 32, MAX_TILE = 64 };
+enum {
+    TILES = 3,
+    GROUP_PANELS = 2,
+    GROUP = GROUP_PANELS * PANEL,
+    K_ROUND = 32,
+    MAX_TILE = 64,
+    WIDE = 8192 /* more columns than this: backward without W^T */
+};
 static const int tile_rows[TILES] = {MAX_TILE, 16, 8};
 
 enum store {
@@ -583,20 +591,21 @@ static spt_status find_products(struct cpu *c, ops_weight *w, unsigned uses, spt
 {
     struct products *p = c->products;
     const int64_t back = round_up(w->K, PANEL) / PANEL;
+    const bool wide = w->N > WIDE && !w->bf16; /* see wide_block */
     for (int i = 0; i < GROUP_PANELS; i++) {
         const int64_t columns = (i + 1) * PANEL;
         /* A size is needed when there is a full group, or one panel left. */
         if (i == 0 ? w->panels % GROUP_PANELS : w->panels >= GROUP_PANELS)
             TRY(find_product(p, w->Kp, columns, w->bf16, &w->fwd[i], err));
-        if (!(uses & OPS_BACKWARD))
+        if (!(uses & OPS_BACKWARD) || wide)
             continue;
         if (i == 0 ? back % GROUP_PANELS : back >= GROUP_PANELS)
             TRY(find_product(p, w->Np, columns, w->bf16, &w->bwd[i], err));
     }
     const bool build = (uses & OPS_BACKWARD) || (w->store == STORE_BF16);
-    const int64_t longest = w->Kp > w->Np ? w->Kp : w->Np;
+    const int64_t longest = w->Kp > w->Np || wide ? w->Kp : w->Np;
     const size_t size = w->bf16 ? 2 : 4;
-    const bool copy = w->bf16 || w->Kp != w->K || w->Np != w->N;
+    const bool copy = w->bf16 || w->Kp != w->K || (w->Np != w->N && !wide);
     return reserve(p, build ? (size_t)longest * GROUP * size : 0,
                    (size_t)longest * MAX_TILE * size, p->scratchpad_bytes,
                    copy ? (size_t)longest * ROW_BLOCK * size : 0, err);
@@ -945,6 +954,61 @@ static void copy_rows(void *ctx, int64_t first, int64_t last, int thread)
         }
 }
 
+/* --- backward of a very wide weight (the output head) --------------------------------------------
+ * W^T of a head [768, 32128] would be built in 16 MB of scratch to serve a few dozen rows. Instead
+ * the transposed result is computed, dx^T [K, 64 rows] += panel [K, 64] dy^T [64, 64 rows], with
+ * our kernel and the panels as they lie; threads own rows of it. One chain over n per element. */
+
+struct wide_run {
+    const struct cpu *c;
+    const ops_weight *w;
+    const float *dy;
+    float *dx;
+    int64_t rows;
+    bool add;
+};
+
+static void wide_block(const struct wide_run *r, struct thread_buffers *b, int64_t k0, int64_t k1,
+                       int64_t row, int64_t rows)
+{
+    const struct ops_weight *w = r->w;
+    const struct kernels *k = r->c->k;
+    float lines[PANEL * PANEL], turned[PANEL * PANEL];
+    float *acc = b->panels, *widened = acc + w->Kp * PANEL;
+    memset(acc, 0, (size_t)((k1 - k0) * PANEL) * sizeof *acc);
+    memset(lines, 0, sizeof lines);
+    for (int64_t p = 0; p < w->panels; p++) {
+        const int64_t n = least(PANEL, w->N - p * PANEL);
+        for (int64_t i = 0; i < rows; i++) {
+            memcpy(lines + i * PANEL, r->dy + (row + i) * w->N + p * PANEL, (size_t)n * 4);
+            memset(lines + i * PANEL + n, 0, (size_t)(PANEL - n) * 4);
+        }
+        k->transpose(lines, turned);
+        const int64_t at = (p * w->Kp + k0) * PANEL;
+        const float *panel = (const float *)w->data + at;
+        if (w->store == STORE_BF16) {
+            k->from_bf16((const uint16_t *)w->data + at, widened, (k1 - k0) * PANEL);
+            panel = widened;
+        }
+        k->gemm_add(panel, PANEL, k1 - k0, n, turned, rows, acc, PANEL);
+    }
+    for (int64_t kk = k0; kk < k1; kk++)
+        for (int64_t i = 0; i < rows; i++) {
+            float *to = r->dx + (row + i) * w->K + kk;
+            const float sum = acc[(kk - k0) * PANEL + i];
+            *to = r->add ? *to + sum : sum;
+        }
+}
+
+static void wide_part(void *ctx, int64_t first, int64_t last, int thread)
+{
+    const struct wide_run *r = ctx;
+    const int64_t k0 = first * 8, k1 = least(last * 8, r->w->K);
+    for (int64_t row = 0; row < r->rows; row += PANEL)
+        wide_block(r, &r->c->products->buffers[thread], k0, k1, row,
+                   least(PANEL, r->rows - row));
+}
+
 static void run_product(ops *o, const ops_weight *w, bool back, const float *x, float *y,
                         int64_t rows, bool add)
 {
@@ -974,5 +1038,68 @@ void cpu_matmul(ops *o, const ops_weight *w, const void *x, void *y, int64_t row
 
 void cpu_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows, bool add)
 {
+    if (w->N > WIDE && !w->bf16) {
+        struct cpu *c = (struct cpu *)o;
+        struct wide_run r = {.c = c, .w = w, .dy = dy, .dx = dx, .rows = rows, .add = add};
+        pool_run(c->pool, (w->K + 7) / 8, wide_part, &r);
+        return;
+    }
     run_product(o, w, true, dy, dx, rows, add);
+}
+
+/* --- peak -------------------------------------------------------------------------------------- */
+
+struct peak_run {
+    struct products *p;
+    const struct product *q;
+    const void *x, *panel;
+    int64_t turns;
+    float *own;
+};
+
+static void peak_part(void *ctx, int64_t first, int64_t last, int thread)
+{
+    const struct peak_run *r = ctx;
+    float *dst = r->p->buffers[thread].dst;
+    (void)first, (void)last;
+    omp_set_num_threads(1);
+    for (int64_t i = 0; i < r->turns; i++)
+        if (!r->q->own)
+            (void)run_tile(r->p, r->q, 0, thread, r->x, r->panel, dst);
+        else
+            for (int64_t g = 0; g < GROUP; g += PANEL)
+                r->p->c->k->gemm(r->x, r->q->K, MAX_TILE, r->q->K,
+                                 (const float *)r->panel + g * r->q->K, dst + g, GROUP);
+}
+
+double products_peak(struct products *p, bool bf16, double seconds)
+{
+    enum { K = 768 };
+    struct peak_run r = {.p = p, .turns = 50};
+    if (bf16 && !p->c->native_bf16)
+        return 0;
+    if (find_product(p, K, GROUP, bf16, &r.q, NULL))
+        return 0;
+    float *x = mem_alloc_aligned(K * (MAX_TILE + GROUP), sizeof *x);
+    if (!x)
+        return 0;
+    uint32_t state = 7;
+    for (size_t i = 0; i < K * (MAX_TILE + GROUP); i++)
+        if (bf16)
+            ((uint16_t *)(void *)x)[i] = f32_to_bf16(noise(&state));
+        else
+            x[i] = noise(&state);
+    r.x = x;
+    r.panel = bf16 ? (const void *)((uint16_t *)(void *)x + K * MAX_TILE) : x + K * MAX_TILE;
+    double best = 0;
+    for (const int64_t start = os_monotonic_ns(); !best || (double)(os_monotonic_ns() - start) <
+                                                               seconds * 1e9;) {
+        const int64_t from = os_monotonic_ns();
+        pool_run(p->c->pool, p->c->threads, peak_part, &r);
+        const double rate = 2.0 * K * MAX_TILE * GROUP * (double)r.turns * p->c->threads /
+                            ((double)(os_monotonic_ns() - from) * 1e-9);
+        best = rate > best ? rate : best;
+    }
+    mem_free_aligned(x);
+    return best;
 }
