@@ -258,7 +258,7 @@ spt_status t5_acts_new(const t5_model *m, const struct t5_acts_plan *plan, t5_ac
     a->host = mem_alloc_aligned(host, 1);
     if (!a->device || !a->host) {
         t5_acts_free(a);
-        return err_nomem(err, a->device ? host : device);
+        return err_nomem(err, device + host);
     }
     lay_out(&m->c, &d, a, &device, &host);
     *out = a;
