@@ -39,7 +39,7 @@
 #define GIN_MAX_TOTAL ((size_t)128 << 20) /* bytes read by one configuration, includes counted */
 #define GIN_MAX_INCLUDES 10000
 
-/* --- registry ------------------------------------------------------------------------------- */
+/* --- registry ---------------------------------------------------------------------------- */
 
 enum gin_def_kind { GIN_FUNCTION, GIN_CLASS, GIN_METHOD };
 
@@ -66,7 +66,7 @@ typedef struct gin_registry gin_registry;
 /* Only gin.macro, gin.constant and gin.singleton. */
 spt_status gin_registry_new(gin_registry **out, spt_err *err);
 void gin_registry_free(gin_registry *r); /* accepts NULL */
-/* The tables are kept by reference. A module is importable when it or a module below it is known. */
+/* The tables are kept by reference. A module can be imported when it or one below it is known. */
 spt_status gin_registry_add(gin_registry *r, const gin_def *defs, size_t n, spt_err *err);
 spt_status gin_registry_add_module(gin_registry *r, const char *path, spt_err *err);
 spt_status gin_registry_add_macros(gin_registry *r, const gin_macro_info *m, size_t n,
@@ -78,7 +78,7 @@ const gin_def *gin_registry_at(const gin_registry *r, size_t i);
 /* NULL when unknown. */
 const gin_macro_info *gin_registry_macro(const gin_registry *r, const char *name);
 
-/* --- values --------------------------------------------------------------------------------- */
+/* --- values ------------------------------------------------------------------------------ */
 
 enum gin_kind {
     GIN_NONE,
@@ -143,7 +143,7 @@ uint64_t gin_object_index(const gin_value *v);
 size_t gin_object_count(const gin_value *v);
 const char *gin_object_arg(const gin_value *v, size_t i, gin_value *out);
 
-/* --- configuration -------------------------------------------------------------------------- */
+/* --- configuration ----------------------------------------------------------------------- */
 
 typedef struct gin_config gin_config;
 
@@ -200,7 +200,7 @@ spt_status gin_query(gin_config *c, const char *key, const gin_value **out, spt_
 /* True when a binding exists, without error text. */
 bool gin_has(gin_config *c, const char *key);
 
-/* --- evaluation ----------------------------------------------------------------------------- */
+/* --- evaluation -------------------------------------------------------------------------- */
 
 typedef struct gin_arg {
     const char *name;
@@ -224,7 +224,7 @@ bool gin_get(gin_config *c, const gin_value *object, const char *name, gin_value
 bool gin_get_given(gin_config *c, const gin_value *object, const char *name, gin_value *out,
                    bool *given);
 
-/* --- text ----------------------------------------------------------------------------------- */
+/* --- text -------------------------------------------------------------------------------- */
 
 /* The complete configuration, byte for byte as gin prints it (config.gin). */
 spt_status gin_config_text(gin_config *c, bool provenance, buf *out, spt_err *err);
