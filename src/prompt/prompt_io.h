@@ -43,6 +43,8 @@ struct prompt_read_opts {
     const char *tensor;      /* another tensor of a checkpoint or safetensors file, or NULL */
     int64_t task;            /* PEFT multitask adapters: which task */
     bool npy_bf16;           /* accept |V2 arrays as bfloat16 */
+    int64_t width;           /* E of the model: another one is refused; 0: not known */
+    bool any_shape;          /* not known, and also take what looks transposed */
 };
 /* Values are checked for NaN and infinity, the shape for [P, E] (rank 1 counts as P = 1); rows that
  * are all zero are warned about. opts may be NULL. */
