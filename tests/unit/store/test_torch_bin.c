@@ -1,0 +1,760 @@
+#include "support/test.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/torch_bin.h"
+
+/* --- a small writer of torch.save files ---------------------------------------------------- */
+
+static void le(buf *b, uint64_t v, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        buf_addc(b, (char)(v >> (8 * i)));
+}
+
+static void op_str(buf *b, const char *s)
+{
+    buf_addc(b, 'X');
+    le(b, strlen(s), 4);
+    buf_adds(b, s);
+}
+
+static void op_int(buf *b, int64_t v)
+{
+    if (v >= 0 && v < 256) {
+        buf_addc(b, 'K');
+        le(b, (uint64_t)v, 1);
+    } else if (v >= INT32_MIN && v <= INT32_MAX) {
+        buf_addc(b, 'J');
+        le(b, (uint64_t)v, 4);
+    } else {
+        buf_adds(b, "\x8a\x08");
+        le(b, (uint64_t)v, 8);
+    }
+}
+
+/* (dims...) as TUPLEn or MARK ... TUPLE */
+static void op_dims(buf *b, const int64_t *d, int n)
+{
+    buf_addc(b, '(');
+    for (int i = 0; i < n; i++)
+        op_int(b, d[i]);
+    buf_addc(b, 't');
+}
+
+struct desc {
+    const char *storage, *key;
+    int64_t numel, offset;
+    int rank;
+    int64_t size[9], stride[9];
+    bool sixth; /* legacy: view metadata None */
+};
+
+static void op_tensor(buf *b, const struct desc *d)
+{
+    buf_adds(b, "ctorch._utils\n_rebuild_tensor_v2\n((");
+    op_str(b, "storage");
+    buf_addf(b, "c%s\n", d->storage);
+    op_str(b, d->key);
+    op_str(b, "cpu");
+    op_int(b, d->numel);
+    buf_adds(b, d->sixth ? "NtQ" : "tQ");
+    op_int(b, d->offset);
+    op_dims(b, d->size, d->rank);
+    op_dims(b, d->stride, d->rank);
+    buf_adds(b, "\x89" "ccollections\nOrderedDict\n)RtR");
+}
+
+/* A dict with one tensor "w". */
+static void pickle_of(buf *b, const struct desc *d)
+{
+    buf_adds(b, "\x80\x02}q");
+    le(b, 0, 1);
+    op_str(b, "w");
+    op_tensor(b, d);
+    buf_adds(b, "s.");
+}
+
+struct zip_file {
+    const char *name;
+    const void *data;
+    size_t size;
+};
+enum zip_style { ZIP_PLAIN, ZIP_TORCH /* descriptors, ZIP64 end record, padding */ };
+
+static void zip_of(buf *out, const struct zip_file *f, size_t n, enum zip_style style)
+{
+    uint64_t at[16];
+    for (size_t i = 0; i < n; i++) {
+        at[i] = out->len;
+        const size_t pad = style == ZIP_TORCH ? 64 - (out->len + 34 + strlen(f[i].name)) % 64 : 0;
+        le(out, 0x04034b50, 4);
+        le(out, 0, 2);
+        le(out, style == ZIP_TORCH ? 0x0808 : 0, 2);
+        le(out, 0, 2 + 4 + 4);
+        le(out, style == ZIP_TORCH ? 0 : f[i].size, 4);
+        le(out, style == ZIP_TORCH ? 0 : f[i].size, 4);
+        le(out, strlen(f[i].name), 2);
+        le(out, style == ZIP_TORCH ? 4 + pad : 0, 2);
+        buf_adds(out, f[i].name);
+        if (style == ZIP_TORCH) {
+            buf_adds(out, "FB");
+            le(out, pad, 2);
+            for (size_t k = 0; k < pad; k++)
+                buf_addc(out, 'Z');
+        }
+        buf_add(out, f[i].data, f[i].size);
+        if (style == ZIP_TORCH) {
+            le(out, 0x08074b50, 4);
+            le(out, 0, 4);
+            le(out, f[i].size, 4);
+            le(out, f[i].size, 4);
+        }
+    }
+    const uint64_t dir = out->len;
+    for (size_t i = 0; i < n; i++) {
+        le(out, 0x02014b50, 4);
+        le(out, 0, 2 + 2);
+        le(out, style == ZIP_TORCH ? 0x0808 : 0, 2);
+        le(out, 0, 2 + 4 + 4);
+        le(out, f[i].size, 4);
+        le(out, f[i].size, 4);
+        le(out, strlen(f[i].name), 2);
+        le(out, 0, 2 + 2 + 2 + 2 + 4);
+        le(out, at[i], 4);
+        buf_adds(out, f[i].name);
+    }
+    const uint64_t end = out->len;
+    if (style == ZIP_TORCH) {
+        le(out, 0x06064b50, 4);
+        le(out, 44, 8);
+        le(out, 0, 2 + 2 + 4 + 4);
+        le(out, n, 8);
+        le(out, n, 8);
+        le(out, end - dir, 8);
+        le(out, dir, 8);
+        le(out, 0x07064b50, 4);
+        le(out, 0, 4);
+        le(out, end, 8);
+        le(out, 1, 4);
+    }
+    le(out, 0x06054b50, 4);
+    le(out, 0, 4);
+    le(out, n, 2);
+    le(out, n, 2);
+    le(out, end - dir, 4);
+    le(out, dir, 4);
+    le(out, 0, 2);
+}
+
+static const float data4[4] = {1, -2, 3.5f, 4};
+
+/* The pickle with one storage "0" of 16 bytes. */
+static void bin_of(buf *out, const buf *pickle, enum zip_style style)
+{
+    const struct zip_file f[] = {
+        {"archive/data.pkl", buf_str(pickle), pickle->len},
+        {"archive/byteorder", "little", 6},
+        {"archive/data/0", data4, 16},
+        {"archive/version", "3\n", 2},
+    };
+    zip_of(out, f, 4, style);
+}
+
+static spt_status open_exact(const void *p, size_t n, spt_err *err)
+{
+    unsigned char *copy = malloc(n ? n : 1);
+    memcpy(copy, p, n);
+    store *s = NULL;
+    const spt_status st = torch_bin_open_mem(copy, n, &s, err);
+    for (size_t i = 0; !st && i < store_count(s); i++) {
+        const size_t elements = store_at(s, i)->elements;
+        float *out = malloc(elements * sizeof *out + 1);
+        EXPECT_OK(store_read_f32(s, i, out, err), err);
+        free(out);
+    }
+    store_close(s);
+    free(copy);
+    return st;
+}
+
+/* --- what is read -------------------------------------------------------------------------- */
+
+static void reads_views_and_strides(void **state)
+{
+    (void)state;
+    static const struct {
+        struct desc d;
+        float want[4];
+        size_t n;
+    } cases[] = {
+        {{"torch\nFloatStorage", "0", 4, 0, 2, {2, 2}, {2, 1}, false}, {1, -2, 3.5f, 4}, 4},
+        {{"torch\nFloatStorage", "0", 4, 0, 2, {2, 2}, {1, 2}, false}, {1, 3.5f, -2, 4}, 4},
+        {{"torch\nFloatStorage", "0", 4, 1, 1, {2}, {2}, false}, {-2, 4}, 2},
+        {{"torch\nFloatStorage", "0", 4, 3, 0, {0}, {0}, false}, {4}, 1},
+        {{"torch\nFloatStorage", "0", 4, 0, 2, {1, 4}, {77, 1}, false}, {1, -2, 3.5f, 4}, 4},
+        {{"torch\nFloatStorage", "0", 4, 0, 3, {2, 1, 2}, {1, 9, 2}, false}, {1, 3.5f, -2, 4}, 4},
+        {{"torch\nFloatStorage", "0", 4, 4, 2, {0, 5}, {5, 1}, false}, {0}, 0},
+        {{"torch\nFloatStorage", "0", 4, 0, 2, {2, 2}, {0, 0}, false}, {1, 1, 1, 1}, 4},
+    };
+    for (int style = 0; style < 2; style++) {
+        for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+            buf p, z;
+            buf_init(&p, 1 << 20);
+            buf_init(&z, 1 << 20);
+            pickle_of(&p, &cases[k].d);
+            bin_of(&z, &p, (enum zip_style)style);
+            store *s = NULL;
+            spt_err err = {0};
+            float out[4] = {0};
+            EXPECT_OK(torch_bin_open_mem(buf_str(&z), z.len, &s, &err), &err);
+            EXPECT_EQ_I64(store_count(s), 1);
+            EXPECT_STR(store_at(s, 0)->name, "w");
+            EXPECT_EQ_I64(store_at(s, 0)->elements, cases[k].n);
+            EXPECT_OK(store_read_f32(s, 0, out, &err), &err);
+            assert_memory_equal(out, cases[k].want, cases[k].n * sizeof *out);
+            store_close(s);
+            buf_release(&p);
+            buf_release(&z);
+        }
+    }
+}
+
+/* --- pickles that are refused --------------------------------------------------------------- */
+
+#define OK_TENSOR {"torch\nFloatStorage", "0", 4, 0, 1, {4}, {1}, false}
+
+static const struct {
+    struct desc d;
+    const char *refused;
+} tensors[] = {
+    {{"torch\nFloatStorage", "0", 4, 1, 1, {4}, {1}, false}, "beyond its storage"},
+    {{"torch\nFloatStorage", "0", 4, 0, 1, {5}, {1}, false}, "beyond its storage"},
+    {{"torch\nFloatStorage", "0", 4, 0, 1, {3}, {2}, false}, "beyond its storage"},
+    {{"torch\nFloatStorage", "0", 4, 5, 1, {0}, {1}, false}, "beyond its storage"},
+    {{"torch\nFloatStorage", "0", 4, 0, 1, {5}, {0}, false}, "beyond its storage"},
+    {{"torch\nFloatStorage", "0", 4, 0, 2, {1 << 30, 1 << 30}, {0, 0}, false}, "beyond its storage"},
+    {{"torch\nFloatStorage", "0", 4, 0, 2, {3, 3}, {INT32_MAX, INT32_MAX}, false}, "beyond"},
+    {{"torch\nFloatStorage", "0", 4, 0, 2, {2, 2}, {1LL << 53, 1LL << 53}, false}, "beyond"},
+    {{"torch\nFloatStorage", "0", 4, 0, 3, {1LL << 53, 1LL << 53, 1LL << 53}, {0}, false},
+     "too large"},
+    {{"torch\nFloatStorage", "0", 4, -1, 1, {4}, {1}, false}, "not described"},
+    {{"torch\nFloatStorage", "0", 4, 0, 1, {-4}, {1}, false}, "not described"},
+    {{"torch\nFloatStorage", "0", 4, 0, 1, {4}, {-1}, false}, "not described"},
+    {{"torch\nFloatStorage", "0", -4, 0, 1, {4}, {1}, false}, "not a storage"},
+    {{"torch\nFloatStorage", "0", 5, 0, 1, {5}, {1}, false}, "need more"},
+    {{"torch\nDoubleStorage", "0", 4, 0, 1, {4}, {1}, false}, "need more"},
+    {{"torch\nFloatStorage", "0", 1LL << 53, 0, 1, {1}, {1}, false}, "need more"},
+    {{"torch\nFloatStorage", "1", 4, 0, 1, {4}, {1}, false}, "storage '1' is not in the file"},
+    {{"torch\nFloatStorage", "../x", 4, 0, 1, {4}, {1}, false}, "is not in the file"},
+    {{"torch\nFloatStorage", "0", 4, 0, 9, {1, 1, 1, 1, 1, 1, 1, 1, 1}, {1}, false},
+     "not described"},
+    {{"torch\nQInt8Storage", "0", 4, 0, 1, {4}, {1}, false}, "torch.QInt8Storage"},
+    {{"os\nsystem", "0", 4, 0, 1, {4}, {1}, false}, "os.system"},
+    {{"torch\nFloatStorage", "0", 1LL << 55, 0, 1, {1}, {1}, false}, "integer is too large"},
+};
+
+static void bad_tensors(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof tensors / sizeof tensors[0]; k++) {
+        buf p, z;
+        buf_init(&p, 1 << 20);
+        buf_init(&z, 1 << 20);
+        pickle_of(&p, &tensors[k].d);
+        bin_of(&z, &p, ZIP_TORCH);
+        spt_err err = {0};
+        const spt_status st = open_exact(buf_str(&z), z.len, &err);
+        if (st != SPT_E_FORMAT || !strstr(err.msg, tensors[k].refused))
+            fail_msg("tensor %zu: %s, \"%s\" does not contain \"%s\"", k, spt_status_text(st),
+                     err.msg, tensors[k].refused);
+        buf_release(&p);
+        buf_release(&z);
+    }
+}
+
+#define P(s) s, sizeof(s) - 1
+static const struct {
+    const char *bytes;
+    size_t size;
+    const char *refused;
+} pickles[] = {
+    {P(""), "cut short"},
+    {P("\x80"), "cut short"},
+    {P("\x80\x05}."), "protocol above 4"},
+    {P("."), "stack is empty"},
+    {P("(."), "stack is empty"},
+    {P("N."), "holds None"},
+    {P("]."), "holds a list"},
+    {P("K\x07."), "holds an integer"},
+    {P("}"), "cut short"},
+    {P("cposix\nsystem\n."), "posix.system"},
+    {P("cbuiltins\neval\n."), "builtins.eval"},
+    {P("c__builtin__\nexec\n."), "__builtin__.exec"},
+    {P("ctorch\nload\n."), "torch.load"},
+    {P("ccollections\nOrderedDictX\n."), "OrderedDictX"},
+    {P("ccollections\nOrderedDict"), "cut short"},
+    {P("ccollections"), "cut short"},
+    {P("ctorch\nFloatStorage\n)R."), "a storage is called"},
+    {P("NNR."), "not a known class"},
+    {P("ccollections\nOrderedDict\nNR."), "not a known class"},
+    {P("ccollections\nOrderedDict\nK\x01\x85R."), "with arguments"},
+    {P("ccollections\nOrderedDict\n]N" "a\x85R."), "not pairs"},
+    {P("ctorch._utils\n_rebuild_tensor_v2\n)R."), "not described"},
+    {P("ctorch._utils\n_rebuild_parameter\n)R."), "parameter is not described"},
+    {P("h\x00."), "does not exist"},
+    {P("j\xff\xff\xff\xff."), "does not exist"},
+    {P("Nq\x01."), "not in order"},
+    {P("Nr\xff\xff\xff\x7f."), "not in order"},
+    {P("q\x00."), "stack is empty"},
+    {P("t."), "no mark"},
+    {P("u."), "no mark"},
+    {P("e."), "no mark"},
+    {P("s."), "stack is empty"},
+    {P("a."), "stack is empty"},
+    {P("\x87."), "stack is empty"},
+    {P("(\x85."), "stack is empty"},
+    {P("}(Nu."), "not a dict"},
+    {P("](NNu."), "not a dict"},
+    {P("}(Ne."), "not a list"},
+    {P("}NNs."), "not a name"},
+    {P("}X\x01\x00\x00\x00" "aNs."), "entry 'a' is None"},
+    {P("}X\x01\x00\x00\x00" "a}s."), "training checkpoint"},
+    {P("}X\x01\x00\x00\x00\xffNs."), "not valid UTF-8"},
+    {P("X\x00\x10\x00\x01" "abc."), "more than 4,096"},
+    {P("X\xff\xff\xff\xff" "abc."), "more than 4,096"},
+    {P("X\x04\x00\x00\x00" "abc"), "cut short"},
+    {P("U\xff" "abc."), "cut short"},
+    {P("\x8a\x09" "123456789."), "more than 8 bytes"},
+    {P("\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f."), "too large"},
+    {P("NQ."), "not a tuple"},
+    {P(")Q."), "not a storage"},
+    {P("NNb."), "not a dict"},
+    {P("\x95\x00\x00\x00\x00\x00\x00\x00\x00."), "operation 0x95"},
+    {P("\x8c\x01" "a."), "operation 0x8c"},
+    {P("i" "os\nsystem\n."), "operation 0x69"},
+    {P("o."), "operation 0x6f"},
+    {P("I1\n."), "operation 0x49"},
+    {P("S'x'\n."), "operation 0x53"},
+    {P("\x82\x01."), "operation 0x82"},
+    {P("0."), "operation 0x30"},
+    {P("2."), "operation 0x32"},
+};
+
+static void bad_pickles(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof pickles / sizeof pickles[0]; k++) {
+        buf p, z;
+        buf_init(&p, 1 << 20);
+        buf_init(&z, 1 << 20);
+        buf_add(&p, pickles[k].bytes, pickles[k].size);
+        bin_of(&z, &p, ZIP_PLAIN);
+        spt_err err = {0};
+        const spt_status st = open_exact(buf_str(&z), z.len, &err);
+        if (st != SPT_E_FORMAT || !strstr(err.msg, pickles[k].refused))
+            fail_msg("pickle %zu: %s, \"%s\" does not contain \"%s\"", k, spt_status_text(st),
+                     err.msg, pickles[k].refused);
+        buf_release(&p);
+        buf_release(&z);
+    }
+}
+
+static void good_pickles(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t size;
+    } good[] = {
+        {P("}.")},
+        {P("\x80\x02}.")},
+        {P("\x80\x04}.")},
+        {P("ccollections\nOrderedDict\n)R.")},
+        {P("ccollections\nOrderedDict\n)\x81.")},
+        {P("ccollections\nOrderedDict\n]\x85R.")},
+        {P("ccollections\nOrderedDict\n)Rq\x00}q\x01X\x09\x00\x00\x00_metadataq\x02h\x01sb.")},
+        {P("}(u.")},
+        {P("N(G12345678\x8fU\x01" "a\x8a\x00\x8a\x01\xfftq\x00h\x00}.")},
+    };
+    for (size_t k = 0; k < sizeof good / sizeof good[0]; k++) {
+        buf p, z;
+        buf_init(&p, 1 << 20);
+        buf_init(&z, 1 << 20);
+        buf_add(&p, good[k].bytes, good[k].size);
+        bin_of(&z, &p, ZIP_PLAIN);
+        spt_err err = {0};
+        const spt_status st = open_exact(buf_str(&z), z.len, &err);
+        if (st)
+            fail_msg("pickle %zu: %s", k, err.msg);
+        buf_release(&p);
+        buf_release(&z);
+    }
+}
+
+/* Few bytes, many values: the machine must not build what the bytes do not justify. */
+static void pickle_bombs(void **state)
+{
+    (void)state;
+    static const char *const repeat[] = {"(", "N", ")", "}", "]", "]q", "N\x85", "Nq", "(t", "\x8f",
+                                         "h\x01"};
+    for (size_t k = 0; k < sizeof repeat / sizeof repeat[0]; k++) {
+        buf p, z;
+        buf_init(&p, 8 << 20);
+        buf_init(&z, 8 << 20);
+        buf_adds(&p, "}N\x85q");
+        le(&p, 0, 1);
+        buf_adds(&p, "q\x01");
+        for (int i = 0; i < 300000; i++) {
+            buf_adds(&p, repeat[k]);
+            if (repeat[k][strlen(repeat[k]) - 1] == 'q')
+                le(&p, 1, 1);
+        }
+        bin_of(&z, &p, ZIP_PLAIN);
+        fault_install();
+        store *s = NULL;
+        spt_err err = {0};
+        EXPECT_STATUS(torch_bin_open_mem(buf_str(&z), z.len, &s, &err), SPT_E_FORMAT);
+        if (fault_peak_bytes() > 16 * z.len + (1 << 20))
+            fail_msg("%zu: %zu bytes of heap for %zu", k, fault_peak_bytes(), z.len);
+        fault_remove();
+        buf_release(&p);
+        buf_release(&z);
+    }
+}
+
+/* One tensor under very many names: more infos than the file justifies. */
+static void alias_bomb(void **state)
+{
+    (void)state;
+    buf p, z;
+    static const struct desc d = OK_TENSOR;
+    buf_init(&p, 8 << 20);
+    buf_init(&z, 8 << 20);
+    op_tensor(&p, &d);
+    buf_addc(&p, 'q');
+    le(&p, 0, 1);
+    buf_adds(&p, "}(");
+    for (int i = 0; i < 40000; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%x", i);
+        op_str(&p, name);
+        buf_addc(&p, 'h');
+        le(&p, 0, 1);
+    }
+    buf_adds(&p, "u.");
+    bin_of(&z, &p, ZIP_PLAIN);
+    fault_install();
+    store *s = NULL;
+    spt_err err = {0};
+    EXPECT_STATUS(torch_bin_open_mem(buf_str(&z), z.len, &s, &err), SPT_E_FORMAT);
+    EXPECT_MSG(&err, "40000 tensors in a file of");
+    EXPECT_TRUE(fault_peak_bytes() <= 16 * z.len + (1 << 20));
+    fault_remove();
+    buf_release(&p);
+    buf_release(&z);
+}
+
+/* --- containers ----------------------------------------------------------------------------- */
+
+static void check_zip(const struct zip_file *f, size_t n, const char *refused)
+{
+    buf z;
+    buf_init(&z, 1 << 20);
+    zip_of(&z, f, n, ZIP_PLAIN);
+    spt_err err = {0};
+    const spt_status st = open_exact(buf_str(&z), z.len, &err);
+    if (st != SPT_E_FORMAT || !strstr(err.msg, refused))
+        fail_msg("%s, \"%s\" does not contain \"%s\"", spt_status_text(st), err.msg, refused);
+    buf_release(&z);
+}
+
+static void bad_containers(void **state)
+{
+    (void)state;
+    const struct zip_file pkl = {"a/data.pkl", "}.", 2};
+    const struct zip_file twice[] = {pkl, pkl};
+    const struct zip_file two_prefixes[] = {pkl, {"b/data/0", data4, 16}};
+    const struct zip_file no_prefix[] = {{"data.pkl", "}.", 2}};
+    const struct zip_file dotdot[] = {pkl, {"a/../b", "x", 1}};
+    const struct zip_file npz[] = {{"prompt.npy", "x", 1}};
+    const struct zip_file no_pickle[] = {{"a/data/0", data4, 16}};
+    const struct zip_file big_endian[] = {pkl, {"a/byteorder", "big", 3}};
+    check_zip(NULL, 0, "without entries");
+    check_zip(twice, 2, "two ZIP entries are named");
+    check_zip(two_prefixes, 2, "outside");
+    check_zip(no_prefix, 1, "outside");
+    check_zip(dotdot, 2, "forbidden name");
+    check_zip(npz, 1, "NumPy .npz");
+    check_zip(no_pickle, 1, "without data.pkl");
+    check_zip(big_endian, 2, "not little endian");
+}
+
+/* One field of the directory or of a local header is replaced. */
+static void changed_fields(void **state)
+{
+    (void)state;
+    static const struct desc d = OK_TENSOR;
+    buf p, z;
+    buf_init(&p, 1 << 20);
+    buf_init(&z, 1 << 20);
+    pickle_of(&p, &d);
+    bin_of(&z, &p, ZIP_TORCH);
+    size_t central = 0;
+    for (size_t i = 0; i + 4 < z.len && !central; i++)
+        central = memcmp(z.data + i, "PK\1\2", 4) ? 0 : i;
+    const struct {
+        size_t at, n;
+        uint64_t value;
+    } changes[] = {
+        {central + 8, 2, 1},           /* encrypted */
+        {central + 10, 2, 8},          /* deflated */
+        {central + 20, 4, 1},          /* sizes differ */
+        {central + 24, 4, 1},
+        {central + 20, 4, UINT32_MAX}, /* ZIP64 without its field */
+        {central + 24, 4, UINT32_MAX},
+        {central + 28, 2, 0xffff},     /* name length */
+        {central + 30, 2, 0xffff},     /* extra length */
+        {central + 42, 4, 1},          /* local offset */
+        {central + 42, 4, UINT32_MAX},
+        {0, 4, 0},                     /* local signature */
+        {8, 2, 8},                     /* local method */
+        {18, 4, 5},                    /* local size */
+        {26, 2, 0},                    /* local name length */
+        {28, 2, 0xffff},               /* local extra length */
+        {30, 1, 'x'},                  /* local name */
+        {z.len - 22 - 20 + 8, 8, 0},   /* ZIP64 record elsewhere */
+        {z.len - 22 - 20 + 8, 8, UINT64_MAX},
+        {z.len - 22 - 20 - 56 + 32, 8, UINT64_MAX}, /* count */
+        {z.len - 22 - 20 - 56 + 32, 8, 1u << 31},
+        {z.len - 22 - 20 - 56 + 40, 8, UINT64_MAX}, /* directory size */
+        {z.len - 22 - 20 - 56 + 48, 8, UINT64_MAX}, /* directory offset */
+        {z.len - 22 - 20 - 56 + 48, 8, INT64_MAX},
+    };
+    for (size_t k = 0; k < sizeof changes / sizeof changes[0]; k++) {
+        char *copy = malloc(z.len);
+        memcpy(copy, z.data, z.len);
+        for (size_t i = 0; i < changes[k].n; i++)
+            copy[changes[k].at + i] = (char)(changes[k].value >> (8 * i));
+        spt_err err = {0};
+        const spt_status st = open_exact(copy, z.len, &err);
+        if (st != SPT_E_FORMAT || !strstr(err.msg, "ZIP"))
+            fail_msg("change %zu: %s (%s)", k, spt_status_text(st), err.msg);
+        free(copy);
+    }
+    buf_release(&p);
+    buf_release(&z);
+}
+
+static void truncated_and_changed(void **state)
+{
+    (void)state;
+    static const struct desc d = OK_TENSOR;
+    for (int style = 0; style < 2; style++) {
+        buf p, z;
+        buf_init(&p, 1 << 20);
+        buf_init(&z, 1 << 20);
+        pickle_of(&p, &d);
+        bin_of(&z, &p, (enum zip_style)style);
+        for (size_t n = 0; n < z.len; n++) {
+            spt_err err = {0};
+            EXPECT_STATUS(open_exact(buf_str(&z), n, &err), SPT_E_FORMAT);
+        }
+        for (size_t at = 0; at < z.len; at++) {
+            const char old = z.data[at];
+            for (int v = 0; v < 256; v += 5) {
+                spt_err err = {0};
+                z.data[at] = (char)(old ^ v);
+                const spt_status st = open_exact(buf_str(&z), z.len, &err);
+                EXPECT_TRUE(st == SPT_OK || st == SPT_E_FORMAT);
+            }
+            z.data[at] = old;
+        }
+        buf_release(&p);
+        buf_release(&z);
+    }
+}
+
+/* --- legacy container ----------------------------------------------------------------------- */
+
+static void legacy_of(buf *b, const struct desc *d, bool little, const char *key, uint64_t count)
+{
+    buf_add(b, "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 15);
+    buf_add(b, "\x80\x02M\xe9\x03.", 6);
+    buf_adds(b, "\x80\x02}(");
+    op_str(b, "protocol_version");
+    buf_adds(b, "M\xe9\x03");
+    op_str(b, "little_endian");
+    buf_addc(b, little ? '\x88' : '\x89');
+    op_str(b, "type_sizes");
+    buf_adds(b, "}(");
+    op_str(b, "int");
+    buf_adds(b, "K\x04uu.");
+    pickle_of(b, d);
+    buf_adds(b, "\x80\x02]");
+    op_str(b, key);
+    buf_adds(b, "a.");
+    le(b, count, 8);
+    buf_add(b, data4, 16);
+}
+
+static void legacy_container(void **state)
+{
+    (void)state;
+    static const struct desc d = {"torch\nFloatStorage", "94028312", 4, 1, 1, {3}, {1}, true};
+    buf b;
+    buf_init(&b, 1 << 20);
+    legacy_of(&b, &d, true, d.key, 4);
+    store *s = NULL;
+    spt_err err = {0};
+    float out[3];
+    EXPECT_OK(torch_bin_open_mem(buf_str(&b), b.len, &s, &err), &err);
+    EXPECT_OK(store_read_f32(s, 0, out, &err), &err);
+    assert_memory_equal(out, data4 + 1, sizeof out);
+    store_close(s);
+    for (size_t n = 0; n < b.len; n++)
+        EXPECT_STATUS(open_exact(buf_str(&b), n, &err), SPT_E_FORMAT);
+    buf_addc(&b, 0);
+    EXPECT_STATUS(open_exact(buf_str(&b), b.len, &err), SPT_E_FORMAT);
+    EXPECT_MSG(&err, "behind the last storage");
+    static const struct {
+        bool little;
+        const char *key;
+        uint64_t count;
+        const char *refused;
+    } bad[] = {
+        {false, "94028312", 4, "not little endian"},
+        {true, "94028313", 4, "used by no tensor"},
+        {true, "94028312", 3, "has 3 elements"},
+        {true, "94028312", UINT64_MAX, "elements"},
+        {true, "94028312", 0, "has 0 elements"},
+    };
+    for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++) {
+        buf_clear(&b);
+        legacy_of(&b, &d, bad[k].little, bad[k].key, bad[k].count);
+        EXPECT_STATUS(open_exact(buf_str(&b), b.len, &err), SPT_E_FORMAT);
+        EXPECT_MSG(&err, bad[k].refused);
+    }
+    struct desc longer = d;
+    longer.numel = 5;
+    buf_clear(&b);
+    legacy_of(&b, &longer, true, d.key, 5);
+    EXPECT_STATUS(open_exact(buf_str(&b), b.len, &err), SPT_E_FORMAT);
+    buf_release(&b);
+}
+
+static void bare_tensor(void **state)
+{
+    (void)state;
+    static const struct desc d = OK_TENSOR;
+    buf p, z;
+    buf_init(&p, 1 << 20);
+    buf_init(&z, 1 << 20);
+    buf_adds(&p, "\x80\x02");
+    op_tensor(&p, &d);
+    buf_addc(&p, '.');
+    bin_of(&z, &p, ZIP_TORCH);
+    store *s = NULL;
+    spt_err err = {0};
+    EXPECT_OK(torch_bin_open_mem(buf_str(&z), z.len, &s, &err), &err);
+    EXPECT_STR(store_at(s, 0)->name, "tensor");
+    store_close(s);
+    buf_release(&p);
+    buf_release(&z);
+}
+
+/* --- files of the reference ------------------------------------------------------------------ */
+
+static void equal_prompts(const char *golden, const char *a, const char *b)
+{
+    char pa[1024], pb[1024];
+    store *x = NULL, *y = NULL;
+    spt_err err = {0};
+    snprintf(pa, sizeof pa, "%s/hf/peft_prompt/%s", golden, a);
+    snprintf(pb, sizeof pb, "%s/hf/peft_prompt/%s", golden, b);
+    EXPECT_OK(store_open(pa, NULL, &x, &err), &err);
+    EXPECT_OK(store_open(pb, NULL, &y, &err), &err);
+    EXPECT_STR(store_at(x, 0)->name, "prompt_embeddings");
+    EXPECT_STR(store_at(y, 0)->name, "prompt_embeddings");
+    struct store_data dx = {0}, dy = {0};
+    EXPECT_OK(store_load(x, 0, &dx, &err), &err);
+    EXPECT_OK(store_load(y, 0, &dy, &err), &err);
+    EXPECT_TRUE(shape_equal(&dx.view.shape, &dy.view.shape));
+    assert_memory_equal(dx.view.data, dy.view.data, store_at(x, 0)->bytes);
+    store_release(x, &dx);
+    store_release(y, &dy);
+    store_close(x);
+    store_close(y);
+}
+
+static void golden_containers_agree(void **state)
+{
+    (void)state;
+    const char *golden = test_golden_dir();
+    if (!golden)
+        skip();
+    equal_prompts(golden, "sub1/adapter_model.safetensors", "sub1_bin/adapter_model.bin");
+    equal_prompts(golden, "sub1/adapter_model.safetensors", "sub1_legacy_bin/adapter_model.bin");
+    equal_prompts(golden, "sub2/adapter_model.safetensors", "sub2_bin/adapter_model.bin");
+}
+
+/* --- faults ------------------------------------------------------------------------------- */
+
+static spt_status read_case(void *ctx, spt_err *err)
+{
+    store *s = NULL;
+    TRY(store_open(ctx, NULL, &s, err));
+    float out[4];
+    const spt_status st = store_read_f32(s, 0, out, err);
+    store_close(s);
+    return st;
+}
+
+static void faults(void **state)
+{
+    (void)state;
+    static const struct desc zip = {"torch\nFloatStorage", "0", 4, 0, 2, {2, 2}, {1, 2}, false};
+    static const struct desc old = {"torch\nFloatStorage", "7", 4, 0, 2, {2, 2}, {1, 2}, true};
+    buf p, z;
+    char path[1024];
+    buf_init(&p, 1 << 20);
+    buf_init(&z, 1 << 20);
+    for (int legacy = 0; legacy < 2; legacy++) {
+        buf_clear(&p);
+        buf_clear(&z);
+        pickle_of(&p, &zip);
+        if (legacy)
+            legacy_of(&z, &old, true, old.key, 4);
+        else
+            bin_of(&z, &p, ZIP_TORCH);
+        snprintf(path, sizeof path, "%s/x.bin", test_tmpdir());
+        test_write(path, buf_str(&z), z.len);
+        EXPECT_TRUE(fault_every_alloc(read_case, path) > 5);
+        EXPECT_TRUE(fault_every_syscall(read_case, path, EIO) > 3);
+    }
+    buf_release(&p);
+    buf_release(&z);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reads_views_and_strides),
+        cmocka_unit_test(bad_tensors),
+        cmocka_unit_test(bad_pickles),
+        cmocka_unit_test(good_pickles),
+        cmocka_unit_test(pickle_bombs),
+        cmocka_unit_test(alias_bomb),
+        cmocka_unit_test(bad_containers),
+        cmocka_unit_test(changed_fields),
+        cmocka_unit_test(truncated_and_changed),
+        cmocka_unit_test(legacy_container),
+        cmocka_unit_test(bare_tensor),
+        cmocka_unit_test(golden_containers_agree),
+        cmocka_unit_test(faults),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
