@@ -59,6 +59,11 @@ bool ckpt_step_of(const char *name, const char *prefix, int64_t *step);
 /* Steps of the entries with such names, ascending; mem_free. */
 spt_status ckpt_list_prefix(const char *run_dir, const char *prefix, int64_t **steps,
                             size_t *count, spt_err *err);
+/* As ckpt_load_latest; *from_trash: a state whose replacement was interrupted. */
+spt_status ckpt_find_latest(const char *run_dir, ckpt_loaded **out, bool *from_trash,
+                            spt_err *err);
+/* Absent is an answer; anything else that goes wrong is an error and never "absent". */
+spt_status ckpt_exists(const char *path, bool *yes, spt_err *err);
 /* Reads <dir>/MANIFEST, and the state file when `bytes` is given (mem_free), and verifies. */
 spt_status ckpt_read_dir(const char *dir, struct manifest *m, char **bytes, size_t *size,
                          spt_err *err);

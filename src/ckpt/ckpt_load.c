@@ -176,46 +176,67 @@ spt_status ckpt_list(const char *run_dir, int64_t **steps, size_t *count, spt_er
     return ckpt_list_prefix(run_dir, "state-", steps, count, err);
 }
 
-/* Newest first; *out stays NULL when none of them verifies. `damaged` keeps the first complaint. */
-static spt_status newest_valid(const char *run_dir, const char *prefix, ckpt_loaded **out,
-                               spt_err *damaged, spt_err *err)
+/* Tries <prefix><step>; *out stays NULL when it is damaged. `damaged` keeps the first complaint. */
+static spt_status try_state(const char *run_dir, const char *prefix, int64_t step, bool quiet,
+                            ckpt_loaded **out, spt_err *damaged, spt_err *err)
 {
-    int64_t *steps;
-    size_t n;
-    spt_err why;
+    spt_err why = {0};
     buf dir;
-    TRY(ckpt_list_prefix(run_dir, prefix, &steps, &n, err));
     buf_init(&dir, CKPT_MAX_PATH);
-    spt_status st = SPT_OK;
-    while (n-- && !st && !*out) {
-        buf_clear(&dir);
-        buf_addf(&dir, "%s/%s%lld", run_dir, prefix, (long long)steps[n]);
-        st = buf_status(&dir, "path", err);
-        if (st)
-            break;
+    buf_addf(&dir, "%s/%s%lld", run_dir, prefix, (long long)step);
+    spt_status st = buf_status(&dir, "path", &why);
+    if (!st)
         st = load_dir(buf_str(&dir), out, &why);
-        if (st == SPT_E_FORMAT) {
-            log_warning("state of step %lld is not used: %s", (long long)steps[n], why.msg);
-            if (!damaged->code)
-                *damaged = why;
-            st = SPT_OK;
-        } else if (st && err) {
-            *err = why;
-        }
-    }
     buf_release(&dir);
-    mem_free(steps);
+    if (st == SPT_E_FORMAT) {
+        if (quiet)
+            return SPT_OK;
+        log_warning("state of step %lld is not used: %s", (long long)step, why.msg);
+        if (!damaged->code)
+            *damaged = why;
+        return SPT_OK;
+    }
+    if (st && err)
+        *err = why;
     return st;
+}
+
+spt_status ckpt_exists(const char *path, bool *yes, spt_err *err)
+{
+    struct fs_info info;
+    const spt_status st = fs_stat(path, &info, err);
+    if (st && st != SPT_E_NOTFOUND)
+        return st;
+    *yes = st == SPT_OK;
+    return SPT_OK;
 }
 
 spt_status ckpt_load_latest(const char *run_dir, ckpt_loaded **out, spt_err *err)
 {
+    bool from_trash;
+    return ckpt_find_latest(run_dir, out, &from_trash, err);
+}
+
+/* Newest first. What lies in the trash counts, too: it is either older than what has its own name, or
+ * a state whose replacement the power interrupted; half-removed ones do not verify. */
+spt_status ckpt_find_latest(const char *run_dir, ckpt_loaded **out, bool *from_trash, spt_err *err)
+{
     spt_err damaged = {0};
     ckpt_loaded *l = NULL;
-    TRY(newest_valid(run_dir, "state-", &l, &damaged, err));
-    /* A state on its way to be replaced, when the power went just then. */
-    if (!l)
-        TRY(newest_valid(run_dir, "trash.state-", &l, &damaged, err));
+    int64_t *live = NULL, *trash = NULL;
+    size_t n = 0, m = 0;
+    spt_status st = ckpt_list_prefix(run_dir, "state-", &live, &n, err);
+    if (!st)
+        st = ckpt_list_prefix(run_dir, "trash.state-", &trash, &m, err);
+    while (!st && !l && (n || m)) {
+        *from_trash = !n || (m && trash[m - 1] > live[n - 1]);
+        st = *from_trash ? try_state(run_dir, "trash.state-", trash[--m], true, &l, &damaged, err)
+                         : try_state(run_dir, "state-", live[--n], false, &l, &damaged, err);
+    }
+    mem_free(live);
+    mem_free(trash);
+    if (st)
+        return st;
     if (!l && damaged.code)
         return err_set(err, SPT_E_FORMAT, "no state in %s can be used: %s", run_dir, damaged.msg);
     if (!l)
@@ -232,7 +253,10 @@ spt_status ckpt_load(const char *run_dir, int64_t step, ckpt_loaded **out, spt_e
     buf_init(&dir, CKPT_MAX_PATH);
     buf_addf(&dir, "%s/state-%lld", run_dir, (long long)step);
     spt_status st = buf_status(&dir, "path", err);
-    if (!st && !fs_is_dir(buf_str(&dir)))
+    bool there = false;
+    if (!st)
+        st = ckpt_exists(buf_str(&dir), &there, err);
+    if (!st && !there)
         st = err_set(err, SPT_E_NOTFOUND, "no state of step %lld in %s", (long long)step, run_dir);
     if (!st)
         st = load_dir(buf_str(&dir), out, err);

@@ -228,18 +228,14 @@ static spt_status restore_trash(ckpt *ck, spt_err *err)
     mem_free(steps);
     if (!n)
         return SPT_OK;
-    spt_status st = ckpt_load_latest(ck->dir, &l, err);
+    bool from_trash;
+    const spt_status st = ckpt_find_latest(ck->dir, &l, &from_trash, err);
     if (st)
         return st == SPT_E_NOTFOUND || st == SPT_E_FORMAT ? SPT_OK : st; /* nothing to lose */
     const int64_t step = ckpt_loaded_step(l);
     ckpt_loaded_free(l);
-    st = ckpt_load(ck->dir, step, &l, err);
-    if (!st) {
-        ckpt_loaded_free(l); /* under its own name: the trash is really trash */
+    if (!from_trash)
         return SPT_OK;
-    }
-    if (st != SPT_E_NOTFOUND && st != SPT_E_FORMAT)
-        return st;
     log_warning("%s: taking back the state of step %lld, whose replacement was interrupted",
                 ck->dir, (long long)step);
     TRY(set_path(ck, &ck->path, "state-", step, err));
@@ -332,12 +328,26 @@ static spt_status sync_parent(const char *dir, spt_err *err)
     return st;
 }
 
+/* Creates what is missing, level by level, each entry durable. */
+static spt_status make_durable_dirs(ckpt *ck, spt_err *err)
+{
+    for (size_t n = 1; ck->dir[n - 1]; n++) {
+        if (ck->dir[n] && ck->dir[n] != '/')
+            continue;
+        buf_clear(&ck->path);
+        buf_add(&ck->path, ck->dir, n);
+        TRY(buf_status(&ck->path, "path", err));
+        if (fs_is_dir(buf_str(&ck->path)))
+            continue;
+        TRY(fs_make_dirs(buf_str(&ck->path), err));
+        TRY(sync_parent(buf_str(&ck->path), err));
+    }
+    return SPT_OK;
+}
+
 static spt_status open_dir(ckpt *ck, spt_err *err)
 {
-    if (!fs_is_dir(ck->dir)) {
-        TRY(fs_make_dirs(ck->dir, err));
-        TRY(sync_parent(ck->dir, err));
-    }
+    TRY(make_durable_dirs(ck, err));
     TRY(take_lock(ck, err));
     TRY(restore_trash(ck, err));
     TRY(read_states(ck, err));
@@ -451,12 +461,12 @@ static spt_status describe(ckpt *ck, const struct ckpt_state *s, const buf *stat
     m->has_score = s->has_score;
     m->score = s->score;
     TRY(manifest_describe_state(m, state->data, state->len, err));
-    for (size_t i = 0; i < s->export_count; i++)
-        TRY(write_export(ck, s, &s->exports[i], m, err));
     for (size_t i = 0; i < s->log_count; i++) {
         TRY(manifest_add_log(m, s->logs[i].name, strlen(s->logs[i].name), s->logs[i].size, err));
         TRY(sync_log_entry(ck, s->logs[i].name, err));
     }
+    for (size_t i = 0; i < s->export_count; i++)
+        TRY(write_export(ck, s, &s->exports[i], m, err));
     return SPT_OK;
 }
 
@@ -507,7 +517,7 @@ static spt_status compare(ckpt *ck, const buf *text, int64_t step, bool *exists,
     buf have_text;
     *same = false;
     TRY(set_path(ck, &ck->path, "state-", step, err));
-    *exists = fs_exists(buf_str(&ck->path));
+    TRY(ckpt_exists(buf_str(&ck->path), exists, err));
     if (!*exists)
         return SPT_OK;
     const spt_status st = ckpt_read_dir(buf_str(&ck->path), &m, &bytes, &size, err);

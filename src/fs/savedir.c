@@ -107,8 +107,10 @@ static spt_status publish(savedir *d, const char *final, spt_err *err)
     for (size_t i = 0; i < d->sub_count; i++)
         TRY(fs_sync_dir(d->sub[i], err));
     TRY(fs_sync_dir(d->path, err));
-    if (fs_exists(final))
-        return err_set(err, SPT_E_IO, "%s exists already", final);
+    struct fs_info info;
+    const spt_status found = fs_stat(final, &info, err);
+    if (found != SPT_E_NOTFOUND)
+        return found ? found : err_set(err, SPT_E_IO, "%s exists already", final);
     return fs_rename(d->path, final, err);
 }
 

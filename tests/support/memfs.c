@@ -239,6 +239,15 @@ static void apply_write(memfs *t, const struct event *e, size_t piece, uint64_t 
     }
 }
 
+static bool has_name(const memfs *t, size_t node)
+{
+    for (size_t i = 0; i < t->node_count; i++)
+        for (size_t k = 0; k < t->nodes[i]->count; k++)
+            if (t->nodes[i]->entries[k].node->id == node)
+                return true;
+    return false;
+}
+
 static void apply(memfs *t, const struct event *e, size_t piece, uint64_t *seed)
 {
     switch (e->kind) {
@@ -249,11 +258,15 @@ static void apply(memfs *t, const struct event *e, size_t piece, uint64_t *seed)
         cut_bytes(t->nodes[e->node], e->offset);
         break;
     case EV_LINK:
-        link_node(t->nodes[e->dir], e->name, t->nodes[e->node]);
+        if (!has_name(t, e->node)) /* its rename came first: never two names for one node */
+            link_node(t->nodes[e->dir], e->name, t->nodes[e->node]);
         break;
-    case EV_UNLINK:
-        unlink_node(t->nodes[e->dir], e->name);
+    case EV_UNLINK: {
+        struct dirent_ *gone = entry(t->nodes[e->dir], e->name);
+        if (gone && gone->node->id == e->node)
+            unlink_node(t->nodes[e->dir], e->name);
         break;
+    }
     case EV_RENAME: {
         /* Both halves, also when the old entry never became durable. */
         struct dirent_ *old = entry(t->nodes[e->dir], e->name);
@@ -757,4 +770,15 @@ const unsigned char *memfs_bytes(memfs *m, const char *path, size_t *size)
         return NULL;
     *size = n->size;
     return n->size ? n->data : (const unsigned char *)"";
+}
+
+void memfs_dump(const memfs *m, size_t events)
+{
+    static const char *const names[] = {"write", "trunc", "link", "unlink", "rename", "sync"};
+    for (size_t i = 0; i < events && i < m->event_count; i++) {
+        const struct event *e = &m->events[i];
+        fprintf(stderr, "%4zu %-6s node %zu dir %zu %s -> %zu %s (%zu bytes at %llu)\n", i,
+                names[e->kind], e->node, e->dir, e->name, e->to_dir, e->to_name, e->len,
+                (unsigned long long)e->offset);
+    }
 }

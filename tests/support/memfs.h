@@ -45,5 +45,7 @@ size_t memfs_unsynced_renames(const memfs *m);
 size_t memfs_open_count(const memfs *m);
 /* The bytes of a file, or NULL; valid until it changes. */
 const unsigned char *memfs_bytes(memfs *m, const char *path, size_t *size);
+/* The first `events` events to standard error, for looking at a failure. */
+void memfs_dump(const memfs *m, size_t events);
 
 #endif
