@@ -435,8 +435,9 @@ static spt_status write_model(const struct hf_tokenizer *t, const struct tokeniz
 {
     const char *at = buf_str(pieces);
     buf one;
+    spt_status st = SPT_OK;
     buf_init(&one, SPM_MAX_PIECE + 64);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !st; i++) {
         uint32_t n;
         float score;
         memcpy(&n, at, 4);
@@ -452,15 +453,17 @@ static spt_status write_model(const struct hf_tokenizer *t, const struct tokeniz
         if (type != VOCAB_NORMAL)
             pb_put_varint(&one, 3, (uint64_t)type);
         pb_put_bytes(model, 1, buf_str(&one), one.len);
+        st = buf_status(&one, "piece", err);
         at += n;
     }
     buf_release(&one);
+    TRY(st);
     if (p->charsmap) {
         buf spec;
         buf_init(&spec, p->map.len + 16);
         pb_put_bytes(&spec, 2, p->map.data, p->map.len);
         pb_put_bytes(model, 3, buf_str(&spec), spec.len);
-        const spt_status st = buf_status(&spec, "character map", err);
+        st = buf_status(&spec, "character map", err);
         buf_release(&spec);
         TRY(st);
     }

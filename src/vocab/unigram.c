@@ -274,7 +274,7 @@ static spt_status work_reserve(struct work *w, size_t need)
     struct vocab_ids *s = w->ids;
     if (need <= s->scratch_cap)
         return SPT_OK;
-    size_t cap = need + need / 2 + 1024;
+    const size_t cap = need + (need < 65536 ? need / 2 + 1024 : need / 8);
     void *p = mem_realloc(s->scratch, cap, 1);
     if (!p)
         return err_nomem(w->err, cap);
@@ -519,7 +519,7 @@ static spt_status segment(const struct unigram *u, struct unigram_mode mode, str
         const char *text = work_text(w) + pos;
         const size_t n = (size_t)(word_end(u, text, work_text(w) + w->len) - text);
         if (n > room) {
-            room = n + n / 2 + 256;
+            room = n + 64;
             TRY(work_reserve(w, table + (room + 1) * sizeof(struct node)));
             text = work_text(w) + pos;
         }
