@@ -264,7 +264,8 @@ static int by_index(const void *a, const void *b)
 static spt_status check_tiling(struct safetensors *f, const store *s, spt_err *err)
 {
     uint64_t at = 0;
-    qsort(f->span, f->count, sizeof *f->span, by_offset);
+    if (f->count)
+        qsort(f->span, f->count, sizeof *f->span, by_offset);
     for (size_t i = 0; i < f->count; i++) {
         const struct span *sp = &f->span[i];
         if (sp->begin != at)
@@ -281,7 +282,8 @@ static spt_status check_tiling(struct safetensors *f, const store *s, spt_err *e
                       "the tensors need %llu bytes of data, the file has %llu (%s)",
                       (unsigned long long)at, (unsigned long long)have,
                       at > have ? "cut short" : "trailing bytes");
-    qsort(f->span, f->count, sizeof *f->span, by_index);
+    if (f->count)
+        qsort(f->span, f->count, sizeof *f->span, by_index);
     return SPT_OK;
 }
 
