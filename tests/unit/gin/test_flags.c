@@ -1,0 +1,171 @@
+/* gin/flags: the reference's command line as text. */
+#include "support/test.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "gin/flags.h"
+
+static void expect_rewrite(const char *arg, const char *want)
+{
+    char *got;
+    spt_err err;
+    EXPECT_OK(gin_flag_rewrite(arg, &got, &err), &err);
+    EXPECT_STR(got, want);
+    mem_free(got);
+}
+
+static void recorded_rewrites(void **state)
+{
+    spt_err err;
+    char *got = NULL;
+    expect_rewrite("--gin.A=1", "--gin_bindings=A = 1");
+    expect_rewrite("--gin.s/f.p='x=y'", "--gin_bindings=s/f.p = 'x=y'");
+    expect_rewrite("--gin.A=", "--gin_bindings=A = ");
+    expect_rewrite("-gin.A=1", "-gin.A=1");
+    expect_rewrite("gin.A=1", "gin.A=1");
+    expect_rewrite("--gin_file=x", "--gin_file=x");
+    EXPECT_STATUS(gin_flag_rewrite("--gin.A", &got, &err), SPT_E_USAGE);
+    EXPECT_STR(err.msg, "Gin bindings must be of the form '--gin.<param>=<value>', got: --gin.A");
+    EXPECT_TRUE(got == NULL);
+}
+
+static spt_status parse(unsigned programs, gin_flags *out, spt_err *err, int argc, ...)
+{
+    char *argv[32] = {"spt"};
+    va_list args;
+    va_start(args, argc);
+    for (int i = 0; i < argc; i++)
+        argv[i + 1] = va_arg(args, char *);
+    va_end(args);
+    return gin_flags_parse(argc + 1, argv, programs, out, err);
+}
+
+static void kinds_of_flags(void **state)
+{
+    gin_flags f;
+    spt_err err;
+    EXPECT_OK(parse(GIN_PROGRAM_TRAIN, &f, &err, 13, "--gin_file=a.gin", "--gin_file", "b.gin",
+                    "--gin.X=1", "--gin_bindings=Y = 2", "--gin.Z=[1, 2]", "-tfds_data_dir", "/d",
+                    "--seqio_additional_cache_dirs=/a, \"/b,c\"", "--process_count=4",
+                    "--multiprocess_gpu", "--model", "M"), &err);
+    EXPECT_EQ_I64(f.gin_file.count, 2);
+    EXPECT_STR(f.gin_file.item[0], "a.gin");
+    EXPECT_STR(f.gin_file.item[1], "b.gin");
+    EXPECT_EQ_I64(f.gin_bindings.count, 3);
+    EXPECT_STR(f.gin_bindings.item[0], "X = 1");
+    EXPECT_STR(f.gin_bindings.item[1], "Y = 2");
+    EXPECT_STR(f.gin_bindings.item[2], "Z = [1, 2]");
+    EXPECT_STR(f.tfds_data_dir, "/d");
+    EXPECT_EQ_I64(f.cache_dirs.count, 3); /* a quote counts only where an item starts */
+    EXPECT_STR(f.cache_dirs.item[0], "/a");
+    EXPECT_STR(f.cache_dirs.item[1], "\"/b");
+    EXPECT_TRUE(f.has_process_count && f.process_count == 4 && !f.has_process_index);
+    EXPECT_TRUE(f.multiprocess_gpu && f.any);
+    EXPECT_EQ_I64(f.rest.count, 2);
+    EXPECT_STR(f.rest.item[0], "--model");
+    EXPECT_EQ_I64(f.search_paths.count, 1);
+    EXPECT_STR(f.search_paths.item[0], ".");
+    gin_flags_release(&f);
+}
+
+static void search_paths_are_csv(void **state)
+{
+    gin_flags f;
+    spt_err err;
+    EXPECT_OK(parse(GIN_PROGRAM_EVAL, &f, &err, 1, "--gin_search_paths=a,\"b,c\", d "), &err);
+    EXPECT_EQ_I64(f.search_paths.count, 3);
+    EXPECT_STR(f.search_paths.item[1], "b,c");
+    EXPECT_STR(f.search_paths.item[2], "d");
+    gin_flags_release(&f);
+    EXPECT_OK(parse(GIN_PROGRAM_EVAL, &f, &err, 1, "--gin_search_paths="), &err);
+    EXPECT_EQ_I64(f.search_paths.count, 0);
+    gin_flags_release(&f);
+    EXPECT_STATUS(parse(GIN_PROGRAM_EVAL, &f, &err, 1, "--gin_search_paths=\"a"), SPT_E_USAGE);
+}
+
+static void programs_have_their_own_flags(void **state)
+{
+    gin_flags f;
+    spt_err err;
+    EXPECT_OK(parse(GIN_PROGRAM_EVAL, &f, &err, 2, "--shard_id=3", "--dry_run"), &err);
+    EXPECT_EQ_I64(f.rest.count, 2);
+    gin_flags_release(&f);
+    EXPECT_OK(parse(GIN_PROGRAM_INFER | GIN_PROGRAM_MAIN, &f, &err, 4, "--shard_id", "3",
+                    "--nodry_run", "--run_mode=train"), &err);
+    EXPECT_TRUE(f.has_shard_id && f.shard_id == 3 && !f.dry_run);
+    EXPECT_STR(f.run_mode, "train");
+    gin_flags_release(&f);
+    EXPECT_OK(parse(GIN_PROGRAM_EVAL, &f, &err, 4, "--dry_run", "--nofoo", "--undefok=dry_run,foo",
+                    "--bar"), &err);
+    EXPECT_EQ_I64(f.rest.count, 1);
+    EXPECT_STR(f.rest.item[0], "--bar");
+    gin_flags_release(&f);
+}
+
+static void end_of_flags_and_wrong_values(void **state)
+{
+    gin_flags f;
+    spt_err err;
+    EXPECT_OK(parse(GIN_PROGRAM_ALL, &f, &err, 3, "--gin.A=1", "--", "--gin.B=2"), &err);
+    EXPECT_EQ_I64(f.gin_bindings.count, 1);
+    EXPECT_EQ_I64(f.rest.count, 2);
+    EXPECT_STR(f.rest.item[1], "--gin.B=2");
+    gin_flags_release(&f);
+    EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, "--dry_run=maybe"), SPT_E_USAGE);
+    EXPECT_MSG(&err, "dry_run=maybe");
+    EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, "--shard_id=x"), SPT_E_USAGE);
+    EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, "--gin_file"), SPT_E_USAGE);
+    EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, "--gin.MODEL"), SPT_E_USAGE);
+}
+
+static void flag_files(void **state)
+{
+    gin_flags f;
+    spt_err err;
+    char arg[600], self[600];
+    const char *dir = test_tmpdir();
+    const char *a = test_path(dir, "a.flags"), *b = test_path(dir, "b.flags");
+    snprintf(arg, sizeof arg, "--flagfile=%s", a);
+    snprintf(self, sizeof self, "# comment\n--gin.A=1\n  // more\n--flagfile=%s\n", b);
+    test_write(a, self, strlen(self));
+    test_write(b, "--gin_file=x.gin\n--dry_run\n", 27);
+    EXPECT_OK(parse(GIN_PROGRAM_ALL, &f, &err, 2, arg, "--gin.B=2"), &err);
+    EXPECT_EQ_I64(f.gin_bindings.count, 2);
+    EXPECT_STR(f.gin_bindings.item[0], "A = 1");
+    EXPECT_STR(f.gin_file.item[0], "x.gin");
+    EXPECT_TRUE(f.dry_run);
+    gin_flags_release(&f);
+    snprintf(self, sizeof self, "--flagfile=%s\n", a);
+    test_write(a, self, strlen(self));
+    EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, arg), SPT_E_USAGE);
+    EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, "--flagfile=/nonexistent/x"), SPT_E_NOTFOUND);
+}
+
+static spt_status fault_run(void *ctx, spt_err *err)
+{
+    gin_flags f = {0};
+    const spt_status st = parse(GIN_PROGRAM_ALL, &f, err, 5, "--gin.A=1", "--gin_file=x", "--rest",
+                                "--gin_search_paths=a,b", "--tfds_data_dir=/d");
+    gin_flags_release(&f);
+    return st;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    EXPECT_TRUE(fault_every_alloc(fault_run, NULL) > 8);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(recorded_rewrites),
+        cmocka_unit_test(kinds_of_flags),
+        cmocka_unit_test(search_paths_are_csv),
+        cmocka_unit_test(programs_have_their_own_flags),
+        cmocka_unit_test(end_of_flags_and_wrong_values),
+        cmocka_unit_test(flag_files),
+        cmocka_unit_test(every_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
