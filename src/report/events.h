@@ -20,7 +20,7 @@ uint64_t events_size(const events_writer *w);
 /* Scalars as the reference writes them: a tensor with plugin "scalars". */
 spt_status events_scalar(events_writer *w, int64_t step, const char *tag, float value,
                          spt_err *err);
-/* Several scalars of one step in one event each, in the given order. */
+/* Text (Markdown), plugin "text". */
 spt_status events_text(events_writer *w, int64_t step, const char *tag, const char *text,
                        spt_err *err);
 spt_status events_sync(events_writer *w, spt_err *err);
