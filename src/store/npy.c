@@ -437,17 +437,34 @@ static spt_status put_header(buf *out, const struct tensor_view *v, spt_err *err
     return st ? st : buf_status(out, "the NumPy header", err);
 }
 
+static spt_status check_writable(const struct tensor_view *v, size_t *bytes, spt_err *err)
+{
+    size_t elements;
+    if (!dtype_npy_descr(v->dtype)[0])
+        return err_set(err, SPT_E_USAGE, "NumPy has no name for %s; write float32",
+                       dtype_name(v->dtype));
+    return tensor_size(v->dtype, &v->shape, &elements, bytes, err);
+}
+
+spt_status npy_encode(const struct tensor_view *v, buf *out, spt_err *err)
+{
+    size_t bytes;
+    TRY(check_writable(v, &bytes, err));
+    TRY(put_header(out, v, err));
+    buf_add(out, v->data, bytes);
+    return buf_status(out, "a NumPy file", err);
+}
+
 spt_status npy_write(const char *path, const struct tensor_view *v, spt_err *err)
 {
-    size_t elements, bytes;
-    if (!dtype_npy_descr(v->dtype)[0])
-        return err_set(err, SPT_E_USAGE, "%s: NumPy has no name for %s; write float32", path,
-                       dtype_name(v->dtype));
-    TRY(tensor_size(v->dtype, &v->shape, &elements, &bytes, err));
+    size_t bytes;
+    spt_status st = check_writable(v, &bytes, err);
+    if (st)
+        return err_wrap(err, st, "%s", path);
     buf head;
     buf_init(&head, MAX_NPY_HEADER);
     fs_writer *w = NULL;
-    spt_status st = put_header(&head, v, err);
+    st = put_header(&head, v, err);
     if (!st)
         st = fs_create(path, &w, err);
     if (!st)

@@ -2,6 +2,7 @@
 #ifndef SPT_STORE_NPY_H
 #define SPT_STORE_NPY_H
 
+#include "base/buf.h"
 #include "store/store.h"
 
 /* A store with one tensor, named after the file without ".npy". Big-endian and Fortran-order data
@@ -13,6 +14,8 @@ spt_status npy_open_mem(const void *bytes, size_t size, const struct store_opts 
 /* Version 1.0, little endian, C order, data at a multiple of 64. bfloat16 is refused (NumPy has no
  * name for it). Atomic. */
 spt_status npy_write(const char *path, const struct tensor_view *v, spt_err *err);
+/* The same bytes into memory (appended to `out`). */
+spt_status npy_encode(const struct tensor_view *v, buf *out, spt_err *err);
 
 bool npy_probe(const char *path, const unsigned char *bytes, size_t n, uint64_t size);
 

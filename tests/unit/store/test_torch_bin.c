@@ -12,7 +12,7 @@
 static void le(buf *b, uint64_t v, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        buf_addc(b, i < 8 ? (char)(v >> (8 * i)) : 0);
+        buf_addc(b, (char)(i < 8 ? v >> (8 * i) : 0));
 }
 
 static void op_str(buf *b, const char *s)
