@@ -102,7 +102,34 @@ $B/bench/%: bench/%.c $B/libspt.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $B/libspt.a $(LDFLAGS) $(LDLIBS)
 
-tests: $(TESTBIN) $B/spt
+# Fuzz targets: tests/fuzz/fuzz_<name>.c. In the variant "fuzz" libFuzzer drives them, in all others
+# tests/fuzz/replay.c runs them over their seeds.
+FUZZSRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZBIN := $(FUZZSRC:%.c=$B/%)
+FUZZ_OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
+	-fno-sanitize-recover=undefined
+ifeq ($(VARIANT),fuzz)
+FUZZMAIN := -fsanitize=fuzzer
+else
+FUZZMAIN := $B/tests/fuzz/replay.o
+endif
+$(FUZZBIN): $B/tests/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(SUPPORTOBJ) $B/tests/fuzz/replay.o $B/libspt.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(FUZZMAIN) $(SUPPORTOBJ) $B/libspt.a \
+		$(LDFLAGS) -lcmocka $(LDLIBS)
+
+FUZZ ?= $(FUZZSRC:tests/fuzz/fuzz_%.c=%)
+TIME ?= 60
+.PHONY: fuzz fuzz-short
+fuzz: ## fuzz under clang's sanitizers: make fuzz FUZZ=msgpack TIME=60
+	$(MAKE) CC="$(FUZZ_CC)" CXX="$(FUZZ_CXX)" VARIANT=fuzz OPT="$(FUZZ_OPT)" $(FUZZ:%=build/fuzz/tests/fuzz/fuzz_%)
+	tools/fuzz build/fuzz $(TIME) $(FUZZ)
+FUZZ_CC ?= clang
+FUZZ_CXX ?= clang++
+fuzz-short: ## every fuzz target for a few seconds
+	$(MAKE) fuzz TIME=5
+
+tests: $(TESTBIN) $(FUZZBIN) $B/spt
 bench-bin: $(BENCHBIN)
 
 test: tests check ## build and run every test; last line: N passed, N failed
@@ -136,4 +163,4 @@ clean: ## remove build/
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
--include $(OBJ:.o=.d) $(PROGOBJ:.o=.d) $(SUPPORTOBJ:.o=.d) $(TESTBIN:=.d) $(BENCHBIN:=.d)
+-include $(OBJ:.o=.d) $(PROGOBJ:.o=.d) $(SUPPORTOBJ:.o=.d) $(TESTBIN:=.d) $(FUZZBIN:=.d) $(BENCHBIN:=.d)
