@@ -6,6 +6,10 @@
 #include <math.h>
 #include <string.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <dnnl.h>
 
 #include "base/log.h"
@@ -701,12 +705,21 @@ static const struct ops_table tables[2][2] = {
     {TABLE("avx512"), TABLE("avx512-bf16")},
 };
 
+#if defined(__x86_64__)
+/* clang 14 knows this feature for flags only, not for __builtin_cpu_supports. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 static bool machine_has(const char *isa)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init(); /* asks the processor and whether the system saves the registers */
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      __builtin_cpu_supports("f16c");
+                      has_f16c();
     if (!strcmp(isa, "avx2"))
         return avx2;
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -816,7 +829,7 @@ double ops_cpu_bandwidth(ops *o, double seconds)
     pool_run(c->pool, FLOATS / LINE, zero_range, &f);
     double best = 0;
     const int64_t start = os_monotonic_ns();
-    while (!best || (double)(os_monotonic_ns() - start) < seconds * 1e9) {
+    while (best == 0 || (double)(os_monotonic_ns() - start) < seconds * 1e9) {
         const int64_t from = os_monotonic_ns();
         pool_run(c->pool, FLOATS / LINE, read_range, &f);
         const double rate =
