@@ -36,7 +36,7 @@ spt_status err_nomem(spt_err *err, size_t size);
 #define NEVER(x) (x)
 #else
 #include <assert.h>
-#define NEVER(x) ((x) ? (assert(!"NEVER"), 1) : 0)
+#define NEVER(x) ((x) ? (assert(0 && "NEVER"), 1) : 0)
 #endif
 
 #endif

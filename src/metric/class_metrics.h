@@ -5,6 +5,8 @@
 #ifndef SPT_METRIC_CLASS_METRICS_H
 #define SPT_METRIC_CLASS_METRICS_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 
 /* 100 * matches / n, as the reference: -1 equals -1 (unlabelled data), see spec. */
@@ -44,13 +46,32 @@ struct class_scores metric_class_scores(const uint64_t *counts, int32_t k, int32
 /* One line per metric saying how it is counted: {"f1_macro", "mean over all declared ..."}. */
 const char *metric_rule(const char *name); /* NULL when unknown */
 
-/* Ranking scores (rank_classification): score [n] of candidates, blocks of k; first on ties. */
+/* Index of the largest score, first on ties. */
 int32_t metric_argmax(const float *score, size_t n);
-/* Area under the ROC curve (ties count 1/2) and average precision of P(class 1), x 100.
- * One-class data gives NaN. */
-spt_status metric_auc_roc(const int32_t *target, const double *p1, size_t n, double *out,
-                          spt_err *err);
-spt_status metric_auc_pr(const int32_t *target, const double *p1, size_t n, double *out,
-                         spt_err *err);
+/* Area under the ROC curve (ties count 1/2) and average precision of P(class 1), x 100. weight
+ * may be NULL. One-class data gives NaN. */
+spt_status metric_auc_roc(const int32_t *target, const double *p1, const double *weight, size_t n,
+                          double *out, spt_err *err);
+spt_status metric_auc_pr(const int32_t *target, const double *p1, const double *weight, size_t n,
+                         double *out, spt_err *err);
+
+/* Classification by comparing the log-likelihoods of all candidates (rank_classification). */
+struct rank_candidate {
+    int64_t input, candidate; /* the example and which of its candidates */
+    bool correct;
+    double weight; /* 1 */
+    int64_t length; /* target ids with EOS */
+    double score;   /* log-likelihood */
+};
+struct rank_scores {
+    double accuracy;
+    double f1;              /* K = 2: of class 1; K > 2: mean_Kclass_f1; NaN: not defined */
+    double auc_roc, auc_pr; /* K = 2 only, else NaN */
+};
+/* classes 0: numbers of candidates vary, accuracy only. Else every example has exactly that many.
+ * normalize: scores are divided by the lengths. A doubled (input, candidate) and other numbers of
+ * candidates are SPT_E_FORMAT. */
+spt_status metric_rank_classification(const struct rank_candidate *c, size_t n, int32_t classes,
+                                      bool normalize, struct rank_scores *out, spt_err *err);
 
 #endif

@@ -1,5 +1,6 @@
 /* Metrics over texts: exact match, SQuAD, ROUGE, BLEU, edit distance. Texts are UTF-8 (invalid
- * bytes count as one character each). Values are percentages. SPT_E_NOMEM is the only failure. */
+ * bytes count as one character each). Values are percentages. Failures: SPT_E_NOMEM; SPT_E_FORMAT for
+ * texts whose comparison would need more than a GB. */
 #ifndef SPT_METRIC_TEXT_METRICS_H
 #define SPT_METRIC_TEXT_METRICS_H
 
@@ -27,6 +28,15 @@ spt_status metric_squad_normalize(const char *s, size_t len, buf *out, spt_err *
 spt_status metric_squad(const struct text_refs *target, const struct text_ref *pred, size_t n,
                         double *em, double *f1, spt_err *err);
 
+/* The same with TriviaQA's normal form: more quotes count as punctuation, which becomes a space. */
+spt_status metric_trivia_normalize(const char *s, size_t len, buf *out, spt_err *err);
+spt_status metric_trivia_qa(const struct text_refs *target, const struct text_ref *pred, size_t n,
+                            double *em, double *f1, spt_err *err);
+/* Keeps the first example of each group, in order: which[0 .. *kept) are their indices (ReCoRD).
+ * group: any number per example. */
+spt_status metric_first_of_groups(const uint64_t *group, size_t n, size_t *which, size_t *kept,
+                                  spt_err *err);
+
 /* rouge1, rouge2, rougeLsum: mean F over the examples (the reference's rouge_mean; its registered
  * metric is an unseeded bootstrap around it). */
 struct rouge_scores {
@@ -39,12 +49,13 @@ spt_status metric_rouge(const struct text_ref *target, const struct text_ref *pr
 spt_status metric_bleu(const struct text_refs *target, const struct text_ref *pred, size_t n,
                        double *out, spt_err *err);
 
-/* Levenshtein distance in characters (UTF-8) and, per example, normalised by the longer text:
- * mean of 100 * (1 - d / max(len)). */
-spt_status metric_edit_distance(const struct text_ref *a, const struct text_ref *b, size_t *out,
-                                spt_err *err);
-spt_status metric_edit_similarity(const struct text_ref *target, const struct text_ref *pred,
-                                  size_t n, double *out, spt_err *err);
+/* Levenshtein distance in words: lower case, split at every character that is not \w (runs of them
+ * leave empty words, as in the reference). */
+struct edit_scores {
+    double min, max, mean, median, sum;
+};
+spt_status metric_edit_distance(const struct text_ref *target, const struct text_ref *pred,
+                                size_t n, struct edit_scores *out, spt_err *err);
 
 /* Grouped metrics (MultiRC): group id per example. f1 over all answers is metric_f1_binary. */
 double metric_group_exact_match(const int32_t *target, const int32_t *pred, const uint32_t *group,
