@@ -39,7 +39,7 @@ struct dims {
     int64_t E, J, F, hF, H, V;
     size_t elem, wide;
     int64_t rows, dec_rows, examples;
-    bool backward, remat, dropout;
+    bool backward, remat, dropout, absorb;
 };
 
 static struct dims dims_of(const struct t5_config *c, size_t elem, size_t wide,
@@ -58,7 +58,8 @@ static struct dims dims_of(const struct t5_config *c, size_t elem, size_t wide,
                          .examples = p->examples,
                          .backward = p->backward,
                          .remat = p->backward && p->remat,
-                         .dropout = p->dropout};
+                         .dropout = p->dropout,
+                         .absorb = p->absorb};
 }
 
 static void lay_self(struct layout *l, const struct dims *d, int64_t rows, struct self_acts *s)
@@ -70,9 +71,10 @@ static void lay_self(struct layout *l, const struct dims *d, int64_t rows, struc
 
 static void lay_cross(struct layout *l, const struct dims *d, struct cross_acts *s)
 {
-    s->q = take(l, d->dec_rows, d->J, d->elem);
-    s->kv = take(l, d->rows, 2 * d->J, d->elem);
-    s->att = take(l, d->dec_rows, d->J, d->elem);
+    const int64_t width = d->absorb ? d->H * d->E : d->J;
+    s->q = take(l, d->dec_rows, width, d->elem);
+    s->kv = d->absorb ? NULL : take(l, d->rows, 2 * d->J, d->elem);
+    s->att = take(l, d->dec_rows, width, d->elem);
     s->lse = d->backward ? take(l, d->dec_rows, d->H, d->wide) : NULL;
 }
 
@@ -142,9 +144,15 @@ static void lay_device(struct layout *l, const struct t5_config *c, const struct
     a->tmp = take(l, R, d->E, d->elem);
     a->head_chunk = d->dec_rows < HEAD_CHUNK ? d->dec_rows : HEAD_CHUNK;
     a->logits = take(l, a->head_chunk, d->V, d->wide);
+    if (d->absorb) {
+        a->head_d = take(l, d->dec_rows, d->J, d->elem);
+        a->joined = take(l, d->dec_rows, d->J, d->elem);
+        a->head_e = take(l, d->dec_rows, d->H * d->E, d->elem);
+        a->head_e2 = take(l, d->dec_rows, d->H * d->E, d->elem);
+    }
     if (!d->backward)
         return;
-    a->wide_a = take(l, R, max64(3 * d->J, d->hF), d->elem);
+    a->wide_a = take(l, R, max64(max64(3 * d->J, d->hF), d->absorb ? 2 * d->E : 0), d->elem);
     a->dq = take(l, d->dec_rows, d->J, d->elem);
     a->dx_enc = take(l, d->rows, d->E, d->elem);
     a->d_enc = take(l, d->rows, d->E, d->elem);
@@ -186,6 +194,11 @@ static void lay_host(struct layout *l, const struct t5_config *c, const struct d
     a->cross_off = take(l, d->examples + 1, 1, sizeof *a->cross_off);
     a->index = take(l, R + d->examples + 1, 1, sizeof *a->index);
     a->ids = take(l, R, 1, sizeof *a->ids);
+    if (d->absorb) {
+        a->by_head = take(l, d->dec_rows, d->H, sizeof *a->by_head);
+        a->by_row = take(l, d->dec_rows, d->H, sizeof *a->by_row);
+        a->head_off = take(l, d->examples + 1, 1, sizeof *a->head_off);
+    }
     a->loss_index = take(l, d->dec_rows, 1, sizeof *a->loss_index);
     a->loss_token = take(l, d->dec_rows, 1, sizeof *a->loss_token);
     a->target = take(l, d->dec_rows, 1, sizeof *a->target);
@@ -242,6 +255,9 @@ spt_status t5_acts_new(const t5_model *m, const struct t5_acts_plan *plan, t5_ac
 {
     if (plan->backward && !m->backward)
         return err_set(err, SPT_E_CONFIG, "the model was prepared without backward");
+    if (plan->absorb && (!m->absorb || plan->dropout))
+        return err_set(err, SPT_E_CONFIG,
+                       "absorbed cross-attention needs a model prepared for it, and no dropout");
     const struct dims d = dims_of(&m->c, m->t->elem, m->t->wide, plan);
     size_t device, host;
     t5_acts *a = acts_shell(&m->c);
@@ -249,6 +265,7 @@ spt_status t5_acts_new(const t5_model *m, const struct t5_acts_plan *plan, t5_ac
         return err_nomem(err, sizeof *a);
     a->m = m;
     a->plan = *plan;
+    a->absorb = plan->absorb;
     if (!lay_out(&m->c, &d, a, &device, &host)) {
         t5_acts_free(a);
         return err_set(err, SPT_E_NOMEM, "activations of %lld + %lld rows are too large",
@@ -275,6 +292,14 @@ void t5_acts_free(t5_acts *a)
     mem_free(a->enc);
     mem_free(a->dec);
     mem_free(a);
+}
+
+bool t5_absorb_pays(const struct t5_config *c, int64_t dec_rows)
+{
+    /* Per encoder row and layer: 4 E J for keys and values against 4 T (H E - J) more in the
+     * attention, which runs at about a third of the speed of a product. */
+    const double E = (double)c->width, J = (double)(c->heads * c->head_dim);
+    return 3 * (double)dec_rows * ((double)c->heads * E - J) < E * J;
 }
 
 /* --- one pass ------------------------------------------------------------------------------ */

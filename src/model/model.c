@@ -161,12 +161,44 @@ static spt_status load_self(const struct loader *l, bool encoder, struct self_bl
     return SPT_OK;
 }
 
+/* The columns of each head of a kernel [E, J] as a matrix of its own. Both directions of the
+ * product are needed even without backward: q Wk^T is one. */
+static spt_status load_heads(const struct loader *l, const char *name, ops_weight ***out,
+                             spt_err *err)
+{
+    t5_model *m = l->m;
+    const int64_t E = m->c.width, D = m->c.head_dim, J = m->J;
+    float *all, *one = mem_alloc((size_t)(E * D), sizeof *one);
+    ops_weight **heads = mem_zalloc((size_t)m->c.heads, sizeof(ops_weight *));
+    spt_status st = one && heads ? load_floats(l, name, E, J, &all, err)
+                                 : err_nomem(err, (size_t)(E * D) * sizeof *one);
+    if (!st) {
+        *out = heads; /* freed with the model from here on */
+        for (int64_t h = 0; h < m->c.heads && !st; h++) {
+            for (int64_t e = 0; e < E; e++)
+                memcpy(one + e * D, all + e * J + h * D, (size_t)D * sizeof *one);
+            const struct ops_matrix part = {{DT_F32, shape_2d(E, D), one}, false};
+            st =
+                m->t->weight_new(m->o, &part, 1, OPS_FORWARD | OPS_BACKWARD, false, &heads[h], err);
+        }
+        mem_free(all);
+    } else {
+        mem_free(heads);
+    }
+    mem_free(one);
+    return st;
+}
+
 static spt_status load_cross(const struct loader *l, struct cross_block *s, spt_err *err)
 {
     const int64_t E = l->m->c.width, J = l->m->J;
     TRY(load_norm(l, "pre_cross_attention_layer_norm/scale", 1, &s->norm, err));
     TRY(load_one(l, "encoder_decoder_attention/query/kernel", E, J, &s->q, err));
     TRY(load_matrix(l, 2, QKV("encoder_decoder_attention") + 1, E, J, &s->kv, err));
+    if (l->m->absorb) {
+        TRY(load_heads(l, "encoder_decoder_attention/key/kernel", &s->k_head, err));
+        TRY(load_heads(l, "encoder_decoder_attention/value/kernel", &s->v_head, err));
+    }
     return load_one(l, "encoder_decoder_attention/out/kernel", J, E, &s->out, err);
 }
 
@@ -264,9 +296,10 @@ static spt_status check_config(const struct t5_config *c, spt_err *err)
     return SPT_OK;
 }
 
-spt_status t5_model_new_from(ops *o, const struct t5_getter *get, bool backward, t5_model **out,
+spt_status t5_model_new_from(ops *o, const struct t5_getter *get, unsigned uses, t5_model **out,
                              spt_err *err)
 {
+    const bool backward = uses & T5_BACKWARD;
     const struct t5_config *c = get->config;
     TRY(check_config(c, err));
     t5_model *m = mem_zalloc(1, sizeof *m);
@@ -276,6 +309,7 @@ spt_status t5_model_new_from(ops *o, const struct t5_getter *get, bool backward,
                     .t = o->t,
                     .c = *c,
                     .backward = backward,
+                    .absorb = uses & T5_ABSORB,
                     .J = c->heads * c->head_dim,
                     .span = relpos_span(c)};
     m->enc = mem_zalloc((size_t)c->enc_layers, sizeof *m->enc);
@@ -306,6 +340,13 @@ static void free_self(t5_model *m, struct self_block *s)
     m->t->weight_free(m->o, s->out);
 }
 
+static void free_heads(t5_model *m, ops_weight **heads)
+{
+    for (int64_t h = 0; heads && h < m->c.heads; h++)
+        m->t->weight_free(m->o, heads[h]);
+    mem_free(heads);
+}
+
 static void free_mlp(t5_model *m, struct mlp_block *s)
 {
     m->t->release(m->o, s->norm);
@@ -327,6 +368,8 @@ void t5_model_free(t5_model *m)
         m->t->weight_free(m->o, m->dec[i].cross.q);
         m->t->weight_free(m->o, m->dec[i].cross.kv);
         m->t->weight_free(m->o, m->dec[i].cross.out);
+        free_heads(m, m->dec[i].cross.k_head);
+        free_heads(m, m->dec[i].cross.v_head);
         free_mlp(m, &m->dec[i].mlp);
     }
     for (int64_t i = 0; i < m->nbias; i++)
@@ -365,6 +408,8 @@ size_t t5_model_bytes(const t5_model *m)
              m->t->weight_bytes(l->cross.q) + m->t->weight_bytes(l->cross.kv) +
              m->t->weight_bytes(l->cross.out) + m->t->weight_bytes(l->mlp.wi) +
              m->t->weight_bytes(l->mlp.wo);
+        for (int64_t h = 0; l->cross.k_head && h < m->c.heads; h++)
+            n += m->t->weight_bytes(l->cross.k_head[h]) + m->t->weight_bytes(l->cross.v_head[h]);
     }
     return n;
 }

@@ -23,10 +23,17 @@ struct t5_getter {
     void (*release)(void *ctx, struct t5_param *p); /* may be NULL */
 };
 
+/* What a model is prepared for. */
+enum t5_uses {
+    T5_BACKWARD = 1, /* t5_backward */
+    T5_ABSORB = 2    /* absorbed cross-attention: the decoder's kernels of keys and values once more,
+                        cut by heads */
+};
+
 /* Reads and prepares every parameter, releasing each one after it was packed. The ops context must
- * outlive the model. backward: prepare what t5_backward needs. */
-spt_status t5_model_new(ops *o, t5_source *src, bool backward, t5_model **out, spt_err *err);
-spt_status t5_model_new_from(ops *o, const struct t5_getter *get, bool backward, t5_model **out,
+ * outlive the model. uses: of enum t5_uses. */
+spt_status t5_model_new(ops *o, t5_source *src, unsigned uses, t5_model **out, spt_err *err);
+spt_status t5_model_new_from(ops *o, const struct t5_getter *get, unsigned uses, t5_model **out,
                              spt_err *err);
 void t5_model_free(t5_model *m);
 const struct t5_config *t5_model_config(const t5_model *m);
@@ -97,7 +104,14 @@ struct t5_acts_plan {
     bool backward;    /* keep what t5_backward needs */
     bool remat;       /* keep only the input of each layer; the backward computes the rest again */
     bool dropout;
+    /* Cross-attention without keys and values: scores are (q Wk^T) e, values (p e) Wv, so that the
+     * encoder rows are not projected at all. Pays for short targets (t5_absorb_pays); needs a model
+     * with T5_ABSORB and no dropout. A setting of the run, never of a batch: results differ from
+     * the plain path by rounding. */
+    bool absorb;
 };
+/* Whether absorbing needs fewer operations when every example has dec_rows decoder rows. */
+bool t5_absorb_pays(const struct t5_config *c, int64_t dec_rows);
 spt_status t5_acts_new(const t5_model *m, const struct t5_acts_plan *plan, t5_acts **out,
                        spt_err *err);
 void t5_acts_free(t5_acts *a);

@@ -24,6 +24,7 @@ struct cross_block {
     ops_weight *q;  /* [E, J] */
     ops_weight *kv; /* [E, 2J] */
     ops_weight *out;
+    ops_weight **k_head, **v_head; /* [heads] of [E, D], or NULL */
 };
 
 struct mlp_block {
@@ -47,7 +48,7 @@ struct t5_model {
     ops *o;
     const struct ops_table *t;
     struct t5_config c;
-    bool backward;
+    bool backward, absorb;
     int64_t J;
     int64_t span;      /* of the biases by distance */
     ops_weight *embed; /* table [V, E] */
@@ -77,6 +78,7 @@ struct self_acts {
     float *drop_out; /* [B, E] */
 };
 
+/* Plain: q and att [rows, J], kv [enc rows, 2J]. Absorbed: q and att [rows * heads, E], no kv. */
 struct cross_acts {
     void *x, *y;
     void *q, *kv, *lse, *att;
@@ -113,6 +115,7 @@ struct t5_acts {
     int64_t P, P_dec, prompts; /* rows of a prompt, of the decoder's; number of prompts */
     enum t5_combine combine;
     bool encoded, ran_forward, has_drop;
+    bool absorb;        /* of the plan */
     int64_t *enc_off;   /* [B + 1] encoder rows of example b */
     int64_t *prompt_at; /* [B] row of the stream where its prompt begins */
     int64_t *prompt_n;  /* [B] rows of the prompt that take part: P but for empty inputs */
@@ -142,6 +145,12 @@ struct t5_acts {
     /* Scratch, R = max(rows, dec_rows): wide_a [R, max(3J, width of h)], wide_b [R, max(3J, F)],
      * norm and tmp [R, E], dq [dec_rows, J] of cross-attention. wide_a, dq: only with backward. */
     void *wide_a, *wide_b, *norm, *tmp, *dq;
+    /* Absorbed cross-attention, M = dec_rows: rows of a head side by side, as [heads, M, D] and
+     * twice [heads, M, E] (or [M, heads, E]), [M, J]; and the two permutations between the orders.
+     */
+    void *head_d, *head_e, *head_e2, *joined;
+    int64_t *by_head, *by_row;     /* [heads * M] */
+    int64_t *head_off;             /* [B + 1] cross_off * heads */
     void *dx_enc, *dx_dec, *d_enc; /* backward: streams and gradient of the encoder output */
     void *d_loss;                  /* [loss rows, E] gradient of the head's input */
     void *logits;                  /* wide [head_chunk, V] */

@@ -11,11 +11,11 @@ static void source_release(void *ctx, struct t5_param *p)
     t5_source_release(ctx, p);
 }
 
-spt_status t5_model_new(ops *o, t5_source *src, bool backward, t5_model **out, spt_err *err)
+spt_status t5_model_new(ops *o, t5_source *src, unsigned uses, t5_model **out, spt_err *err)
 {
     const struct t5_getter get = {.ctx = src,
                                   .config = t5_source_config(src),
                                   .param = source_param,
                                   .release = source_release};
-    return t5_model_new_from(o, &get, backward, out, err);
+    return t5_model_new_from(o, &get, uses, out, err);
 }

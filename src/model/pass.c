@@ -38,6 +38,19 @@ static spt_status place_sequences(t5_acts *a, int64_t n, const int64_t *off, con
     return SPT_OK;
 }
 
+/* Orders of (row, head) pairs for absorbed cross-attention. */
+static void place_heads(t5_acts *a)
+{
+    const int64_t H = a->m->c.heads, M = a->dec_rows;
+    for (int64_t m = 0; a->absorb && m < M; m++)
+        for (int64_t h = 0; h < H; h++) {
+            a->by_head[h * M + m] = m * H + h;
+            a->by_row[m * H + h] = h * M + m;
+        }
+    for (int64_t b = 0; a->absorb && b <= a->B; b++)
+        a->head_off[b] = a->cross_off[b] * H;
+}
+
 /* Rows whose token has a weight, in order. */
 static void find_loss_rows(t5_acts *a, const int64_t *off, const float *weight)
 {
@@ -191,6 +204,7 @@ spt_status t5_forward(const t5_model *m, const struct t5_prompts *prompts,
     const int64_t *off = batch->dec_off + first;
     TRY(place_sequences(acts, count, off, batch->dec_in, batch->dec_target, err));
     memcpy(acts->cross_off, acts->dec_off, (size_t)(count + 1) * sizeof *acts->cross_off);
+    place_heads(acts);
     acts->opts = *opts;
     find_loss_rows(acts, off, batch->dec_weight);
     set_loss_weights(acts, batch);
@@ -249,6 +263,7 @@ spt_status t5_score(const t5_model *m, const struct t5_prompts *prompts,
     a->ran_forward = a->has_drop = false;
     a->P_dec = prompts->dec ? prompts->P_dec : 0;
     TRY(place_targets(a, targets, err));
+    place_heads(a);
     find_loss_rows(a, targets->off, targets->weight);
     a->opts = (struct t5_loss_opts){0};
     for (int64_t i = 0; i < a->loss_rows; i++) {

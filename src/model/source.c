@@ -262,10 +262,9 @@ static spt_status find_naming(struct source_files *f, spt_err *err)
     }
     if (f->hf)
         return SPT_OK;
-    return err_set(err, SPT_E_FORMAT,
-                   "%s: these are not the weights of a T5 (%zu tensors, for example '%s')",
-                   store_path(f->s), store_count(f->s),
-                   store_count(f->s) ? store_at(f->s, 0)->name : "");
+    return err_set(
+        err, SPT_E_FORMAT, "%s: these are not the weights of a T5 (%zu tensors, for example '%s')",
+        store_path(f->s), store_count(f->s), store_count(f->s) ? store_at(f->s, 0)->name : "");
 }
 
 /* config.json in the directory, or beside a file that was named. */

@@ -97,7 +97,8 @@ static spt_status find_embedding(const struct source_files *f, size_t *index, sp
 static spt_status read_table(const struct source_files *f, struct t5_config *c, spt_err *err)
 {
     size_t i;
-    const char *name = f->hf ? "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    const char *name = f->hf
+                           ? "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
                        : c->per_layer_bias ? "encoder/layers_0/relpos_bias/rel_embedding"
                                            : "encoder/relpos_bias/rel_embedding";
     TRY(need(f, name, 2, &i, err));
@@ -209,12 +210,8 @@ static const struct {
     const char *name;
     enum ops_activation act;
 } activations[] = {
-    {"relu", OPS_RELU},
-    {"gelu_new", OPS_GELU_TANH},
-    {"gelu_pytorch_tanh", OPS_GELU_TANH},
-    {"gelu", OPS_GELU_ERF},
-    {"silu", OPS_SILU},
-    {"swish", OPS_SILU},
+    {"relu", OPS_RELU},     {"gelu_new", OPS_GELU_TANH}, {"gelu_pytorch_tanh", OPS_GELU_TANH},
+    {"gelu", OPS_GELU_ERF}, {"silu", OPS_SILU},          {"swish", OPS_SILU},
 };
 
 static bool activation_of(const char *name, enum ops_activation *out)
@@ -272,8 +269,8 @@ static spt_status read_head(const struct source_files *f, struct t5_config *c,
     if (has && roles->head != roles->embedding)
         TRY(source_same_values(f->s, roles->embedding, roles->head, &same, err));
     c->head_is_embedding = same;
-    c->scale_logits = h->has_scale_decoder_outputs ? h->scale_decoder_outputs
-                                                   : h->tie_word_embeddings;
+    c->scale_logits =
+        h->has_scale_decoder_outputs ? h->scale_decoder_outputs : h->tie_word_embeddings;
     if (!has && !h->tie_word_embeddings)
         log_warning("%s: config.json says tie_word_embeddings false, but there is no "
                     "lm_head.weight: the token embedding serves as output head, %s",

@@ -25,17 +25,18 @@ struct tiny {
     struct t5_prompts prompts;
 };
 
-static void open_tiny(struct tiny *t, ops *o, bool backward)
+static void open_tiny(struct tiny *t, ops *o, unsigned uses)
 {
     spt_err err;
     t->o = o;
     t->c = golden_config(CASE);
-    t->m = golden_model_t5x(o, &t->c, CASE, "params", backward);
+    t->m = golden_model_t5x(o, &t->c, CASE, "params", uses);
     golden_batch(&t->batch, CASE, "batch");
     const struct golden_array p = golden_tensor(CASE, "params", "encoder/prompt/prompt/prompt");
     t->prompts = (struct t5_prompts){.enc = p.f32, .count = 1, .P = p.dim[0]};
     struct t5_acts_plan plan = batch_plan(&t->batch.b, p.dim[0], 0);
-    plan.backward = backward;
+    plan.backward = uses & T5_BACKWARD;
+    plan.absorb = uses & T5_ABSORB;
     EXPECT_OK(t5_acts_new(t->m, &plan, &t->acts, &err), &err);
 }
 
@@ -96,7 +97,7 @@ static void hidden_states_on(ops *o, const char *isa, void *ctx)
     struct tiny t;
     spt_err err;
     struct t5_loss loss = {0};
-    open_tiny(&t, o, true);
+    open_tiny(&t, o, T5_BACKWARD);
     const struct t5_loss_opts opts = opts_of(0, NULL);
     run_forward(&t, &opts, &loss);
     for (int decoder = 0; decoder < 2; decoder++) {
@@ -133,7 +134,7 @@ static void logits_on(ops *o, const char *isa, void *ctx)
     (void)ctx;
     struct tiny t;
     spt_err err;
-    open_tiny(&t, o, false); /* the inference path: streams updated in place */
+    open_tiny(&t, o, 0); /* the inference path: streams updated in place */
     const struct golden_array want = golden_npy(CASE, "decoder_logits.npy");
     const struct t5_loss_opts opts = opts_of(0, NULL);
     struct t5_loss loss = {0};
@@ -163,7 +164,7 @@ static void token_losses_on(ops *o, const char *isa, void *ctx)
     (void)ctx;
     struct tiny t;
     spt_err err;
-    open_tiny(&t, o, false);
+    open_tiny(&t, o, 0);
     const struct golden_array ce = golden_npy(CASE, "token_cross_entropy.npy");
     const int64_t B = t.batch.b.B, tokens = t.batch.dec_off[B];
     int32_t example[64];
@@ -202,7 +203,7 @@ static void token_losses(void **state)
 
 static void losses_and_gradients_on(ops *o, const char *isa, void *ctx)
 {
-    (void)ctx;
+    const unsigned uses = *(const unsigned *)ctx;
     static const struct {
         double ls;
         const char *normalize;
@@ -214,7 +215,7 @@ static void losses_and_gradients_on(ops *o, const char *isa, void *ctx)
                     {0.1, "1000.0"}};
     struct tiny t;
     spt_err err;
-    open_tiny(&t, o, true);
+    open_tiny(&t, o, uses);
     const size_t n = (size_t)(t.prompts.P * t.c.width);
     float *grad = malloc(n * sizeof *grad);
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
@@ -236,7 +237,8 @@ static void losses_and_gradients_on(ops *o, const char *isa, void *ctx)
         memset(grad, 0, n * sizeof *grad);
         EXPECT_OK(t5_backward(t.m, &t.batch.b, t.acts, NULL, grad, NULL, &err), &err);
         const double rel = golden_rel(grad, want.f32, n);
-        printf("golden: %s %s: loss %.1e, gradient %.1e\n", isa, value + 7,
+        printf("golden: %s%s %s: loss %.1e, gradient %.1e\n", isa,
+               uses & T5_ABSORB ? " absorbed" : "", value + 7,
                fabs(loss.loss - want_loss) / fabs(want_loss), rel);
         EXPECT_BELOW(value, fabs(loss.loss - want_loss) / fabs(want_loss), TOL_LOSS);
         EXPECT_BELOW(name, rel, TOL_GRAD);
@@ -247,7 +249,10 @@ static void losses_and_gradients_on(ops *o, const char *isa, void *ctx)
 
 static void losses_and_gradients(void **state)
 {
-    golden_every_isa(losses_and_gradients_on, NULL);
+    unsigned uses = T5_BACKWARD;
+    golden_every_isa(losses_and_gradients_on, &uses);
+    uses |= T5_ABSORB;
+    golden_every_isa(losses_and_gradients_on, &uses);
 }
 
 int main(void)

@@ -19,7 +19,7 @@
 struct variant {
     const char *name;
     enum ops_activation act;
-    bool gated, tied, per_layer, remat, dropout;
+    bool gated, tied, per_layer, remat, dropout, absorb;
     enum t5_combine combine;
     int64_t P, P_dec, prompts;
     struct t5_loss_opts loss;
@@ -97,7 +97,7 @@ static void check(const struct variant *v)
     const struct t5_getter get = params_getter(&params);
     struct run r = {.v = v, .drop = {.rate = v->dropout ? 0.25f : 0, .key = {5, 9}}};
     EXPECT_OK(ops_ref_open_f64(&o, &err), &err);
-    EXPECT_OK(t5_model_new_from(o, &get, true, &r.m, &err), &err);
+    EXPECT_OK(t5_model_new_from(o, &get, T5_BACKWARD | T5_ABSORB, &r.m, &err), &err);
     batch_random(&r.batch, 3, 9, 6, c.vocab, 11);
     for (int64_t b = 0; b < 3; b++)
         r.batch.prompt_of[b] = (int32_t)(b % v->prompts);
@@ -106,6 +106,7 @@ static void check(const struct variant *v)
     struct t5_acts_plan plan = batch_plan(&r.batch.b, v->P, v->P_dec);
     plan.backward = true;
     plan.remat = v->remat;
+    plan.absorb = v->absorb;
     plan.dropout = v->dropout;
     EXPECT_OK(t5_acts_new(r.m, &plan, &r.acts, &err), &err);
 
@@ -160,6 +161,9 @@ static void every_variant(void **state)
          .P_dec = 2, .prompts = 2, .loss = plain},
         {"dropout, suffix", OPS_RELU, true, .dropout = true, .combine = T5_SUFFIX, .P = 3,
          .prompts = 1, .loss = plain},
+        {"absorbed", OPS_GELU_TANH, true, .absorb = true, .P = 3, .prompts = 2, .loss = full},
+        {"absorbed, both, remat", OPS_GELU_TANH, true, .absorb = true, .remat = true, .P = 2,
+         .P_dec = 2, .prompts = 1, .loss = plain},
         {"per sequence", OPS_GELU_TANH, true, .P = 2, .prompts = 1,
          .loss = {.normalize = T5_NORM_PER_SEQUENCE}},
         {"per real token", OPS_GELU_TANH, true, .P = 2, .prompts = 1,

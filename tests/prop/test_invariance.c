@@ -19,14 +19,14 @@ struct setup {
     t5_acts *acts;
 };
 
-static void open_setup(struct setup *s, ops *o, bool remat)
+static void open_setup(struct setup *s, ops *o, bool remat, bool absorb)
 {
     spt_err err;
     uint64_t seed = 77;
     const struct t5_config c = params_small_config();
     params_random(&s->params, &c, 4);
     const struct t5_getter get = params_getter(&s->params);
-    EXPECT_OK(t5_model_new_from(o, &get, true, &s->m, &err), &err);
+    EXPECT_OK(t5_model_new_from(o, &get, T5_BACKWARD | T5_ABSORB, &s->m, &err), &err);
     batch_random(&s->batch, B, 30, 9, c.vocab, 99);
     for (int b = 0; b < B; b++)
         s->batch.prompt_of[b] = b % 2;
@@ -34,7 +34,9 @@ static void open_setup(struct setup *s, ops *o, bool remat)
         s->enc[i] = (float)test_uniform(&seed);
     s->prompts = (struct t5_prompts){.enc = s->enc, .count = 2, .P = P};
     s->plan = batch_plan(&s->batch.b, P, 0);
-    s->plan.backward = s->plan.dropout = true;
+    s->plan.backward = true;
+    s->plan.dropout = !absorb;
+    s->plan.absorb = absorb;
     s->plan.remat = remat;
     EXPECT_OK(t5_acts_new(s->m, &s->plan, &s->acts, &err), &err);
 }
@@ -75,11 +77,11 @@ static const int32_t own_shard[B] = {0, 1, 2, 3, 4, 5, 6};
 
 static void groupings_on(ops *o, const char *isa, void *ctx)
 {
-    (void)isa, (void)ctx;
+    (void)isa;
     struct setup s;
     struct result all, part;
     uint64_t seed = 3;
-    open_setup(&s, o, false);
+    open_setup(&s, o, false, *(const bool *)ctx);
     run(&s, &s.batch.b, (int[]){0, B}, 1, 0, own_shard, &all);
     for (int g = 0; g < GROUPINGS; g++) {
         int which[B], n = 1 + (int)((test_uniform(&seed) + 1) / 2 * (B - 1));
@@ -103,7 +105,10 @@ static void groupings_on(ops *o, const char *isa, void *ctx)
 
 static void batch_mates_do_not_matter(void **state)
 {
-    golden_every_isa(groupings_on, NULL);
+    bool absorb = false;
+    golden_every_isa(groupings_on, &absorb);
+    absorb = true;
+    golden_every_isa(groupings_on, &absorb);
 }
 
 static void cuts_on(ops *o, const char *isa, void *ctx)
@@ -114,14 +119,14 @@ static void cuts_on(ops *o, const char *isa, void *ctx)
     static const int ranges[] = {2, 7, 4};
     struct result whole, cut;
     for (int remat = 0; remat < 2; remat++)
-        for (int dropout = 0; dropout < 2; dropout++) {
+        for (int dropout = -1; dropout < 2; dropout++) {
             struct setup s;
-            const float rate = dropout ? 0.3f : 0;
+            const float rate = dropout > 0 ? 0.3f : 0;
             /* The reference point is the run without remat. */
-            open_setup(&s, o, false);
+            open_setup(&s, o, false, dropout < 0);
             run(&s, &s.batch.b, (int[]){0, B}, 1, rate, shards, &whole);
             close_setup(&s);
-            open_setup(&s, o, remat);
+            open_setup(&s, o, remat, dropout < 0);
             for (int k = 0; k < 3; k++) {
                 run(&s, &s.batch.b, cuts[k], ranges[k], rate, shards, &cut);
                 EXPECT_TRUE(!memcmp(&cut, &whole, sizeof cut));
@@ -161,7 +166,7 @@ static void steps_allocate_nothing(void **state)
         struct result r;
         if (ops_open(&(struct ops_config){.isa = isas[i], .threads = 2}, &o, &err))
             continue;
-        open_setup(&s, o, false);
+        open_setup(&s, o, false, false);
         run(&s, &s.batch.b, (int[]){0, B}, 1, 0.1f, own_shard, &r);
         const int64_t before = allocations;
         EXPECT_TRUE(before > 0);

@@ -211,23 +211,23 @@ static spt_status get_param(void *ctx, const char *name, struct t5_param *out, s
     return SPT_OK;
 }
 
-static t5_model *open_model(ops *o, const struct t5_config *c, struct source *s, bool backward)
+static t5_model *open_model(ops *o, const struct t5_config *c, struct source *s, unsigned uses)
 {
     spt_err err;
     t5_model *m = NULL;
     const struct t5_getter get = {.ctx = s, .config = c, .param = get_param};
-    EXPECT_OK(t5_model_new_from(o, &get, backward, &m, &err), &err);
+    EXPECT_OK(t5_model_new_from(o, &get, uses, &m, &err), &err);
     return m;
 }
 
 t5_model *golden_model_t5x(ops *o, const struct t5_config *c, const char *folder, const char *file,
-                           bool backward)
+                           unsigned uses)
 {
     struct source s = {folder, file, false};
-    return open_model(o, c, &s, backward);
+    return open_model(o, c, &s, uses);
 }
 
-t5_model *golden_model_hf(ops *o, const char *dir, bool v1_0, bool backward)
+t5_model *golden_model_hf(ops *o, const char *dir, bool v1_0, unsigned uses)
 {
     char folder[64];
     snprintf(folder, sizeof folder, "hf/%s", dir);
@@ -250,7 +250,7 @@ t5_model *golden_model_hf(ops *o, const char *dir, bool v1_0, bool backward)
         .eos_id = 1};
 #undef N
     struct source s = {folder, "model", true};
-    return open_model(o, &c, &s, backward);
+    return open_model(o, &c, &s, uses);
 }
 
 void golden_batch(struct test_batch *t, const char *folder, const char *prefix)

@@ -22,9 +22,9 @@ void golden_every_isa(golden_run run, void *ctx);
 struct t5_config golden_config(const char *folder);
 /* Parameters of <folder>/<file>.safetensors under T5X names. */
 t5_model *golden_model_t5x(ops *o, const struct t5_config *c, const char *folder, const char *file,
-                           bool backward);
+                           unsigned uses);
 /* The mini models of hf/: "mini_model" (T5 1.1) or "mini_model_v1_0". */
-t5_model *golden_model_hf(ops *o, const char *dir, bool v1_0, bool backward);
+t5_model *golden_model_hf(ops *o, const char *dir, bool v1_0, unsigned uses);
 
 /* The arrays <prefix>.encoder_input_tokens.npy ... of a folder as a packed batch. */
 void golden_batch(struct test_batch *t, const char *folder, const char *prefix);

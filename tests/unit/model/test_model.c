@@ -67,7 +67,7 @@ static void setup(struct fixture *f)
     params_random(&f->params, &c, 4);
     EXPECT_OK(ops_ref_open_f32(&f->o, &err), &err);
     const struct t5_getter get = params_getter(&f->params);
-    EXPECT_OK(t5_model_new_from(f->o, &get, true, &f->m, &err), &err);
+    EXPECT_OK(t5_model_new_from(f->o, &get, T5_BACKWARD | T5_ABSORB, &f->m, &err), &err);
     batch_random(&f->batch, 3, 9, 6, c.vocab, 2);
     for (int i = 0; i < 48; i++)
         f->prompt[i] = (float)test_uniform(&seed);
@@ -318,7 +318,7 @@ static spt_status whole_life(void *ctx, spt_err *err)
     const int32_t id = 3;
     spt_status st = ops_ref_open_f32(&o, err);
     if (!st)
-        st = t5_model_new_from(o, &get, true, &m, err);
+        st = t5_model_new_from(o, &get, T5_BACKWARD | T5_ABSORB, &m, err);
     if (!st)
         st = t5_model_embed(m, &id, 1, row, err);
     if (!st)
@@ -351,11 +351,12 @@ static void storage_is_what_was_announced(void **state)
     struct fixture f;
     spt_err err;
     setup(&f);
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 12; i++) {
         struct t5_acts_plan plan = batch_plan(&f.batch.b, 3, 0);
         plan.backward = i & 1;
         plan.remat = i & 2;
         plan.dropout = i & 4;
+        plan.absorb = i & 8;
         t5_acts *acts;
         fault_install();
         EXPECT_OK(t5_acts_new(f.m, &plan, &acts, &err), &err);
