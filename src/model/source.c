@@ -12,13 +12,15 @@
 #include "base/log.h"
 #include "codec/hash.h"
 #include "fs/fs.h"
+#include "model/hash_cache.h"
 #include "model/source_internal.h"
 
 enum { CHUNK = 16384 /* elements converted at a time */ };
 
 struct entry {
     size_t index; /* in the store */
-    bool checked; /* values are finite */
+    bool seen;    /* loaded before: its values are finite and its digest is known */
+    hash128 digest;
 };
 
 struct t5_source {
@@ -27,6 +29,9 @@ struct t5_source {
     struct t5_name *name; /* T5X tree order */
     struct entry *entry;
     size_t count;
+    hash_state *h;  /* for digests; NULL until the first one */
+    float *chunk;   /* [CHUNK] */
+    char known[33]; /* the hash of all, from the cache, or "" */
 };
 
 void t5_source_close(t5_source *s)
@@ -36,6 +41,8 @@ void t5_source_close(t5_source *s)
     store_close(s->files.s);
     mem_free(s->name);
     mem_free(s->entry);
+    hash_free(s->h);
+    mem_free(s->chunk);
     mem_free(s);
 }
 
@@ -309,6 +316,8 @@ static spt_status open_files(t5_source *s, const char *path, const struct t5_sou
     if (!st)
         st = account(s, used, roles.embedding, err);
     mem_free(used);
+    if (!st)
+        hash_cache_get(s->files.s, s->known);
     return st;
 }
 
@@ -358,76 +367,6 @@ const char *t5_source_name(const t5_source *s, size_t i)
     return s->name[i].t5x;
 }
 
-/* --- parameters --------------------------------------------------------------------------- */
-
-static bool find(const t5_source *s, const char *name, size_t *out)
-{
-    size_t lo = 0, hi = s->count;
-    while (lo < hi) {
-        const size_t mid = lo + (hi - lo) / 2;
-        const int c = t5_names_compare(name, s->name[mid].t5x);
-        if (c == 0) {
-            *out = mid;
-            return true;
-        }
-        if (c < 0)
-            hi = mid;
-        else
-            lo = mid + 1;
-    }
-    return false;
-}
-
-bool t5_source_has(const t5_source *s, const char *name)
-{
-    size_t i;
-    return find(s, name, &i);
-}
-
-static spt_status check_values(t5_source *s, size_t k, const struct store_data *d, spt_err *err)
-{
-    size_t at;
-    char t[SHAPE_TEXT];
-    if (!s->entry[k].checked && view_find_nonfinite(&d->view, &at)) {
-        float value = 0;
-        tensor_to_f32(&d->view, at, 1, &value);
-        return err_set(err, SPT_E_FORMAT, "%s: tensor '%s' is %g at %s", store_path(s->files.s),
-                       store_at(s->files.s, d->index)->name, (double)value,
-                       shape_index_text(&d->view.shape, at, t));
-    }
-    s->entry[k].checked = true;
-    return SPT_OK;
-}
-
-spt_status t5_source_param(t5_source *s, const char *name, struct t5_param *out, spt_err *err)
-{
-    size_t k;
-    struct store_data d = {0};
-    if (!find(s, name, &k))
-        return err_set(err, SPT_E_NOTFOUND, "%s: the model has no parameter '%s'",
-                       store_path(s->files.s), name);
-    TRY(store_load(s->files.s, s->entry[k].index, &d, err));
-    const spt_status st = check_values(s, k, &d, err);
-    if (st) {
-        store_release(s->files.s, &d);
-        return st;
-    }
-    out->m.view = d.view;
-    out->m.transposed = s->files.hf && s->name[k].transposed;
-    out->owned = d.owned;
-    out->id = k;
-    return SPT_OK;
-}
-
-void t5_source_release(t5_source *s, struct t5_param *p)
-{
-    if (!p->m.view.data)
-        return;
-    struct store_data d = {.view = p->m.view, .owned = p->owned, .index = s->entry[p->id].index};
-    store_release(s->files.s, &d);
-    memset(p, 0, sizeof *p);
-}
-
 /* --- hash --------------------------------------------------------------------------------- */
 
 static void add_u64(hash_state *h, uint64_t v)
@@ -475,50 +414,132 @@ static spt_status hash_transposed(hash_state *h, const struct tensor_view *v, sp
     return SPT_OK;
 }
 
-/* Digest of one parameter: float32 values in T5X order, little endian. */
-static spt_status hash_param(t5_source *s, size_t k, hash_state *h, float *chunk, hash128 *out,
-                             spt_err *err)
+static spt_status prepare_hash(t5_source *s, spt_err *err)
 {
-    struct t5_param p = {0};
-    TRY(t5_source_param(s, s->name[k].t5x, &p, err));
-    spt_status st = SPT_OK;
-    hash_reset(h);
-    if (p.m.transposed)
-        st = hash_transposed(h, &p.m.view, err);
+    if (!s->h)
+        TRY(hash_new(&s->h, err));
+    if (!s->chunk)
+        s->chunk = mem_alloc(CHUNK, sizeof *s->chunk);
+    return s->chunk ? SPT_OK : err_nomem(err, CHUNK * sizeof *s->chunk);
+}
+
+/* Digest of one parameter: XXH3-128 of its float32 values in T5X order, little endian. */
+static spt_status digest(t5_source *s, size_t k, const struct tensor_view *v, spt_err *err)
+{
+    TRY(prepare_hash(s, err));
+    hash_reset(s->h);
+    if (s->files.hf && s->name[k].transposed)
+        TRY(hash_transposed(s->h, v, err));
     else
-        hash_flat(h, &p.m.view, store_at(s->files.s, s->entry[k].index)->elements, chunk);
-    t5_source_release(s, &p);
-    if (!st)
-        *out = hash_value(h);
-    return st;
+        hash_flat(s->h, v, store_at(s->files.s, s->entry[k].index)->elements, s->chunk);
+    s->entry[k].digest = hash_value(s->h);
+    return SPT_OK;
+}
+
+/* The first time that a parameter's values pass by, they are checked and hashed. */
+static spt_status first_look(t5_source *s, size_t k, const struct store_data *d, spt_err *err)
+{
+    size_t at;
+    char t[SHAPE_TEXT];
+    if (view_find_nonfinite(&d->view, &at)) {
+        float value = 0;
+        tensor_to_f32(&d->view, at, 1, &value);
+        return err_set(err, SPT_E_FORMAT, "%s: tensor '%s' is %g at %s", store_path(s->files.s),
+                       store_at(s->files.s, s->entry[k].index)->name, (double)value,
+                       shape_index_text(&d->view.shape, at, t));
+    }
+    if (!s->known[0])
+        TRY(digest(s, k, &d->view, err));
+    s->entry[k].seen = true;
+    return SPT_OK;
 }
 
 /* XXH3-128 over, for every parameter in T5X order: its name and a zero byte, rank and dimensions
  * as u64, and its digest (high, low) as u64, all little endian. */
+static void combine(t5_source *s, char hex[33])
+{
+    hash_reset(s->h);
+    for (size_t k = 0; k < s->count; k++) {
+        const struct t5_name *n = &s->name[k];
+        hash_add(s->h, n->t5x, strlen(n->t5x) + 1);
+        add_u64(s->h, (uint64_t)n->shape.rank);
+        for (int d = 0; d < n->shape.rank; d++)
+            add_u64(s->h, (uint64_t)n->shape.dim[d]);
+        add_u64(s->h, s->entry[k].digest.high);
+        add_u64(s->h, s->entry[k].digest.low);
+    }
+    hash_text(hash_value(s->h), hex);
+}
+
+/* --- parameters --------------------------------------------------------------------------- */
+
+static bool find(const t5_source *s, const char *name, size_t *out)
+{
+    size_t lo = 0, hi = s->count;
+    while (lo < hi) {
+        const size_t mid = lo + (hi - lo) / 2;
+        const int c = t5_names_compare(name, s->name[mid].t5x);
+        if (c == 0) {
+            *out = mid;
+            return true;
+        }
+        if (c < 0)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    return false;
+}
+
+bool t5_source_has(const t5_source *s, const char *name)
+{
+    size_t i;
+    return find(s, name, &i);
+}
+
+spt_status t5_source_param(t5_source *s, const char *name, struct t5_param *out, spt_err *err)
+{
+    size_t k;
+    struct store_data d = {0};
+    if (!find(s, name, &k))
+        return err_set(err, SPT_E_NOTFOUND, "%s: the model has no parameter '%s'",
+                       store_path(s->files.s), name);
+    TRY(store_load(s->files.s, s->entry[k].index, &d, err));
+    const spt_status st = s->entry[k].seen ? SPT_OK : first_look(s, k, &d, err);
+    if (st) {
+        store_release(s->files.s, &d);
+        return st;
+    }
+    out->m.view = d.view;
+    out->m.transposed = s->files.hf && s->name[k].transposed;
+    out->owned = d.owned;
+    out->id = k;
+    return SPT_OK;
+}
+
+void t5_source_release(t5_source *s, struct t5_param *p)
+{
+    if (!p->m.view.data)
+        return;
+    struct store_data d = {.view = p->m.view, .owned = p->owned, .index = s->entry[p->id].index};
+    store_release(s->files.s, &d);
+    memset(p, 0, sizeof *p);
+}
+
 spt_status t5_source_hash(t5_source *s, char hex[33], spt_err *err)
 {
-    hash_state *all = NULL, *one = NULL;
-    float *chunk = mem_alloc(CHUNK, sizeof *chunk);
-    spt_status st = chunk ? hash_new(&all, err) : err_nomem(err, CHUNK * sizeof *chunk);
-    if (!st)
-        st = hash_new(&one, err);
-    for (size_t k = 0; k < s->count && !st; k++) {
-        hash128 digest;
-        const struct t5_name *n = &s->name[k];
-        st = hash_param(s, k, one, chunk, &digest, err);
-        if (st)
-            break;
-        hash_add(all, n->t5x, strlen(n->t5x) + 1);
-        add_u64(all, (uint64_t)n->shape.rank);
-        for (int d = 0; d < n->shape.rank; d++)
-            add_u64(all, (uint64_t)n->shape.dim[d]);
-        add_u64(all, digest.high);
-        add_u64(all, digest.low);
+    if (!s->known[0]) {
+        TRY(prepare_hash(s, err));
+        for (size_t k = 0; k < s->count; k++) {
+            struct t5_param p = {0};
+            if (s->entry[k].seen)
+                continue;
+            TRY(t5_source_param(s, s->name[k].t5x, &p, err));
+            t5_source_release(s, &p);
+        }
+        combine(s, s->known);
+        hash_cache_put(s->files.s, s->known);
     }
-    if (!st)
-        hash_text(hash_value(all), hex);
-    hash_free(all);
-    hash_free(one);
-    mem_free(chunk);
-    return st;
+    memcpy(hex, s->known, sizeof s->known);
+    return SPT_OK;
 }

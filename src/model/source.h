@@ -43,7 +43,8 @@ size_t t5_source_count(const t5_source *s);
 const char *t5_source_name(const t5_source *s, size_t i);
 
 /* XXH3-128 over all parameters in T5X order and float32 values (rulings 12): the same for T5X and
- * Hugging Face copies of one model. 32 hex digits and a NUL. */
+ * Hugging Face copies of one model. 32 hex digits and a NUL. Parameters are hashed when they are
+ * first loaded, so after t5_model_new this costs nothing. Large files: model/hash_cache.h. */
 spt_status t5_source_hash(t5_source *s, char hex[33], spt_err *err);
 
 #endif

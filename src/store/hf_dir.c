@@ -86,8 +86,8 @@ static bool plain_name(const char *s, size_t len)
 }
 
 /* Opens dir/file as the next shard. */
-static spt_status open_shard(struct hf_dir *d, const char *dir, const char *file, size_t len,
-                             size_t *out, spt_err *err)
+static spt_status open_shard(struct hf_dir *d, store *s, const char *dir, const char *file,
+                             size_t len, size_t *out, spt_err *err)
 {
     TRY(mem_grow(&d->shard, &d->shard_cap, d->shards + 1, sizeof *d->shard, MAX_SHARDS, err));
     struct shard sh = {.file = mem_strndup(file, len)};
@@ -99,8 +99,11 @@ static spt_status open_shard(struct hf_dir *d, const char *dir, const char *file
     spt_status st = path_join(&path, dir, sh.file, err);
     if (!st)
         st = store_open_file(buf_str(&path), &none, &sh.s, err);
+    if (!st)
+        st = store_add_file(s, buf_str(&path), err);
     buf_release(&path);
     if (st) {
+        store_close(sh.s);
         mem_free(sh.file);
         return st;
     }
@@ -110,8 +113,8 @@ static spt_status open_shard(struct hf_dir *d, const char *dir, const char *file
 }
 
 /* Shards are few, and neighbours in the index usually share one. */
-static spt_status get_shard(struct hf_dir *d, const char *dir, const char *file, size_t len,
-                            size_t *out, spt_err *err)
+static spt_status get_shard(struct hf_dir *d, store *s, const char *dir, const char *file,
+                            size_t len, size_t *out, spt_err *err)
 {
     for (size_t i = d->shards; i > 0; i--) {
         const struct shard *sh = &d->shard[i - 1];
@@ -120,7 +123,7 @@ static spt_status get_shard(struct hf_dir *d, const char *dir, const char *file,
             return SPT_OK;
         }
     }
-    return open_shard(d, dir, file, len, out, err);
+    return open_shard(d, s, dir, file, len, out, err);
 }
 
 static spt_status add_tensor(struct hf_dir *d, store *s, size_t shard, size_t index, spt_err *err)
@@ -145,7 +148,7 @@ static spt_status take_single(struct hf_dir *d, store *s, const char *dir, const
                               spt_err *err)
 {
     size_t shard;
-    TRY(open_shard(d, dir, file, strlen(file), &shard, err));
+    TRY(open_shard(d, s, dir, file, strlen(file), &shard, err));
     const store *one = d->shard[shard].s;
     TRY(store_reserve(s, store_count(one), err));
     for (size_t i = 0; i < store_count(one); i++)
@@ -180,7 +183,7 @@ static spt_status read_mapping(struct hf_dir *d, store *s, const char *dir, json
             return json_error(r, ev.offset, err,
                               "weight_map '%s' names '%s', not a plain file in this directory",
                               buf_str(name), buf_str(file));
-        spt_status st = get_shard(d, dir, buf_str(file), file->len, &shard, err);
+        spt_status st = get_shard(d, s, dir, buf_str(file), file->len, &shard, err);
         if (st)
             return err_wrap(err, st, "tensor '%s'", buf_str(name));
         if (memchr(buf_str(name), 0, name->len) ||

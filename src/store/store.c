@@ -11,6 +11,7 @@ enum {
     MAX_TENSORS = 1000000, /* formats set tighter limits */
     MAX_NAME = 1024,
     MAX_META = 16 << 20,
+    MAX_FILES = 1 << 20,
     TEXT_BLOCK = 4096
 };
 
@@ -30,6 +31,8 @@ struct store {
     size_t *by_name; /* indices sorted by name */
     struct store_meta *meta;
     size_t meta_count, meta_cap;
+    const char **file;
+    size_t file_count, file_cap;
     struct text_block *text;
     int64_t step;
     bool finished;
@@ -65,6 +68,7 @@ void store_close(store *s)
     mem_free(s->info);
     mem_free(s->by_name);
     mem_free(s->meta);
+    mem_free(s->file);
     mem_free(s->path);
     mem_free(s);
 }
@@ -151,6 +155,26 @@ spt_status store_add_meta(store *s, const char *key, size_t key_len, const char 
         return err_nomem(err, key_len + value_len + 2);
     s->meta[s->meta_count++] = m;
     return SPT_OK;
+}
+
+spt_status store_add_file(store *s, const char *path, spt_err *err)
+{
+    TRY(mem_grow(&s->file, &s->file_cap, s->file_count + 1, sizeof *s->file, MAX_FILES, err));
+    const char *copy = text_copy(s, path, strlen(path));
+    if (!copy)
+        return err_nomem(err, strlen(path) + 1);
+    s->file[s->file_count++] = copy;
+    return SPT_OK;
+}
+
+size_t store_file_count(const store *s)
+{
+    return s->file_count;
+}
+
+const char *store_file(const store *s, size_t i)
+{
+    return s->file[i];
 }
 
 void store_set_step(store *s, int64_t step)

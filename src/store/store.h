@@ -64,6 +64,10 @@ size_t store_meta_count(const store *s);
 const struct store_meta *store_meta_at(const store *s, size_t i);
 const char *store_meta_get(const store *s, const char *key); /* NULL when absent */
 
+/* The files that hold the tensors, for identity (size, mtime); 0 when the container does not say. */
+size_t store_file_count(const store *s);
+const char *store_file(const store *s, size_t i);
+
 /* A view into the mapping where the file allows it, else a decoded copy. */
 spt_status store_load(store *s, size_t i, struct store_data *out, spt_err *err);
 void store_release(store *s, struct store_data *d); /* accepts an all-zero object */
@@ -105,6 +109,7 @@ spt_status store_add(store *s, const char *name, size_t len, enum dtype dtype,
                      const struct tensor_shape *shape, spt_err *err);
 spt_status store_add_meta(store *s, const char *key, size_t key_len, const char *value,
                           size_t value_len, spt_err *err);
+spt_status store_add_file(store *s, const char *path, spt_err *err);
 void store_set_step(store *s, int64_t step);
 /* Sorts the names, refuses a duplicate by name, and takes impl over. On failure impl still belongs
  * to the caller; `s` in any case (store_close). */

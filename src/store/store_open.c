@@ -66,6 +66,20 @@ static spt_status refuse(const char *path, const unsigned char *p, size_t n, uin
                    path, p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, n > 3 ? p[3] : 0);
 }
 
+static spt_status open_named(const struct store_kind *kind, const char *path,
+                             const struct store_opts *opts, store **out, spt_err *err)
+{
+    store *s = NULL;
+    TRY(kind->open(path, opts, &s, err));
+    const spt_status st = store_add_file(s, path, err);
+    if (st) {
+        store_close(s);
+        return st;
+    }
+    *out = s;
+    return SPT_OK;
+}
+
 spt_status store_open_file(const char *path, const struct store_opts *opts, store **out,
                            spt_err *err)
 {
@@ -79,7 +93,7 @@ spt_status store_open_file(const char *path, const struct store_opts *opts, stor
     TRY(st);
     for (size_t i = 0; n && i < sizeof file_kinds / sizeof file_kinds[0]; i++)
         if (file_kinds[i].probe(path, head, n, size))
-            return file_kinds[i].open(path, opts, out, err);
+            return open_named(&file_kinds[i], path, opts, out, err);
     return refuse(path, head, n, size, err);
 }
 
