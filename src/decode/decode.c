@@ -277,8 +277,9 @@ void top_offer_row(struct decode_top *t, const float *x, int64_t V, const struct
 {
     const struct logits_norm n = norm ? *norm : (struct logits_norm){0, 0};
     for (int64_t i = 0; i < V; i++) {
-        const float value = logits_log_prob(n, x[i]) + add;
-        if (t->n < t->want || value > t->c[t->n - 1].value)
-            top_offer(t, value, beam, (int32_t)i);
+        if (t->n == t->want)
+            i = logits_next_above(x, V, i, n, add, t->c[t->n - 1].value);
+        if (i < V)
+            top_offer(t, logits_log_prob(n, x[i]) + add, beam, (int32_t)i);
     }
 }

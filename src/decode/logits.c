@@ -1,6 +1,6 @@
 /* Rows of logits. A vocabulary has 32,000 to 250,000 entries and a row is passed over several times
- * per step, so that exp() is our own: its loops have constant trip counts and vectorise without
- * flags, and its bits are the same on every machine. */
+ * per step, so that exp() is our own and its loops are compiled for three instruction sets
+ * (decode/logits_kernels.h); their bits are the same everywhere. */
 #include "decode/logits.h"
 
 #include <math.h>
@@ -8,105 +8,52 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "decode/logits_kernels.h"
 
-enum { BLOCK = 64, LANES = 16 };
-
-/* exp(x) for x <= 0 (larger arguments are not met), within 2 units in the last place; below -87 the
- * result is about 1e-38. Cephes' polynomial on [-ln 2 / 2, ln 2 / 2]. */
-static inline float exp_negative(float x)
+static const struct logits_kernels *kernels(void)
 {
-    x = x < -87.0f ? -87.0f : x;
-    const int32_t n = (int32_t)(x * 1.44269504f - 0.5f); /* rounds to nearest: x <= 0 */
-    const float k = (float)n;
-    const float r = (x - k * 0.693359375f) + k * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    const uint32_t bits = (uint32_t)(n + 127) << 23;
-    float scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return p * scale;
-}
-
-static float max_of(const float *x, int64_t V)
-{
-    float lane[LANES], max = -INFINITY;
-    int64_t i = 0;
-    for (int j = 0; j < LANES; j++)
-        lane[j] = -INFINITY;
-    for (; i + LANES <= V; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    for (int j = 0; j < LANES; j++)
-        max = lane[j] > max ? lane[j] : max;
-    for (; i < V; i++)
-        max = x[i] > max ? x[i] : max;
-    return max;
-}
-
-/* The sum of exp(x - max); a NaN in x makes it NaN. */
-static double sum_of_exp(const float *x, int64_t V, float max)
-{
-    double sum = 0;
-    int64_t i = 0;
-    for (; i + BLOCK <= V; i += BLOCK) {
-        float lane[LANES] = {0}, total = 0;
-        for (int b = 0; b < BLOCK; b += LANES)
-            for (int j = 0; j < LANES; j++)
-                lane[j] += exp_negative(x[i + b + j] - max);
-        for (int j = 0; j < LANES; j++)
-            total += lane[j];
-        sum += (double)total;
-    }
-    for (; i < V; i++)
-        sum += (double)exp_negative(x[i] - max);
-    return sum;
-}
-
-static bool has_nan(const float *x, int64_t V)
-{
-    int lane[LANES] = {0}, nan = 0;
-    int64_t i = 0;
-    for (; i + LANES <= V; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] |= x[i + j] != x[i + j];
-    for (; i < V; i++)
-        nan |= x[i] != x[i];
-    for (int j = 0; j < LANES; j++)
-        nan |= lane[j];
-    return nan;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        return &logits_kernels_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return &logits_kernels_avx2;
+#endif
+    return &logits_kernels_base;
 }
 
 bool logits_usable(const float *x, int64_t V)
 {
-    return isfinite(max_of(x, V)) && !has_nan(x, V);
+    const struct logits_kernels *k = kernels();
+    return isfinite(k->max(x, V)) && !k->has_nan(x, V);
 }
 
 struct logits_norm logits_normalizer(const float *x, int64_t V)
 {
-    if (!logits_usable(x, V))
+    const struct logits_kernels *k = kernels();
+    const float max = k->max(x, V);
+    if (!isfinite(max) || k->has_nan(x, V))
         return (struct logits_norm){NAN, NAN};
-    const float max = max_of(x, V);
-    return (struct logits_norm){max, (float)log(sum_of_exp(x, V, max))};
+    return (struct logits_norm){max, (float)log(k->sum_exp(x, V, max, NULL))};
 }
 
 void logits_log_softmax(float *x, int64_t V, struct logits_norm n)
 {
-    for (int64_t i = 0; i < V; i++)
-        x[i] = logits_log_prob(n, x[i]);
+    kernels()->shift(x, V, n.max, n.lse);
 }
 
 int32_t logits_argmax(const float *x, int64_t V)
 {
-    const float max = max_of(x, V);
-    for (int64_t i = 0; i < V; i++)
-        if (x[i] == max)
-            return (int32_t)i;
-    return 0;
+    const struct logits_kernels *k = kernels();
+    const float max = k->max(x, V);
+    const int64_t at = k->next_above(x, V, 0, 0, 0, 0, nextafterf(max, -INFINITY));
+    return at < V ? (int32_t)at : 0;
+}
+
+int64_t logits_next_above(const float *x, int64_t V, int64_t from, struct logits_norm n, float add,
+                          float floor)
+{
+    return kernels()->next_above(x, V, from, n.max, n.lse, add, floor);
 }
 
 /* --- top-k ---------------------------------------------------------------------------------- */
@@ -197,11 +144,12 @@ static uint32_t bucket_of(float p)
 /* Fills in prob and the mass of each bucket. */
 static void softmax_into_buckets(const float *x, int64_t V, struct logits_scratch *s)
 {
-    const float max = max_of(x, V), sum = (float)sum_of_exp(x, V, max);
+    const struct logits_kernels *k = kernels();
+    const float max = k->max(x, V), sum = (float)k->sum_exp(x, V, max, s->prob);
     memset(s->mass, 0, sizeof s->mass);
     for (int64_t i = 0; i < V; i++) {
-        /* masked entries have no mass at all, although exp_negative() ends at 1e-38 */
-        s->prob[i] = x[i] - max < -80.0f ? 0 : exp_negative(x[i] - max) / sum;
+        /* masked entries have no mass at all, although exp ends at 1e-38 */
+        s->prob[i] = x[i] - max < -80.0f ? 0 : s->prob[i] / sum;
         s->mass[bucket_of(s->prob[i])] += (double)s->prob[i];
     }
 }

@@ -23,6 +23,10 @@ static inline float logits_log_prob(struct logits_norm n, float x)
 void logits_log_softmax(float *x, int64_t V, struct logits_norm n);
 /* Lowest index of the largest value; NaN never wins. */
 int32_t logits_argmax(const float *x, int64_t V);
+/* First index >= from where log_softmax(x) + add > floor; V when there is none. n = {0, 0}: x
+ * itself instead of its log_softmax. */
+int64_t logits_next_above(const float *x, int64_t V, int64_t from, struct logits_norm n, float add,
+                          float floor);
 
 /* Keeps x >= the k-th largest value (all ties at the cut), sets the others to fill. scratch: [k].
  */

@@ -70,22 +70,44 @@ static int64_t row_limit(const struct sampler *s, int64_t example)
     return limit < s->o->max_len ? limit : s->o->max_len;
 }
 
-/* argmax of work + gumbel noise. Noise lies within (-5, 17), so that entries 25 below the largest
- * cannot win and need none. */
+/* Noise g = -log(-log(u)) exceeds d when u exceeds exp(-exp(-d)): the 23 bits of u that this takes,
+ * lowered by more than the rounding of both sides. */
+static uint32_t bits_to_exceed(float d)
+{
+    const double u = exp(-exp(-(double)d)) * 8388608.0 - 64.0;
+    return u > 0 ? (uint32_t)u : 0;
+}
+
+/* argmax of work + gumbel noise over elements [first, first + V) of a draw. The largest entry goes
+ * first; most others cannot beat it whatever their noise, or are seen from their bits not to. */
 static int32_t add_noise_and_choose(const struct sampler *s, struct rng_key key, size_t total,
                                     size_t first)
 {
-    const float floor = s->work[logits_argmax(s->work, s->V)] - 25.0f;
-    float best = -INFINITY;
-    int32_t at = 0;
-    for (int64_t i = 0; i < s->V; i++) {
-        float g;
-        if (s->work[i] < floor)
+    enum { CHUNK = 64 };
+    const float *w = s->work;
+    int32_t at = logits_argmax(w, s->V);
+    float g;
+    rng_gumbel_range(key, total, first + (size_t)at, 1, &g);
+    float best = g + w[at];
+    for (int64_t i = 0; i < s->V; i += CHUNK) {
+        const int64_t n = s->V - i < CHUNK ? s->V - i : CHUNK;
+        uint32_t bits[CHUNK];
+        float most = w[i];
+        for (int64_t j = 1; j < n; j++)
+            most = w[i + j] > most ? w[i + j] : most;
+        if (best - most > 17.0f) /* noise stays below 16.64 */
             continue;
-        rng_gumbel_range(key, total, first + (size_t)i, 1, &g);
-        if (g + s->work[i] > best) {
-            best = g + s->work[i];
-            at = (int32_t)i;
+        const uint32_t least = bits_to_exceed(best - most);
+        rng_bits_range(key, total, first + (size_t)i, (size_t)n, bits, RNG_CLASSIC);
+        for (int64_t j = 0; j < n; j++) {
+            if (bits[j] >> 9 < least || i + j == at)
+                continue;
+            rng_gumbel_range(key, total, first + (size_t)(i + j), 1, &g);
+            const float x = g + w[i + j];
+            if (x > best || (x == best && i + j < at)) {
+                best = x;
+                at = (int32_t)(i + j);
+            }
         }
     }
     return at;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "decode/logits.h"
+#include "decode/logits_kernels.h"
 #include "random/distributions.h"
 
 static void normalizer_is_accurate(void **state)
@@ -30,6 +31,48 @@ static void normalizer_is_accurate(void **state)
         EXPECT_EQ_F64(n.max, max);
         EXPECT_NEAR(n.lse, log(sum), 2e-7);
     }
+}
+
+/* The variants for instruction sets agree bit for bit. */
+static void variants_agree(void **state)
+{
+    enum { MAX = 1000 };
+    static float x[MAX], a[MAX], b[MAX];
+    const struct logits_kernels *base = &logits_kernels_base, *other[2] = {base, base};
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        other[0] = &logits_kernels_avx2;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        other[1] = &logits_kernels_avx512;
+    rng_normal(rng_key_of(3), MAX, x);
+    for (int i = 0; i < MAX; i++)
+        x[i] = i % 50 == 49 ? -INFINITY : x[i] * 20;
+    for (int v = 0; v < 2; v++)
+        for (int64_t V = 1; V < MAX; V += V < 200 ? 1 : 37) {
+            const float max = base->max(x, V);
+            EXPECT_EQ_F64(other[v]->max(x, V), max);
+            EXPECT_EQ_F64(other[v]->sum_exp(x, V, max, a), base->sum_exp(x, V, max, b));
+            assert_memory_equal(a, b, (size_t)V * sizeof *a);
+            for (int64_t i = 0; i < V; i++) /* within two units in the last place */
+                EXPECT_TRUE(fabs((double)a[i] - exp((double)(x[i] - max))) <=
+                            2.4e-7 * (double)a[i] + 2e-38);
+            memcpy(a, x, sizeof x);
+            memcpy(b, x, sizeof x);
+            other[v]->shift(a, V, max, 3.7f);
+            base->shift(b, V, max, 3.7f);
+            assert_memory_equal(a, b, (size_t)V * sizeof *a);
+            int64_t from = 0, found = 0, above = 0;
+            for (int64_t i = 0; i < V; i++)
+                above += ((x[i] - max) - 3.7f) + 1.5f > -30.0f;
+            for (;; from++, found++) {
+                from = other[v]->next_above(x, V, from, max, 3.7f, 1.5f, -30.0f);
+                if (from == V)
+                    break;
+                EXPECT_TRUE(((x[from] - max) - 3.7f) + 1.5f > -30.0f);
+            }
+            EXPECT_EQ_I64(found, above);
+            EXPECT_TRUE(!other[v]->has_nan(x, V));
+        }
 }
 
 static void constant_shift_changes_nothing(void **state)
@@ -225,6 +268,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(normalizer_is_accurate),
+        cmocka_unit_test(variants_agree),
         cmocka_unit_test(constant_shift_changes_nothing),
         cmocka_unit_test(unusable_rows_are_noticed),
         cmocka_unit_test(argmax_takes_the_lowest_index),

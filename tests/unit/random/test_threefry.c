@@ -74,9 +74,10 @@ static void bits(void **state)
 static void ranges_are_parts_of_the_whole(void **state)
 {
     for (int mode = RNG_CLASSIC; mode <= RNG_PARTITIONABLE; mode++)
-        for (size_t n = 0; n < 12; n++) {
-            uint32_t all[12], part[12];
-            rng_bits(rng_key_of(9), n, all, (enum rng_mode)mode);
+        for (size_t n = 0; n < 40; n++) {
+            uint32_t all[40], part[40];
+            for (size_t i = 0; i < n; i++)
+                rng_bits_range(rng_key_of(9), n, i, 1, &all[i], (enum rng_mode)mode);
             for (size_t first = 0; first <= n; first++)
                 for (size_t count = 0; first + count <= n; count++) {
                     rng_bits_range(rng_key_of(9), n, first, count, part, (enum rng_mode)mode);
