@@ -61,6 +61,7 @@ TESTSRC := $(shell find tests -name 'test_*.c' | LC_ALL=C sort)
 TESTBIN := $(TESTSRC:%.c=$B/%)
 BENCHSRC := $(wildcard bench/*.c)
 BENCHBIN := $(BENCHSRC:%.c=$B/%)
+TOOLBIN := $(patsubst %.c,$B/%,$(wildcard tools/*.c))
 
 .PHONY: all lib test quick check help clean install format tests bench-bin fuzz-bin
 .SECONDARY:
@@ -109,6 +110,11 @@ $B/bench/%: bench/%.c $B/libspt.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $B/libspt.a $(LDFLAGS) $(LDLIBS)
 
+# Stand-alone programs: no library.
+$B/tools/%: tools/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $<
+
 # Fuzz targets: tests/fuzz/fuzz_<name>.c. In the variant "fuzz" libFuzzer drives them, in all others
 # tests/fuzz/replay.c runs them over their seeds.
 FUZZSRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
@@ -137,7 +143,7 @@ fuzz-short: ## every fuzz target for a few seconds
 	$(MAKE) fuzz TIME=5
 
 tests: $(TESTBIN) $(FUZZBIN) $B/spt
-bench-bin: $(BENCHBIN)
+bench-bin: $(BENCHBIN) $(TOOLBIN)
 
 test: tests check ## build and run every test; last line: N passed, N failed
 	tools/run-tests $B
