@@ -47,7 +47,7 @@ struct parser {
     size_t flagfiles;
 };
 
-/* --- lists of strings ----------------------------------------------------------------------- */
+/* --- lists of strings --------------------------------------------------------------------- */
 
 static spt_status add_owned(gin_strings *l, char *s, spt_err *err)
 {
@@ -88,7 +88,7 @@ void gin_flags_release(gin_flags *f)
     *f = (gin_flags){0};
 }
 
-/* --- rewriting -------------------------------------------------------------------------------- */
+/* --- rewriting ---------------------------------------------------------------------------- */
 
 spt_status gin_flag_rewrite(const char *arg, char **out, spt_err *err)
 {
@@ -114,7 +114,7 @@ spt_status gin_flag_rewrite(const char *arg, char **out, spt_err *err)
     return st;
 }
 
-/* --- collecting arguments ---------------------------------------------------------------------- */
+/* --- collecting arguments ----------------------------------------------------------------- */
 
 static spt_status add_argument(struct parser *p, const char *arg, spt_err *err);
 
@@ -123,8 +123,9 @@ static spt_status read_flagfile(struct parser *p, const char *path, spt_err *err
     char *text;
     size_t size;
     if (++p->flagfiles > MAX_FLAGFILES)
-        return err_set(err, SPT_E_USAGE, "--flagfile=%s: more than %d flag files; do they name each "
-                       "other?", path, MAX_FLAGFILES);
+        return err_set(err, SPT_E_USAGE,
+                       "--flagfile=%s: more than %d flag files; do they name each other?", path,
+                       MAX_FLAGFILES);
     spt_status st = fs_read_all(path, MAX_FLAGFILE, &text, &size, err);
     if (st)
         return err_wrap(err, st, "--flagfile=%s", path);
@@ -176,7 +177,7 @@ static spt_status collect(struct parser *p, int argc, char *const *argv, spt_err
     return SPT_OK;
 }
 
-/* --- values ---------------------------------------------------------------------------------------- */
+/* --- values ------------------------------------------------------------------------------- */
 
 static spt_status set_bool(bool *out, const struct flag *f, const char *value, spt_err *err)
 {
@@ -267,7 +268,7 @@ static spt_status set_value(struct parser *p, const struct flag *f, const char *
     return SPT_OK;
 }
 
-/* --- the loop ------------------------------------------------------------------------------------- */
+/* --- the loop ----------------------------------------------------------------------------- */
 
 static const struct flag *find_flag(const struct parser *p, const char *name, size_t len)
 {
@@ -325,6 +326,19 @@ static void drop_undefok(struct parser *p)
             rest->item[kept++] = rest->item[i];
     }
     rest->count = kept;
+}
+
+spt_status gin_flags_apply(const gin_flags *f, gin_config *c, const char *const *defaults, size_t n,
+                           spt_err *err)
+{
+    for (size_t i = 0; i < f->search_paths.count; i++)
+        TRY(gin_add_search_path(c, f->search_paths.item[i], err));
+    for (size_t i = 0; i < n; i++)
+        TRY(gin_add_search_path(c, defaults[i], err));
+    for (size_t i = 0; i < f->gin_file.count; i++)
+        TRY(gin_parse_file(c, f->gin_file.item[i], err));
+    return gin_parse_bindings(c, (const char *const *)f->gin_bindings.item, f->gin_bindings.count,
+                              err);
 }
 
 spt_status gin_flags_parse(int argc, char *const *argv, unsigned programs, gin_flags *out,

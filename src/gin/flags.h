@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "gin/gin.h"
 
 enum gin_program {
     GIN_PROGRAM_TRAIN = 1,
@@ -45,6 +46,10 @@ spt_status gin_flag_rewrite(const char *arg, char **out, spt_err *err);
 /* Reads argv[1..argc-1]. `programs` is a set of enum gin_program: flags that the reference's
  * program does not define are left in `rest`. Honours --flagfile, --undefok and "--". */
 spt_status gin_flags_parse(int argc, char *const *argv, unsigned programs, gin_flags *out,
+                           spt_err *err);
+/* Search paths (the program's default directories behind the user's), then the files in order, then
+ * all bindings as one text. Does not finalise. */
+spt_status gin_flags_apply(const gin_flags *f, gin_config *c, const char *const *defaults, size_t n,
                            spt_err *err);
 void gin_flags_release(gin_flags *f); /* accepts an all-zero object */
 

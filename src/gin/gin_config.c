@@ -378,21 +378,25 @@ static spt_status check_text(gin_config *c, const char *file, const char *text, 
 }
 
 /* A string that lost its quotes on the way through the shell is the most frequent mistake. */
-static void hint_quotes(gin_config *c)
+static void hint_quotes(gin_config *c, const gin_parser *p)
 {
-    const char *line = buf_str(&c->error_source), *eq = strstr(line, " = ");
-    if (strcmp(c->error_kind, "SyntaxError") != 0 || c->error.file || !eq || c->error_hint.len)
+    gin_location at = {0};
+    if (strcmp(c->error_kind, "SyntaxError") != 0 || c->error.file || c->error_hint.len)
         return;
-    const char *value = eq + 3;
-    if (!*value) {
-        gin_hint(c, "the value of %.*s is empty; an empty string is written --gin.%.*s=\"''\"",
-                 (int)(eq - line), line, (int)(eq - line), line);
+    gin_parser_source(p, c->error.line, &at);
+    const int len = at.source_len < 300 ? (int)at.source_len : 300;
+    char line[301];
+    snprintf(line, sizeof line, "%.*s", len, at.source);
+    char *eq = strstr(line, " = "), *value = eq ? eq + 3 : NULL;
+    if (!eq || (*value && strchr("'\"@%([{0123456789", *value)))
         return;
-    }
-    if (strchr("'\"@%([{0123456789", *value))
-        return;
-    gin_hint(c, "the value arrived as %s; a string needs gin quotes inside shell quotes: "
-                "--gin.%.*s=\"'%s'\"", value, (int)(eq - line), line, value);
+    *eq = 0;
+    if (*value)
+        gin_hint(c, "the value arrived as %s; a string needs gin quotes inside shell quotes: "
+                    "--gin.%s=\"'%s'\"", value, line, value);
+    else
+        gin_hint(c, "the value of %s is empty; an empty string is written --gin.%s=\"''\"", line,
+                 line);
 }
 
 /* `text` is normalised and stays valid during the call. */
@@ -422,7 +426,7 @@ static spt_status parse_text(gin_config *c, const char *file, const char *text, 
     if (!st)
         st = gin_context_finish(c, &ctx);
     else if (st == SPT_E_CONFIG && !file)
-        hint_quotes(c);
+        hint_quotes(c, &p);
     gin_parser_release(&p);
     gin_context_release(&ctx);
     return st;

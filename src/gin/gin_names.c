@@ -358,9 +358,8 @@ static spt_status check_module(gin_config *c, const char *module)
     else
         gin_fail(c, SPT_E_CONFIG, "ModuleNotFoundError", "No module named '%.*s'", (int)len,
                  module);
-    gin_hint(c, "no Python code is run: only the modules of t5x, flaxformer, seqio, flax and "
-                "prompt_tuning are known. A task needs no code (write it in gin); other components "
-                "come from a plug-in (--plugin FILE.so) that registers this module");
+    gin_hint(c, "no Python is run: t5x, flaxformer, seqio, flax and prompt_tuning are known, the "
+                "rest comes from a plug-in (--plugin FILE.so)");
     return SPT_E_CONFIG;
 }
 

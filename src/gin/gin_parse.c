@@ -402,7 +402,8 @@ static spt_status container(gin_parser *p, enum gin_kind kind, const char *close
     size_t n = p->stacked - base;
     if (kind == GIN_DICT) {
         n /= 2;
-        TRY(unique_pairs(p, p->stack + base, n, &n));
+        if (n)
+            TRY(unique_pairs(p, p->stack + base, n, &n));
     }
     if (kind == GIN_TUPLE && n == 1 && !comma) {
         *out = p->stack[base];

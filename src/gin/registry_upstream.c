@@ -59,8 +59,7 @@ static const gin_def definitions[] = {
      false, "which checkpoint is restored, and how"},
     {"prompt_tuning.train.utils", "Checkpointer", GIN_CLASS,
      "save_paths, **kwargs",
-     false,
-     "checkpointer that additionally writes every parameter whose path fully matches one of the patterns as a NumPy file numpy_checkpoints/checkpoint_<step>/<path with dots> (no .npy suffix) below the model directory"},
+     false, "checkpointer that also writes parameters whose path matches a pattern as NumPy files"},
     {"t5x.partitioning", "PjitPartitioner", GIN_CLASS,
      "logical_axis_rules=None, num_partitions=None, model_parallel_submesh=None, "
      "params_on_devices=True, backend=None, ici_mesh_shape=None, dcn_mesh_shape=None",
@@ -71,7 +70,7 @@ static const gin_def definitions[] = {
     {"t5x.trainer", "Trainer", GIN_CLASS,
      "num_microbatches, learning_rate_fn, model, train_state, partitioner, eval_names, "
      "summary_dir, train_state_axes, rng, weight_metrics_computer=None",
-     false, "passed as a class"},
+     false, "training loop body: micro-batches and learning rate"},
     {"t5x.utils", "create_learning_rate_scheduler", GIN_FUNCTION,
      "factors='constant * linear_warmup * rsqrt_decay', base_learning_rate=0.5, "
      "warmup_steps=1000, decay_factor=0.5, steps_per_decay=20000, steps_per_cycle=100000, "
@@ -83,20 +82,20 @@ static const gin_def definitions[] = {
      "feature_converter, eval_split='validation', use_cached=False, seed=42, "
      "sequence_length=None, shuffle=False, log_dir=None, async_compute_metrics=True, "
      "target_field_name='targets'",
-     false, "passed as a class"},
+     false, "decodes the evaluation data and computes metrics"},
     {"seqio", "JSONLogger", GIN_CLASS,
      "write_n_results=None, output_dir, json_encoder_cls=TensorAndNumpyEncoder",
-     false, "passed as a class inside Evaluator.logger_cls"},
+     false, "writes metrics and predictions as JSON lines"},
     /* Model wrapper, vocabulary, decoding */
     {"t5x.models", "EncoderDecoderModel", GIN_CLASS,
      "module, input_vocabulary, output_vocabulary, optimizer_def, z_loss=0.0, "
      "label_smoothing=0.0, loss_normalizing_factor=None, decode_fn=decoding.beam_search, "
      "feature_converter_cls=None, default_decoder_params=None",
-     false, "model wrapper"},
+     false, "the model: module, vocabularies, optimizer, losses, decoding"},
     {"t5x.models", "EncoderDecoderModel.predict_batch_with_aux", GIN_METHOD,
      "num_decodes=None, params, batch, rng=None, decoder_params=None, "
      "return_all_decodes=None, prompt_with_targets=False",
-     false, "binding a method registers the method and re-registers its class"},
+     false, "decoding of one batch"},
     {"seqio", "SentencePieceVocabulary", GIN_CLASS,
      "sentencepiece_model_file, extra_ids=0, normalizer_spec_overrides=None, "
      "reverse_extra_ids=True, use_fast_tokenizer=False",
@@ -105,13 +104,13 @@ static const gin_def definitions[] = {
      "alpha=0.6, inputs, cache, tokens_to_logits, eos_id, num_decodes=4, "
      "max_decode_len=None, max_decode_step=-1, min_log_prob=NEG_INF_VALUE, decode_rng=None, "
      "cache_offset=0, initial_index=None",
-     false, "passed as a function (not evaluated)"},
+     false, "beam search"},
     {"t5x.decoding", "temperature_sample", GIN_FUNCTION,
      "temperature=1.0, topp=0.0, topk=1, inputs, cache, tokens_to_logits, eos_id, "
      "decode_rng=None, num_decodes=1, cache_offset=0, initial_index=None, "
      "max_decode_steps=None, max_decode_steps_hard_limit=None, rescale_log_probs=True, "
      "state_callback_fn=None, logit_callback_fn=None",
-     false, "passed as a function (not evaluated)"},
+     false, "sampling with temperature, top-k and top-p"},
     /* Optimizer */
     {"t5x.optimizers", "MultiOptimizer", GIN_CLASS,
      "traversals_and_optimizers",
@@ -121,7 +120,7 @@ static const gin_def definitions[] = {
      false, "selects parameters by a predicate on (path, value)"},
     {"prompt_tuning.train.utils", "match_any", GIN_FUNCTION,
      "regexes",
-     false, "returns a predicate: true if any regex matches the WHOLE path (full match)"},
+     false, "true for paths that one of the regexes matches completely"},
     {"t5x.adafactor", "Adafactor", GIN_CLASS,
      "decay_rate=0.8, step_offset=0, logical_factor_rules=None, "
      "multiply_by_parameter_scale=True, weight_decay_rate=None, factor_map=None, "
@@ -201,7 +200,7 @@ static const gin_def definitions[] = {
      "bias_init=nn.initializers.zeros, kernel_axis_names=None, axis=-1, precision=None, "
      "reshaped_kernel_axis_name_map=_RESHAPED_KERNEL_AXIS_NAME_MAP, reshape_kernel=True, "
      "parent=None, name=None",
-     false, "only the scope output_logits is bound (untied output projection)"},
+     false, "a dense layer; used for the output projection"},
     {"flaxformer.components.embedding", "Embed", GIN_CLASS,
      "num_embeddings, features, cast_input_dtype=None, dtype=jnp.float32, attend_dtype=None, "
      "embedding_init=default_embed_init, one_hot=False, name=None, axes=('vocab', 'embed'), "
@@ -219,16 +218,16 @@ static const gin_def definitions[] = {
     {"flax.linen", "Dropout", GIN_CLASS,
      "rate, broadcast_dims=(), deterministic=None, rng_collection='dropout', parent=None, "
      "name=None",
-     false, "only scope dropout_factory is bound"},
+     false, "dropout"},
     {"flax.linen", "initializers.normal", GIN_FUNCTION,
      "stddev=0.01, dtype=float",
-     false, "returns an initializer"},
+     false, "initializer: normal"},
     {"flax.linen", "initializers.uniform", GIN_FUNCTION,
      "scale=0.01, dtype=float",
-     false, "returns an initializer drawing uniformly from [0, scale)"},
+     false, "initializer: uniform in [0, scale)"},
     {"flax.linen", "initializers.variance_scaling", GIN_FUNCTION,
      "scale, mode, distribution, in_axis=-2, out_axis=-1, batch_axis=(), dtype=float",
-     false, "returns an initializer"},
+     false, "initializer: variance scaled by fan"},
     /* Prompt layers, masks and prompt parameter */
     {"prompt_tuning.train.layers", "PromptEncoderDecoder", GIN_CLASS,
      "encoder_mask_factory=None, add_fake_prompt_factory=None, encoder_factory, "
@@ -278,22 +277,20 @@ static const gin_def definitions[] = {
      false, "initializer: row i = embedding of piece i of one string"},
     {"prompt_tuning.prompts", "from_sample_of_embeddings", GIN_FUNCTION,
      "embeddings, population_size=None",
-     false,
-     "initializer: rows drawn without replacement from the first population_size vocabulary rows (with replacement if the prompt is longer)"},
+     false, "initializer: rows drawn from the first population_size vocabulary rows"},
     {"prompt_tuning.prompts", "np_load", GIN_FUNCTION,
      "path, restore_dtype=None",
      false, "loads a .npy array"},
     {"prompt_tuning.prompts", "t5x_load", GIN_FUNCTION,
      "checkpoint_path, variable_path, restore_dtype=None",
-     false,
-     "loads one variable of a T5X checkpoint (an optional leading target/ in the variable path is ignored)"},
+     false, "loads one variable of a T5X checkpoint"},
     /* Extended: multi-task prompts */
     {"prompt_tuning.extended.masks", "prompt_encoder_attention_mask", GIN_FUNCTION,
      "prompt_length, allowable_attention=None, multitask=False",
-     false, "registered as prompt_tuning.extended.prompt_masks.…"},
+     false, "encoder mask with a prompt, attention chosen by part"},
     {"prompt_tuning.extended.train.multitask_prompts", "MultiTaskPrompt", GIN_CLASS,
      "prompt, combine=prompts.prefix_prompt, parent=None, name=None",
-     false, "registered as prompt_tuning.extended.train.train_prompts.MultiTaskPrompt"},
+     false, "combines batched prompts with the embedded input"},
     {"prompt_tuning.extended.multitask_prompts", "AddMultiTaskPrompt", GIN_CLASS,
      "get_task_size=match_shared, combine_shared_and_tasks=add_shared_and_tasks, length, "
      "num_tasks, to_task_idx=identity, shared_init=nn.initializers.uniform(), "
@@ -325,7 +322,7 @@ static const gin_def definitions[] = {
      "decode_fn=decoding.beam_search, feature_converter_cls=None, label_smoothing=0.0, "
      "z_loss=0.0, loss_normalizing_factor=None, gamma=0.01, distance=squared_l2_distance, "
      "discrete_prompt=None, prompt_path='encoder/prompt/prompt/prompt'",
-     false, "encoderDecoderModel plus gamma * distance(prompt, discrete_prompt)"},
+     false, "the model with gamma * distance(prompt, discrete_prompt) added to the loss"},
     {"prompt_tuning.extended.train.wayward", "encode_string", GIN_FUNCTION,
      "s, vocab, format_values=None",
      false, "tokenizes a (formatted) string into pieces"},

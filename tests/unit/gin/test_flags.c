@@ -142,6 +142,33 @@ static void flag_files(void **state)
     EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, "--flagfile=/nonexistent/x"), SPT_E_NOTFOUND);
 }
 
+/* Bindings beat files wherever they stand on the line; a relative name is searched. */
+static void flags_apply_in_order(void **state)
+{
+    static const char *const defaults[] = {"configs"};
+    gin_flags f;
+    gin_registry *r;
+    gin_config *c;
+    spt_err err = {0};
+    const gin_value *v;
+    const char *dir = test_tmpdir();
+    char paths[600];
+    snprintf(paths, sizeof paths, "--gin_search_paths=%s", dir);
+    static const char mine[] = "include 't5x/configs/runs/eval.gin'\nN = 1\nM = 1\n";
+    test_write(test_path(dir, "mine.gin"), mine, sizeof mine - 1);
+    EXPECT_OK(parse(GIN_PROGRAM_ALL, &f, &err, 3, "--gin.N=2", paths, "--gin_file=mine.gin"), &err);
+    EXPECT_OK(gin_registry_upstream(&r, &err), &err);
+    EXPECT_OK(gin_config_new(r, &c, &err), &err);
+    EXPECT_OK(gin_config_entry(c, "__main__.evaluate", &err), &err);
+    EXPECT_OK(gin_flags_apply(&f, c, defaults, 1, &err), &err);
+    EXPECT_OK(gin_query(c, "%N", &v, &err), &err);
+    EXPECT_EQ_I64(v->u.i, 2);
+    EXPECT_TRUE(gin_has(c, "evaluate.model"));
+    gin_config_free(c);
+    gin_registry_free(r);
+    gin_flags_release(&f);
+}
+
 static spt_status fault_run(void *ctx, spt_err *err)
 {
     gin_flags f = {0};
@@ -165,6 +192,7 @@ int main(void)
         cmocka_unit_test(programs_have_their_own_flags),
         cmocka_unit_test(end_of_flags_and_wrong_values),
         cmocka_unit_test(flag_files),
+        cmocka_unit_test(flags_apply_in_order),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

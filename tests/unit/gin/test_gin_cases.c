@@ -301,8 +301,8 @@ static bool same(const char *id, const char *what, const char *got, const char *
 
 static bool check_error(const struct test_case *t, const gin_error *e)
 {
-    bool ok = same(t->id, "kind", e->kind, t->error) &
-              same(t->id, "text", e->text, buf_str(&t->out.b));
+    bool ok = same(t->id, "kind", e->kind, t->error);
+    ok &= same(t->id, "text", e->text, buf_str(&t->out.b));
     if (t->line && e->line != (uint32_t)t->line) {
         print_message("%s: line %u, wanted %ld\n", t->id, e->line, t->line);
         ok = false;
