@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "text/regex.h"
 #include "text/utf8.h"
 
 static const char SPACE[] = "\xe2\x96\x81"; /* U+2581 */
@@ -183,6 +184,24 @@ static const char *map_longest(const struct spm_model *m, const char *p, const c
         }
     }
     return found;
+}
+
+/* Shortest key at p; its replacement, or NULL. */
+static const char *map_shortest(const struct spm_model *m, const char *p, const char *end)
+{
+    if (!m->units)
+        return NULL;
+    size_t at = spm_unit_offset(spm_unit(m, 0));
+    for (; p < end; p++) {
+        const unsigned char c = (unsigned char)*p;
+        const uint32_t unit = spm_unit(m, at ^ c);
+        if (spm_unit_label(unit) != c)
+            return NULL;
+        at ^= c ^ spm_unit_offset(unit);
+        if (spm_unit_has_leaf(unit))
+            return m->pool + (spm_unit(m, at) & 0x7fffffffu);
+    }
+    return NULL;
 }
 
 /* What an ASCII character becomes when no longer key can start with it and the byte behind it. */
@@ -369,6 +388,73 @@ static spt_status normalize(const struct unigram *u, const char *text, size_t le
     return SPT_OK;
 }
 
+/* The character map as the fast tokenizer applies it: a grapheme cluster of less than six bytes is
+ * replaced whole by its shortest key, anything else character by character. */
+struct clusters {
+    regex *one;        /* \X, compiled when first needed */
+    const char *until; /* end of the cluster that is taken character by character */
+    spt_status st;     /* out of memory */
+};
+
+enum { CLUSTER_WINDOW = 64, CLUSTER_MAX = 5 };
+
+static size_t cluster_len(struct clusters *c, const char *p, const char *end)
+{
+    struct regex_span span;
+    bool matched;
+    const size_t left = (size_t)(end - p);
+    if (left < 2 || ((unsigned char)p[0] < 128 && (unsigned char)p[1] < 128))
+        return 1;
+    const size_t n = utf8_valid_prefix(p, left < CLUSTER_WINDOW ? left : CLUSTER_WINDOW);
+    if (!n)
+        return 1;
+    if (!c->one)
+        c->st = regex_compile("\\X", 2, 0, &c->one, NULL);
+    if (!c->st)
+        c->st = regex_match(c->one, p, n, &matched, &span, 1, NULL);
+    return !c->st && matched && span.end ? span.end : 1;
+}
+
+static size_t next_cluster(const struct unigram *u, struct clusters *c, const char *p,
+                           const char *end, const char **to, size_t *to_len)
+{
+    uint32_t cp;
+    if (p >= c->until) {
+        const size_t n = cluster_len(c, p, end);
+        *to = n <= CLUSTER_MAX ? map_shortest(u->m, p, p + n) : NULL;
+        *to_len = *to ? strlen(*to) : 0;
+        if (*to)
+            return n;
+        c->until = p + n;
+    }
+    const size_t n = utf8_decode(p, end, &cp);
+    *to = n ? map_shortest(u->m, p, p + n) : "\xef\xbf\xbd";
+    *to_len = *to ? strlen(*to) : n;
+    *to = *to ? *to : p;
+    return n ? n : 1;
+}
+
+/* Appends the replaced text; spaces wait in *spaces until something follows. */
+static void put_fast(struct work *w, const char *to, size_t to_len, struct unigram_mode mode,
+                     size_t *spaces, bool *first)
+{
+    for (size_t i = 0; i < to_len; i++) {
+        if (to[i] == ' ' && !mode.keep_spaces) {
+            ++*spaces;
+            continue;
+        }
+        char *o = work_text(w);
+        const bool mark = to[i] == ' ' || is_mark(to + i, to_len - i);
+        if (*spaces || (*first && !mode.no_dummy_prefix && !mark)) {
+            memcpy(o + w->len, SPACE, SPACE_LEN);
+            w->len += SPACE_LEN;
+        }
+        w->len += put_escaped(o + w->len, to + i, 1, true);
+        *spaces = 0;
+        *first = false;
+    }
+}
+
 /* The fast tokenizer works on the replaced text: trailing white space goes, runs of two or more
  * spaces become one mark, a single space becomes one, and a mark is put in front unless one is
  * there. (spec/interop.md section 4.5: Precompiled, Strip, Replace, Metaspace.) */
@@ -376,32 +462,23 @@ static spt_status normalize_fast(const struct unigram *u, const char *text, size
                                  struct unigram_mode mode, struct work *w)
 {
     const char *p = text, *end = text + len;
-    w->len = 0;
-    TRY(work_reserve(w, 3 * (len + 1) + SPACE_LEN));
+    struct clusters c = {0};
     size_t spaces = 0;
     bool first = true;
-    while (p < end) {
+    w->len = 0;
+    spt_status st = work_reserve(w, 3 * (len + 1) + SPACE_LEN);
+    while (p < end && !st) {
         const char *to;
         size_t to_len;
-        p += next_prefix(u, p, end, &to, &to_len);
-        TRY(work_reserve(w, w->len + 2 * SPACE_LEN + to_len + 3 * (size_t)(end - p)));
-        for (size_t i = 0; i < to_len; i++) {
-            if (to[i] == ' ' && !mode.keep_spaces) {
-                spaces++;
-                continue;
-            }
-            char *o = work_text(w);
-            const bool mark = to[i] == ' ' || is_mark(to + i, to_len - i);
-            if (spaces || (first && !mode.no_dummy_prefix && !mark)) {
-                memcpy(o + w->len, SPACE, SPACE_LEN);
-                w->len += SPACE_LEN;
-            }
-            w->len += put_escaped(o + w->len, to + i, 1, true);
-            spaces = 0;
-            first = false;
-        }
+        p += next_cluster(u, &c, p, end, &to, &to_len);
+        st = work_reserve(w, w->len + 3 * (to_len + 2) + 3 * (size_t)(end - p));
+        if (c.st)
+            st = err_set(w->err, c.st, "cannot split a text into grapheme clusters");
+        if (!st)
+            put_fast(w, to, to_len, mode, &spaces, &first);
     }
-    return SPT_OK;
+    regex_free(c.one);
+    return st;
 }
 
 /* --- segmentation -------------------------------------------------------------------------- */
