@@ -3,7 +3,7 @@
  *     build/release/bench/bench_step [--size small|base|large] [--batch N] [--prompt N] [--tokens
  * N]
  *                                    [--targets N] [--threads N] [--compute float32|bfloat16]
- *                                    [--rows N] [--remat] [--steps N] [--isa NAME]
+ *                                    [--rows N] [--remat] [--absorb] [--steps N] [--isa NAME]
  *
  * --tokens is the mean input length (lengths vary from half to one and a half of it), --rows the
  * encoder rows in flight (ranges of the batch). The median step of `--steps` is printed with its
@@ -80,7 +80,7 @@ static void release_param(void *ctx, struct t5_param *p)
 struct options {
     const char *size, *isa, *compute;
     int batch, prompt, tokens, targets, threads, rows, steps;
-    bool remat;
+    bool remat, absorb;
 };
 
 static struct packed_batch make_batch(const struct options *o, int64_t vocab)
@@ -209,6 +209,10 @@ int main(int argc, char **argv)
             o.remat = true;
             continue;
         }
+        if (!strcmp(argv[i], "--absorb")) {
+            o.absorb = true;
+            continue;
+        }
         if (!strcmp(argv[i], "--size"))
             o.size = v;
         else if (!strcmp(argv[i], "--isa"))
@@ -248,12 +252,12 @@ int main(int argc, char **argv)
     const struct t5_getter get = {
         .ctx = &c, .config = &c, .param = random_param, .release = release_param};
     double from = now();
-    if (t5_model_new_from(w, &get, true, &s.m, &err))
+    if (t5_model_new_from(w, &get, T5_BACKWARD | (o.absorb ? T5_ABSORB : 0), &s.m, &err))
         die("model", &err);
     printf("model: %.1f MB packed in %.2f s (random numbers included)\n",
            (double)t5_model_bytes(s.m) * 1e-6, now() - from);
     s.batch = make_batch(&o, c.vocab);
-    struct t5_acts_plan plan = {.backward = true, .remat = o.remat};
+    struct t5_acts_plan plan = {.backward = true, .remat = o.remat, .absorb = o.absorb};
     for (int64_t at = 0; at < s.batch.B;) {
         const int64_t end = range_end(&s.batch, at, &o);
         const int64_t rows = s.batch.enc_off[end] - s.batch.enc_off[at] + (end - at) * o.prompt;
