@@ -530,6 +530,28 @@ static void field_20_sizes_of_the_tensors_win(void **state)
     tiny_t5_free(&m);
 }
 
+/* Copies count by value, not by type. */
+static void copies_in_another_type(void **state)
+{
+    (void)state;
+    struct tiny_t5 m;
+    static uint16_t half[96 * 8];
+    struct t5_config c;
+    tiny_t5_make(&m, &tiny_t5_default, 1);
+    float *shared = tiny_t5_values(&m, "shared.weight");
+    for (size_t i = 0; i < 96 * 8; i++) {
+        half[i] = f32_to_bf16(shared[i]);
+        shared[i] = bf16_to_f32(half[i]);
+    }
+    m.t[m.count++] =
+        (struct store_tensor){"encoder.embed_tokens.weight", {DT_BF16, shape_2d(96, 8), half}};
+    expect_open(&m, tiny_t5_config, &c, NULL);
+    half[96 * 8 - 1] ^= 1;
+    expect_refused(&m, tiny_t5_config, "encoder.embed_tokens.weight' differs");
+    m.count--;
+    tiny_t5_free(&m);
+}
+
 static void transposed_relative_table(void **state)
 {
     (void)state;
@@ -647,6 +669,7 @@ int main(void)
         cmocka_unit_test(field_04_contradictory_activation),
         cmocka_unit_test(field_05_leftover_tensors),
         cmocka_unit_test(field_20_sizes_of_the_tensors_win),
+        cmocka_unit_test(copies_in_another_type),
         cmocka_unit_test(transposed_relative_table),
         cmocka_unit_test(field_22_infinite_weight),
         cmocka_unit_test(field_22_half_precision),

@@ -321,6 +321,19 @@ static void writes_as_numpy(void **state)
     spt_err err = {0};
     const struct tensor_view bf16 = {DT_BF16, {1, {2}}, zeros};
     EXPECT_STATUS(npy_write(path, &bf16, &err), SPT_E_USAGE);
+    buf mem;
+    buf_init(&mem, 1 << 20);
+    const struct tensor_view v = {DT_F32, {2, {3, 2}}, zeros};
+    fs_mapping m = {0};
+    EXPECT_OK(npy_write(path, &v, &err), &err);
+    EXPECT_OK(npy_encode(&v, &mem, &err), &err);
+    EXPECT_OK(fs_map(path, &m, &err), &err);
+    EXPECT_EQ_I64(m.size, mem.len);
+    assert_memory_equal(m.bytes, mem.data, m.size);
+    fs_unmap(&m);
+    buf_clear(&mem);
+    EXPECT_STATUS(npy_encode(&bf16, &mem, &err), SPT_E_USAGE);
+    buf_release(&mem);
 }
 
 static const float values[6] = {1, -2, 3.5f, 0, 1e-30f, 6};

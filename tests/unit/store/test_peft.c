@@ -47,6 +47,8 @@ static void rows_of_the_adapter(void **state)
         {CONFIG(""), 6, "num_virtual_tokens is missing"},
         {CONFIG(", \"num_virtual_tokens\": 2, \"num_transformer_submodules\": 3"), 6, "not 1 or 2"},
         {"{\"num_virtual_tokens\": 3}", 6, "peft_type is missing"},
+        {"{\"peft_type\": 5, \"num_virtual_tokens\": 3}", 6, "peft_type is not a string"},
+        {"{\"peft_type\": [], \"num_virtual_tokens\": 3}", 6, "peft_type is an array"},
         {"{\"peft_type\": \"LORA\", \"num_virtual_tokens\": 3}", 6, "LORA"},
         {"{\"peft_type\": \"PREFIX_TUNING\", \"num_virtual_tokens\": 3}", 6, "PREFIX_TUNING"},
         {"{\"peft_type\": \"P_TUNING\", \"num_virtual_tokens\": 3}", 3, NULL},
@@ -134,6 +136,13 @@ static void multitask(void **state)
     peft_prompt_release(&p);
     EXPECT_STATUS(peft_prompt_read(dir, &(struct peft_opts){.task = 2}, &p, &err), SPT_E_USAGE);
     EXPECT_STATUS(peft_prompt_read(dir, &(struct peft_opts){.task = -1}, &p, &err), SPT_E_USAGE);
+    struct store_tensor odd[3] = {t[0], t[1], t[2]};
+    odd[1].view.shape.dim[1] = 1;
+    odd[1].view.shape.dim[2] = P;
+    write_adapter(dir,
+                  "{\"peft_type\": \"MULTITASK_PROMPT_TUNING\", \"num_virtual_tokens\": 3}", odd, 3);
+    EXPECT_STATUS(peft_prompt_read(dir, NULL, &p, &err), SPT_E_FORMAT);
+    EXPECT_MSG(&err, "do not fit each other");
 }
 
 /* The configuration is the one that PEFT 0.13.2 writes, byte for byte. */

@@ -342,6 +342,11 @@ static const struct {
     {P("\x82\x01."), "operation 0x82"},
     {P("0."), "operation 0x30"},
     {P("2."), "operation 0x32"},
+    {P("}(Ns."), "a mark among items"},
+    {P("((NX\x07\x00\x00\x00storagetQ."), "not a storage"},
+    {P("(X\x07\x00\x00\x00storage" "ctorch\nFloatStorage\nX\x01\x00\x00\x00" "0NK\x04)tQ."),
+     "view of another storage"},
+    {P("ccollections\nOrderedDict\n]]Na" "a\x85R."), "not pairs"},
 };
 
 static void bad_pickles(void **state)
@@ -395,19 +400,90 @@ static void good_pickles(void **state)
     }
 }
 
+/* Every way in which a dict of one tensor "w" may be written. */
+static void ways_to_write_a_dict(void **state)
+{
+    (void)state;
+    static const struct desc d = OK_TENSOR;
+    for (int way = 0; way < 6; way++) {
+        buf p, z;
+        buf_init(&p, 1 << 20);
+        buf_init(&z, 1 << 20);
+        if (way == 0) { /* Python 2: OrderedDict([[key, value]]) */
+            buf_adds(&p, "ccollections\nOrderedDict\n](](U\x01w");
+            op_tensor(&p, &d);
+            buf_adds(&p, "ee\x85R.");
+        } else if (way == 1) { /* the same with tuples */
+            buf_adds(&p, "ccollections\nOrderedDict\n](");
+            op_str(&p, "w");
+            op_tensor(&p, &d);
+            buf_adds(&p, "\x86" "e\x85R.");
+        } else if (way == 2) { /* a parameter */
+            buf_adds(&p, "}(");
+            op_str(&p, "w");
+            buf_adds(&p, "ctorch._utils\n_rebuild_parameter\n(");
+            op_tensor(&p, &d);
+            buf_adds(&p, "\x88)tRu.");
+        } else { /* in several pieces; with metadata behind the tensor's hooks */
+            buf_adds(&p, "}");
+            for (int i = 3; i <= way; i++) {
+                const char name[2] = {i == way ? 'w' : (char)('0' + i), 0};
+                op_str(&p, name);
+                op_tensor(&p, &d);
+                buf_adds(&p, "s");
+            }
+            buf_adds(&p, "(u.");
+        }
+        bin_of(&z, &p, ZIP_TORCH);
+        store *s = NULL;
+        spt_err err = {0};
+        size_t i;
+        float out[4];
+        EXPECT_OK(torch_bin_open_mem(buf_str(&z), z.len, &s, &err), &err);
+        EXPECT_EQ_I64(store_count(s), way < 3 ? 1 : way - 2);
+        EXPECT_TRUE(store_find(s, "w", &i));
+        EXPECT_OK(store_read_f32(s, i, out, &err), &err);
+        assert_memory_equal(out, data4, sizeof out);
+        store_close(s);
+        buf_release(&p);
+        buf_release(&z);
+    }
+}
+
+static void doubled_names(void **state)
+{
+    (void)state;
+    static const struct desc d = OK_TENSOR;
+    buf p, z;
+    buf_init(&p, 1 << 20);
+    buf_init(&z, 1 << 20);
+    buf_adds(&p, "}(");
+    for (int i = 0; i < 2; i++) {
+        op_str(&p, "w");
+        op_tensor(&p, &d);
+    }
+    buf_adds(&p, "u.");
+    bin_of(&z, &p, ZIP_TORCH);
+    spt_err err = {0};
+    EXPECT_STATUS(open_exact(buf_str(&z), z.len, &err), SPT_E_FORMAT);
+    EXPECT_MSG(&err, "two tensors are named 'w'");
+    buf_release(&p);
+    buf_release(&z);
+}
+
 /* Few bytes, many values: the machine must not build what the bytes do not justify. */
 static void pickle_bombs(void **state)
 {
     (void)state;
     static const char *const repeat[] = {"(", "N", ")", "}", "]", "]q", "N\x85", "Nq", "(t", "\x8f",
-                                         "h\x01"};
+                                         "h\x01", "Na"};
     for (size_t k = 0; k < sizeof repeat / sizeof repeat[0]; k++) {
         buf p, z;
         buf_init(&p, 8 << 20);
         buf_init(&z, 8 << 20);
         buf_adds(&p, "}N\x85q");
         le(&p, 0, 1);
-        buf_adds(&p, "q\x01");
+        buf_adds(&p, "q\x01]");
         for (int i = 0; i < 300000; i++) {
             buf_adds(&p, repeat[k]);
             if (repeat[k][strlen(repeat[k]) - 1] == 'q')
@@ -549,6 +625,53 @@ static void changed_fields(void **state)
     buf_release(&z);
 }
 
+/* Sizes and offsets that stand in the ZIP64 extra field (files over 4 GB have them). */
+static void zip64_fields(void **state)
+{
+    (void)state;
+    static const struct desc d = OK_TENSOR;
+    buf p, z, y;
+    buf_init(&p, 1 << 20);
+    buf_init(&z, 1 << 20);
+    buf_init(&y, 1 << 20);
+    pickle_of(&p, &d);
+    const struct zip_file f[] = {{"a/data.pkl", buf_str(&p), p.len}, {"a/data/0", data4, 16}};
+    zip_of(&z, f, 2, ZIP_PLAIN);
+    size_t last = 0, dir = 0;
+    for (size_t i = 0; i + 4 < z.len; i++)
+        if (!memcmp(z.data + i, "PK\1\2", 4)) {
+            dir = dir ? dir : i;
+            last = i;
+        }
+    for (size_t have = 0; have <= 24; have += 8) { /* with 24 bytes the field is complete */
+        buf_clear(&y);
+        buf_add(&y, z.data, last + 46 + 8);
+        memset(y.data + last + 20, 0xff, 8);  /* sizes */
+        memset(y.data + last + 42, 0xff, 4);  /* offset */
+        y.data[last + 30] = (char)(4 + 3 + 4 + have);
+        le(&y, 0x4246, 2), le(&y, 3, 2), buf_adds(&y, "abc"); /* another field in front */
+        le(&y, 1, 2), le(&y, have, 2);
+        if (have > 0)
+            le(&y, 16, 8);
+        if (have > 8)
+            le(&y, 16, 8);
+        if (have > 16)
+            le(&y, (unsigned char)z.data[last + 42] | (uint64_t)(unsigned char)z.data[last + 43] << 8,
+               8);
+        const size_t end = y.len;
+        buf_add(&y, z.data + z.len - 22, 22);
+        for (size_t i = 0; i < 4; i++)
+            y.data[end + 12 + i] = (char)((end - dir) >> (8 * i));
+        spt_err err = {0};
+        const spt_status st = open_exact(buf_str(&y), y.len, &err);
+        if ((st == SPT_OK) != (have == 24))
+            fail_msg("%zu bytes: %s (%s)", have, spt_status_text(st), err.msg);
+    }
+    buf_release(&p);
+    buf_release(&z);
+    buf_release(&y);
+}
+
 static void truncated_and_changed(void **state)
 {
     (void)state;
@@ -644,6 +767,51 @@ static void legacy_container(void **state)
     legacy_of(&b, &longer, true, d.key, 5);
     EXPECT_STATUS(open_exact(buf_str(&b), b.len, &err), SPT_E_FORMAT);
     buf_release(&b);
+}
+
+static void legacy_two_storages(void **state)
+{
+    (void)state;
+    struct desc a = {"torch\nFloatStorage", "222", 4, 0, 1, {4}, {1}, true};
+    struct desc b = {"torch\nShortStorage", "1111", 8, 2, 1, {3}, {2}, true};
+    static const int16_t shorts[8] = {0, 1, -2, 3, 4, 5, 6, 7};
+    buf f;
+    buf_init(&f, 1 << 20);
+    for (int bad = 0; bad < 5; bad++) {
+        buf_clear(&f);
+        buf_add(&f, "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 15);
+        buf_adds(&f, bad == 1 ? "M\xe8\x03." : "M\xe9\x03.");
+        buf_adds(&f, bad == 2 ? "N." : "}.");
+        buf_adds(&f, "}(");
+        op_str(&f, "x"), op_tensor(&f, &a);
+        op_str(&f, "y"), op_tensor(&f, &b);
+        op_str(&f, "z"), op_tensor(&f, &a);
+        buf_adds(&f, "u.](");
+        op_str(&f, "1111");
+        if (bad == 3)
+            buf_adds(&f, "N");
+        op_str(&f, bad == 4 ? "1111" : "222");
+        buf_adds(&f, "e.");
+        le(&f, 8, 8), buf_add(&f, shorts, sizeof shorts);
+        le(&f, 4, 8), buf_add(&f, data4, sizeof data4);
+        static const char *const parts[] = {"", "protocol number is not", "sys_info is not a dict",
+                                            "key is not a string", "listed twice"};
+        spt_err err = {0};
+        const spt_status st = open_exact(buf_str(&f), f.len, &err);
+        if ((st == SPT_OK) != (bad == 0) || !strstr(err.msg, parts[bad]))
+            fail_msg("%d: %s (%s)", bad, spt_status_text(st), err.msg);
+        if (bad)
+            continue;
+        store *s = NULL;
+        float out[4];
+        EXPECT_OK(torch_bin_open_mem(buf_str(&f), f.len, &s, &err), &err);
+        EXPECT_OK(store_read_f32(s, 1, out, &err), &err);
+        EXPECT_TRUE(out[0] == -2 && out[1] == 4 && out[2] == 6);
+        EXPECT_OK(store_read_f32(s, 2, out, &err), &err);
+        assert_memory_equal(out, data4, sizeof data4);
+        store_close(s);
+    }
+    buf_release(&f);
 }
 
 static void bare_tensor(void **state)
@@ -746,12 +914,16 @@ int main(void)
         cmocka_unit_test(bad_tensors),
         cmocka_unit_test(bad_pickles),
         cmocka_unit_test(good_pickles),
+        cmocka_unit_test(ways_to_write_a_dict),
+        cmocka_unit_test(doubled_names),
         cmocka_unit_test(pickle_bombs),
         cmocka_unit_test(alias_bomb),
         cmocka_unit_test(bad_containers),
         cmocka_unit_test(changed_fields),
+        cmocka_unit_test(zip64_fields),
         cmocka_unit_test(truncated_and_changed),
         cmocka_unit_test(legacy_container),
+        cmocka_unit_test(legacy_two_storages),
         cmocka_unit_test(bare_tensor),
         cmocka_unit_test(golden_containers_agree),
         cmocka_unit_test(faults),
