@@ -47,10 +47,12 @@ struct decode_opts decode_opts_default(enum decode_method method)
                             .alpha = 0.6,
                             .length_penalty = 1,
                             .temperature = 1,
+                            .top_p = 1,
                             .repetition_penalty = 1,
                             .want_scores = true};
     if (method == DECODE_SAMPLE_T5X) {
         o.top_k = 1;
+        o.top_p = 0;
         o.rescale_log_probs = true;
     }
     return o;
@@ -80,7 +82,7 @@ static spt_status check_sampling(const struct decode_opts *o, spt_err *err)
             return refuse(err, "topp", o->top_p, "give a number from 0 (off) to 1");
         if (o->top_k > 0 && o->top_p > 0)
             return refuse(err, "topp", o->top_p, "the reference allows topk or topp, not both");
-    } else if (!(o->top_p >= 0 && o->top_p <= 1)) {
+    } else if (!(o->top_p > 0 && o->top_p <= 1)) {
         return refuse(err, "top-p", o->top_p, "give a number above 0 and up to 1");
     }
     return SPT_OK;

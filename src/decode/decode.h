@@ -73,7 +73,8 @@ struct decode_opts {
     double length_penalty;
     enum decode_early early_stopping;
 
-    /* Sampling. Temperatures up to 1e-4 are greedy. top_k 0 and top_p 0 or 1 switch these off. */
+    /* Sampling. Temperatures up to 1e-4 are greedy. top_k 0 and top_p 1 (SAMPLE_T5X: also 0) switch
+     * these off. */
     double temperature;
     int64_t top_k;
     double top_p;

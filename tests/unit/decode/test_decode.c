@@ -39,6 +39,8 @@ static void impossible_options_are_refused(void **state)
     o = opts(DECODE_SAMPLE);
     o.top_p = 1.5;
     expect_refused(&o, 0, "top-p 1.5");
+    o.top_p = 0;
+    expect_refused(&o, 0, "top-p 0");
     o = opts(DECODE_SAMPLE);
     o.top_k = -2;
     expect_refused(&o, 0, "top-k");

@@ -173,7 +173,7 @@ static void samples_follow_the_distribution(void **state)
         double temperature, top_p;
         int64_t top_k;
         int kept;
-    } cases[] = {{1, 0, 0, 4}, {0.5, 0, 0, 4}, {2, 0, 3, 3}, {1, 0.8, 0, 2}};
+    } cases[] = {{1, 1, 0, 4}, {0.5, 1, 0, 4}, {2, 1, 3, 3}, {1, 0.8, 0, 2}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         struct decode_opts o = decode_opts_default(DECODE_SAMPLE);
         struct decode_out out = {0};
