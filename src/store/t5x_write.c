@@ -367,6 +367,8 @@ static spt_status write_npy(savedir *d, const struct t5x_save *s, const struct t
     struct tensor_view v = it->view;
     size_t n, bytes;
     buf name, path;
+    if (!v.data)
+        return err_set(err, SPT_E_USAGE, "%s has no values", it->name);
     TRY(tensor_size(DT_F32, &v.shape, &n, &bytes, err));
     float *f = mem_alloc(n, sizeof *f);
     if (!f)

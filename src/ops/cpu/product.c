@@ -1092,7 +1092,7 @@ double products_peak(struct products *p, bool bf16, double seconds)
     r.x = x;
     r.panel = bf16 ? (const void *)((uint16_t *)(void *)x + K * MAX_TILE) : x + K * MAX_TILE;
     double best = 0;
-    for (const int64_t start = os_monotonic_ns(); !best || (double)(os_monotonic_ns() - start) <
+    for (const int64_t start = os_monotonic_ns(); best == 0 || (double)(os_monotonic_ns() - start) <
                                                                seconds * 1e9;) {
         const int64_t from = os_monotonic_ns();
         pool_run(p->c->pool, p->c->threads, peak_part, &r);
