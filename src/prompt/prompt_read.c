@@ -204,6 +204,23 @@ static spt_status choose_tensor(const store *s, const struct prompt_read_opts *o
                    store_count(s) ? store_at(s, 0)->name : "");
 }
 
+/* The step that stands in ".../checkpoint_<step>/<numpy name>", which the file itself lacks. */
+static int64_t step_of_path(const char *path)
+{
+    static const char head[] = "checkpoint_";
+    const char *end = path_base(path);
+    int64_t step;
+    if (strcmp(end, numpy_names[0]) != 0 && strcmp(end, numpy_names[1]) != 0)
+        return -1;
+    while (end > path && end[-1] == '/')
+        end--;
+    const char *name = end;
+    while (name > path && name[-1] != '/')
+        name--;
+    const size_t n = (size_t)(end - name), h = sizeof head - 1;
+    return n > h && !memcmp(name, head, h) && number_i64(name + h, n - h, &step) ? step : -1;
+}
+
 static spt_status read_store(store *s, const char *path, const struct prompt_read_opts *o,
                              struct prompt **out, spt_err *err)
 {
@@ -214,7 +231,7 @@ static spt_status read_store(store *s, const char *path, const struct prompt_rea
     TRY(check_shape(store_at(s, i), o, &P, &E, err));
     TRY(read_values(s, i, P, E, &p, err));
     p->use.side = o->side;
-    p->use.step = store_step(s);
+    p->use.step = store_step(s) >= 0 ? store_step(s) : step_of_path(path);
     spt_status st = prompt_meta_read(s, path, &p->use, err);
     if (!st)
         st = prompt_set_text(&p->kind, store_kind(s), err);

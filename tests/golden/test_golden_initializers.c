@@ -1,13 +1,15 @@
 /* golden/initializers: the reference's initialisers with fixed keys. Copies and draws bit for bit,
- * averages within 1e-6. */
+ * averages within 1e-6. Cases, seeds and shapes come from golden.json. */
 #include "support/test.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "fs/fs.h"
 #include "prompt/init.h"
 #include "store/npy.h"
+#include "text/json.h"
 
 static char path[1024];
 
@@ -78,107 +80,247 @@ static void run_case(const char *name, const struct prompt_init *init, int64_t s
     mem_free(want);
 }
 
-static void uniform_draws_are_equal(void **state)
+/* --- golden.json: every case of "settings" / "cases", and the module.* arrays ----------------- */
+
+struct recorded { /* one case */
+    char name[160];
+    struct prompt_init init, fallback;
+    bool has_fallback, small;
+    int64_t seed;
+    char text[8][200], file[400];
+    const char *texts[8];
+};
+
+static void read_string(json_reader *r, char *out, size_t cap)
 {
-    static const struct { const char *name; int64_t seed; float scale; } c[] = {
-        {"uniform0.5.key0.3x4", 0, 0.5f},           {"uniform0.5.key0.100x4", 0, 0.5f},
-        {"uniform0.5.key42.5x7", 42, 0.5f},         {"uniform0.5.key2147483653.10x8", 2147483653, 0.5f},
-        {"uniform0.01.key0.3x4", 0, 0.01f},         {"uniform0.01.key0.100x4", 0, 0.01f},
-        {"uniform0.01.key42.5x7", 42, 0.01f},       {"uniform0.01.key2147483653.10x8", 2147483653, 0.01f},
-    };
-    if (!test_golden_dir())
-        skip();
-    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
-        const struct prompt_init init = {.kind = PROMPT_INIT_UNIFORM, .scale = c[i].scale};
-        run_case(c[i].name, &init, c[i].seed, NULL, 0);
+    buf b;
+    spt_err err = {0};
+    buf_init(&b, cap - 1);
+    EXPECT_OK(json_read_text(r, &b, &err), &err);
+    snprintf(out, cap, "%s", buf_str(&b));
+    buf_release(&b);
+}
+
+/* "sampled, population 5000", "uniform 0.5", "flax uniform() with its default scale 1e-2" */
+static void read_fallback(const char *text, struct recorded *c)
+{
+    const char *digits = strpbrk(text, "0123456789");
+    c->has_fallback = strncmp(text, "flax", 4) != 0;
+    if (!strncmp(text, "sampled", 7))
+        c->fallback = (struct prompt_init){
+            .kind = PROMPT_INIT_SAMPLED, .population = digits ? strtoll(digits, NULL, 10) : 0};
+    else if (c->has_fallback)
+        c->fallback = (struct prompt_init){
+            .kind = PROMPT_INIT_UNIFORM, .scale = digits ? strtof(digits, NULL) : 0.01f};
+}
+
+static void read_texts(json_reader *r, struct recorded *c)
+{
+    struct json_event item;
+    bool more;
+    spt_err err = {0};
+    EXPECT_OK(json_enter_array(r, &err), &err);
+    for (;;) {
+        EXPECT_OK(json_next_item(r, &more, &item, &err), &err);
+        if (!more)
+            return;
+        EXPECT_TRUE(c->init.text_count < 8 && item.len < 200);
+        char *to = c->text[c->init.text_count++];
+        to[json_unescape(&item, to)] = 0;
     }
 }
 
-static void sampled_rows_are_equal(void **state)
+static void read_case(json_reader *r, struct recorded *c)
 {
-    static const struct { const char *name; int64_t seed, population; bool small; } c[] = {
-        {"sampled_pop5000.key0.100x4", 0, 5000, false},
-        {"sampled_pop5000.key42.20x4", 42, 5000, false},
-        {"sampled_popNone.key7.20x4", 7, 0, false},
-        {"sampled_pop3.key1.5x4", 1, 3, false},
-        {"sampled_pop5000.key3.2000x4", 3, 5000, false},
-        {"sampled_pop100.small.key5.8x6", 5, 100, true},
-        {"sampled_popNone.small.key5.75x6", 5, 0, true},
-    };
+    struct json_event key, v;
+    bool more;
+    double scale;
+    char text[200];
+    spt_err err = {0};
+    EXPECT_OK(json_enter_object(r, &err), &err);
+    for (;;) {
+        EXPECT_OK(json_next_key(r, &more, &key, &err), &err);
+        if (!more)
+            break;
+        if (json_is(&key, "seed")) {
+            EXPECT_OK(json_read_i64(r, &c->seed, &err), &err);
+        } else if (json_is(&key, "scale")) {
+            EXPECT_OK(json_read_f64(r, &scale, &err), &err);
+            c->init.scale = (float)scale;
+        } else if (json_is(&key, "population_size")) {
+            EXPECT_OK(json_next(r, &v, &err), &err);
+            c->init.kind = PROMPT_INIT_SAMPLED;
+            if (v.kind == JSON_NUMBER)
+                EXPECT_OK(json_to_i64(&v, &c->init.population, &err), &err);
+        } else if (json_is(&key, "texts")) {
+            c->init.kind = PROMPT_INIT_LABELS;
+            read_texts(r, c);
+        } else if (json_is(&key, "text")) {
+            c->init.kind = PROMPT_INIT_STRING;
+            read_string(r, c->text[c->init.text_count++], sizeof c->text[0]);
+        } else if (json_is(&key, "file")) {
+            c->init.kind = PROMPT_INIT_FILE;
+            read_string(r, c->file, sizeof c->file);
+        } else if (json_is(&key, "fallback")) {
+            read_string(r, text, sizeof text);
+            read_fallback(text, c);
+        } else if (json_is(&key, "table")) {
+            read_string(r, text, sizeof text);
+            c->small = !strcmp(text, "small_table");
+        } else {
+            EXPECT_OK(json_skip(r, &err), &err);
+        }
+    }
+}
+
+/* "shared/data/x (note)" below the shared directory. */
+static const char *shared_file(const char *text)
+{
+    static char full[1024];
+    const size_t n = strcspn(text, " ");
+    snprintf(full, sizeof full, "%s/%.*s", test_shared_dir(), (int)(n - 7), text + 7);
+    return full;
+}
+
+static void run_recorded(struct recorded *c)
+{
+    const bool texts = c->init.kind == PROMPT_INIT_LABELS || c->init.kind == PROMPT_INIT_STRING;
+    const struct table *t = c->small ? &small : &big;
+    char file[1024];
+    for (int i = 0; i < 8; i++)
+        c->texts[i] = c->text[i];
+    c->init.texts = c->texts;
+    c->init.fallback = c->has_fallback ? &c->fallback : NULL;
+    if (c->init.kind == PROMPT_INIT_FILE) {
+        snprintf(file, sizeof file, "%s", shared_file(c->file));
+        c->init.file = file;
+    }
+    EXPECT_TRUE(!texts || t5);
+    run_case(c->name, &c->init, c->seed, c->init.kind == PROMPT_INIT_UNIFORM ? NULL : t,
+             c->init.kind == PROMPT_INIT_LABELS ? 1e-6 : 0);
+}
+
+static json_reader golden_json(char **text)
+{
+    json_reader r;
+    size_t size;
+    spt_err err = {0};
+    EXPECT_OK(fs_read_all(golden_file("golden.json"), 1 << 26, text, &size, &err), &err);
+    json_open(&r, *text, size, 0);
+    return r;
+}
+
+/* Enters the object under `name` of the object that comes next. */
+static void enter(json_reader *r, const char *name)
+{
+    struct json_event key;
+    bool more;
+    spt_err err = {0};
+    EXPECT_OK(json_enter_object(r, &err), &err);
+    for (;;) {
+        EXPECT_OK(json_next_key(r, &more, &key, &err), &err);
+        EXPECT_TRUE(more);
+        if (json_is(&key, name))
+            return;
+        EXPECT_OK(json_skip(r, &err), &err);
+    }
+}
+
+static void every_recorded_case_is_equal(void **state)
+{
+    char *text;
+    struct json_event key;
+    bool more;
+    spt_err err = {0};
+    int n = 0;
     if (!test_golden_dir() || !big.rows)
         skip();
-    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
-        const struct prompt_init init = {.kind = PROMPT_INIT_SAMPLED, .population = c[i].population};
-        run_case(c[i].name, &init, c[i].seed, c[i].small ? &small : &big, 0);
+    json_reader r = golden_json(&text);
+    enter(&r, "settings");
+    enter(&r, "cases");
+    EXPECT_OK(json_enter_object(&r, &err), &err);
+    for (;;) {
+        struct recorded c = {0};
+        EXPECT_OK(json_next_key(&r, &more, &key, &err), &err);
+        if (!more)
+            break;
+        EXPECT_TRUE(key.len < sizeof c.name);
+        c.name[json_unescape(&key, c.name)] = 0;
+        read_case(&r, &c);
+        run_recorded(&c);
+        n++;
     }
+    print_message("%d recorded initialisers agree\n", n);
+    EXPECT_TRUE(n > 0);
+    json_close(&r);
+    mem_free(text);
 }
 
-static void texts_are_equal(void **state)
+/* "module.uniform0.5.train.seed0.lazy.npy" */
+static bool run_module(const char *name)
 {
-    static const char *const labels[] = {"True", "False", "entailment", "not_entailment",
-                                         "negative", "positive", "antidisestablishmentarianism"};
-    static const char *const string[] = {"Classify the sentiment of this movie review:"};
-    const struct prompt_init sampled = {.kind = PROMPT_INIT_SAMPLED, .population = 5000};
-    const struct prompt_init uniform = {.kind = PROMPT_INIT_UNIFORM, .scale = 0.5f};
-    if (!test_golden_dir() || !big.rows || !t5)
-        skip();
-    struct prompt_init i = {.kind = PROMPT_INIT_LABELS, .texts = labels, .text_count = 7};
-    i.fallback = &sampled;
-    run_case("class_labels.fallback_sampled.key11.12x4", &i, 11, &big, 1e-6);
-    i.fallback = NULL;
-    run_case("class_labels.fallback_default.key11.12x4", &i, 11, &big, 1e-6);
-    i.fallback = &uniform;
-    run_case("class_labels.too_many.key12.3x4", &i, 12, &big, 1e-6);
-    i = (struct prompt_init){.kind = PROMPT_INIT_STRING, .texts = string, .text_count = 1};
-    i.fallback = &sampled;
-    run_case("string.key13.4x4", &i, 13, &big, 0);
-    run_case("string.key13.20x4", &i, 13, &big, 0);
-    i.fallback = NULL;
-    run_case("string.fallback_default.key13.20x4", &i, 13, &big, 0);
-}
-
-static void file_is_equal_and_its_shape_must_be(void **state)
-{
-    const char *shared = test_shared_dir();
-    char file[1024];
-    if (!test_golden_dir() || !shared)
-        skip();
-    snprintf(file, sizeof file, "%s/data/upstream/prompt_5x256.npy", shared);
-    if (!fs_exists(file))
-        skip();
-    const struct prompt_init init = {.kind = PROMPT_INIT_FILE, .file = file};
-    run_case("from_file.key0.5x256", &init, 0, NULL, 0);
-    float out[4 * 256];
-    const uint32_t key[2] = {0, 0};
+    float scale;
+    char mode[16], how[16];
+    long long seed;
+    uint32_t key[2];
+    int64_t P, E;
     spt_err err = {0};
-    EXPECT_STATUS(prompt_init_run(&init, NULL, key, 4, 256, out, &err), SPT_E_CONFIG);
-    EXPECT_MSG(&err, "5 rows");
-    EXPECT_STATUS(prompt_init_run(&init, NULL, key, 5, 128, out, &err), SPT_E_FORMAT);
+    if (sscanf(name, "module.uniform%f.%15[a-z].seed%lld.%15[a-z].npy", &scale, mode, &seed, how) != 4)
+        return false;
+    const struct prompt_key_opts o = {.legacy = !strcmp(how, "legacy"), .eval = !strcmp(mode, "eval")};
+    prompt_init_key((uint64_t)seed, &o, key);
+    float *want = load(golden_file(name), &P, &E);
+    float *got = mem_alloc((size_t)(P * E), sizeof *got);
+    const struct prompt_init init = {.kind = PROMPT_INIT_UNIFORM, .scale = scale};
+    EXPECT_OK(prompt_init_run(&init, NULL, key, P, E, got, &err), &err);
+    compare(name, got, want, (size_t)(P * E), 0);
+    mem_free(got);
+    mem_free(want);
+    return true;
 }
 
 static void module_keys_are_equal(void **state)
 {
+    char *text, name[200];
+    struct json_event key;
+    bool more;
+    spt_err err = {0};
+    int n = 0;
     if (!test_golden_dir())
         skip();
-    for (int k = 0; k < 8; k++) {
-        const bool eval = k & 1, legacy = k & 2;
-        const int seed = k & 4 ? 42 : 0;
-        char name[120];
-        uint32_t key[2];
-        int64_t P, E;
-        spt_err err = {0};
-        const struct prompt_key_opts o = {.legacy = legacy, .eval = eval};
-        snprintf(name, sizeof name, "module.uniform0.5.%s.seed%d.%s.npy", eval ? "eval" : "train",
-                 seed, legacy ? "legacy" : "lazy");
-        prompt_init_key((uint64_t)seed, &o, key);
-        float *want = load(golden_file(name), &P, &E);
-        float *got = mem_alloc((size_t)(P * E), sizeof *got);
-        const struct prompt_init init = {.kind = PROMPT_INIT_UNIFORM, .scale = 0.5f};
-        EXPECT_OK(prompt_init_run(&init, NULL, key, P, E, got, &err), &err);
-        compare(name, got, want, (size_t)(P * E), 0);
-        mem_free(got);
-        mem_free(want);
+    json_reader r = golden_json(&text);
+    enter(&r, "arrays");
+    EXPECT_OK(json_enter_object(&r, &err), &err);
+    for (;;) {
+        EXPECT_OK(json_next_key(&r, &more, &key, &err), &err);
+        if (!more)
+            break;
+        EXPECT_TRUE(key.len < sizeof name);
+        name[json_unescape(&key, name)] = 0;
+        n += run_module(name);
+        EXPECT_OK(json_skip(&r, &err), &err);
     }
+    print_message("%d prompts of whole modules agree\n", n);
+    EXPECT_TRUE(n > 0);
+    json_close(&r);
+    mem_free(text);
+}
+
+static void a_file_of_another_shape_is_refused(void **state)
+{
+    float out[4 * 256];
+    const uint32_t key[2] = {0, 0};
+    spt_err err = {0};
+    char file[1024];
+    if (!test_shared_dir())
+        skip();
+    snprintf(file, sizeof file, "%s/data/upstream/prompt_5x256.npy", test_shared_dir());
+    if (!fs_exists(file))
+        skip();
+    const struct prompt_init init = {.kind = PROMPT_INIT_FILE, .file = file};
+    EXPECT_STATUS(prompt_init_run(&init, NULL, key, 4, 256, out, &err), SPT_E_CONFIG);
+    EXPECT_MSG(&err, "5 rows");
+    EXPECT_STATUS(prompt_init_run(&init, NULL, key, 5, 128, out, &err), SPT_E_FORMAT);
 }
 
 static int load_tables(void **state)
@@ -210,11 +352,9 @@ static int free_tables(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(uniform_draws_are_equal),
-        cmocka_unit_test(sampled_rows_are_equal),
-        cmocka_unit_test(texts_are_equal),
-        cmocka_unit_test(file_is_equal_and_its_shape_must_be),
+        cmocka_unit_test(every_recorded_case_is_equal),
         cmocka_unit_test(module_keys_are_equal),
+        cmocka_unit_test(a_file_of_another_shape_is_refused),
     };
     return cmocka_run_group_tests(tests, load_tables, free_tables);
 }

@@ -161,6 +161,7 @@ static void t5x_numpy_checkpoints_are_found(void **state)
         snprintf(deep, sizeof deep, "%s%s", dir, below[i]);
         struct prompt *q = read_back(deep);
         same_rows(p, q); /* the latest step */
+        EXPECT_EQ_I64(q->use.step, 120);
         prompt_free(q);
     }
     prompt_free(p);
