@@ -334,12 +334,62 @@ static void data_vectors_agree(void **state)
     vocab_close(bytes);
 }
 
+/* Field case 18: a spiece.model alone means SeqIO's rule, whatever stands in the text. */
+static void special_strings_are_text(void **state)
+{
+    const char *golden = test_golden_dir(), *shared = test_shared_dir();
+    spt_err err = {0};
+    char path[1024];
+    if (!golden || !shared)
+        skip();
+    snprintf(path, sizeof path, "%s/field/18-special-strings-in-text/expected.json", shared);
+    if (!fs_exists(path))
+        skip();
+    char *json;
+    size_t size, n = 0;
+    json_reader r;
+    struct json_event item;
+    bool more;
+    struct vocab_ids got = {0}, want = {0};
+    buf text;
+    buf_init(&text, 1 << 16);
+    EXPECT_OK(fs_read_all(path, 1 << 20, &json, &size, &err), &err);
+    snprintf(path, sizeof path, "%s/vocab/spm.model", golden);
+    vocab *v = open_as(path, VOCAB_AUTO, false);
+    json_open(&r, json, size, 0);
+    EXPECT_OK(json_enter_array(&r, &err), &err);
+    for (;;) {
+        EXPECT_OK(json_next_item(&r, &more, &item, &err), &err);
+        if (!more)
+            break;
+        struct line l;
+        EXPECT_OK(json_skip_rest(&r, &item, &err), &err);
+        parse_line(json + item.offset, r.pos - item.offset, &l);
+        get_text(&l, "text", &text);
+        get_ids(&l, "ids", &want);
+        got.count = 0;
+        EXPECT_OK(vocab_encode(v, buf_str(&text), text.len, &got, &err), &err);
+        EXPECT_OK(vocab_append_eos(v, &got, &err), &err);
+        if (!same_ids(&got, &want))
+            complain("field case 18", buf_str(&text), &got, &want);
+        n++;
+    }
+    EXPECT_EQ_I64(n, 9);
+    json_close(&r);
+    mem_free(json);
+    buf_release(&text);
+    vocab_ids_release(&got);
+    vocab_ids_release(&want);
+    vocab_close(v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recorded_tokenizers_agree),
         cmocka_unit_test(tokenizer_json_equals_the_fast_rule),
         cmocka_unit_test(data_vectors_agree),
+        cmocka_unit_test(special_strings_are_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
