@@ -144,6 +144,8 @@ static spt_status fill_head(struct table_reader *t, spt_err *err)
     while (!t->at_eof && t->end - t->start < FIRST_BLOCK &&
            !memchr(t->bytes ? t->bytes + t->start : "", '\n', t->end - t->start))
         TRY(read_more(t, err));
+    while (!t->at_eof && t->bytes[t->end - 1] == '\r') /* the next byte says what it is */
+        TRY(read_more(t, err));
     return SPT_OK;
 }
 
@@ -226,8 +228,11 @@ static spt_status need_line(struct table_reader *t, size_t *to, size_t *next, sp
     return SPT_OK;
 }
 
-static spt_status stray_cr(struct table_reader *t, size_t pos, spt_err *err)
+/* The kind of line end that this file does not use, outside quotes. */
+static spt_status stray_end(struct table_reader *t, size_t pos, spt_err *err)
 {
+    if (t->line_end == '\r')
+        return FAIL_AT(t, pos, err, "a line feed in a file whose lines end in carriage returns");
     return FAIL_AT(t, pos, err,
                    "a carriage return in the middle of a line (mixed line ends, or a line break "
                    "inside a text: quote it in CSV, or remove it)");
@@ -241,9 +246,10 @@ static spt_status next_tsv(struct table_reader *t, struct table_row *row, spt_er
     TRY(need_line(t, &to, &next, err));
     TRY(check_text(t, t->start, to, err));
     const char *p = t->bytes + t->start, *end = t->bytes + to;
-    const char *cr = t->line_end == '\n' && p < end ? memchr(p, '\r', (size_t)(end - p)) : NULL;
-    if (cr)
-        return stray_cr(t, (size_t)(cr - t->bytes), err);
+    const char other = t->line_end == '\n' ? '\r' : '\n';
+    const char *stray = p < end ? memchr(p, other, (size_t)(end - p)) : NULL;
+    if (stray)
+        return stray_end(t, (size_t)(stray - t->bytes), err);
     row->blank = p == end;
     while (!row->blank) {
         const char *tab = memchr(p, t->delimiter, (size_t)(end - p));
@@ -389,10 +395,9 @@ static spt_status split_csv(struct table_reader *t, size_t first, size_t next, s
                 stop++;
             const bool last = stop == end && t->at_eof && next == t->end;
             if (!last && (stop == end || *stop != '\n'))
-                return stray_cr(t, (size_t)(cr - t->bytes), err);
+                return stray_end(t, (size_t)(cr - t->bytes), err);
         } else if (*stop == '\n') {
-            return FAIL_AT(t, (size_t)(stop - t->bytes), err,
-                           "a line feed in a file whose lines end in carriage returns");
+            return stray_end(t, (size_t)(stop - t->bytes), err);
         }
         return SPT_OK;
     }
@@ -426,7 +431,7 @@ static spt_status next_csv(struct table_reader *t, struct table_row *row, spt_er
     if (!row->blank)
         TRY(split_csv(t, t->start, next, err));
     else if (lines == 0 && !(t->at_eof && next == t->end))
-        return stray_cr(t, t->start, err); /* a CR (or LF) that is no line end here */
+        return stray_end(t, t->start, err); /* a CR (or LF) that is no line end here */
     consume(t, next, lines);
     return SPT_OK;
 }
