@@ -139,7 +139,7 @@ static void lay_device(struct layout *l, const struct t5_config *c, const struct
     a->enc_out = take(l, d->rows, d->E, d->elem);
     a->dec_out = take(l, d->dec_rows, d->E, d->elem);
     const int64_t R = max64(d->rows, d->dec_rows);
-    a->wide_b = take(l, R, max64(d->backward ? 3 * d->J : d->J, d->F), d->elem);
+    a->wide_b = take(l, R, max64(3 * d->J, d->F), d->elem);
     a->norm = take(l, R, d->E, d->elem);
     a->tmp = take(l, R, d->E, d->elem);
     a->head_chunk = d->dec_rows < HEAD_CHUNK ? d->dec_rows : HEAD_CHUNK;
@@ -193,6 +193,7 @@ static void lay_host(struct layout *l, const struct t5_config *c, const struct d
     a->dec_off = take(l, d->examples + 1, 1, sizeof *a->dec_off);
     a->cross_off = take(l, d->examples + 1, 1, sizeof *a->cross_off);
     a->index = take(l, R + d->examples + 1, 1, sizeof *a->index);
+    a->same = take(l, d->rows, 1, sizeof *a->same);
     a->ids = take(l, R, 1, sizeof *a->ids);
     if (d->absorb) {
         a->by_head = take(l, d->dec_rows, d->H, sizeof *a->by_head);

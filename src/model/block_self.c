@@ -55,20 +55,49 @@ static struct ops_attention self_attention(const struct block_ctx *b, const stru
     };
 }
 
-void self_forward(const struct block_ctx *b, const struct self_block *w, struct self_acts *s,
-                  bool causal)
+/* From s->qkv to the output stream. */
+static void attend(const struct block_ctx *b, const struct self_block *w, struct self_acts *s,
+                   bool causal)
 {
     const struct ops_table *t = b->m->t;
     ops *o = b->m->o;
     const int64_t rows = b->r.rows, E = b->m->c.width, J = b->m->J;
-    t->rmsnorm(o, s->x, w->norm, b->m->c.norm_eps, rows, E, b->a->norm);
-    t->matmul(o, w->qkv, b->a->norm, s->qkv, rows, false);
     const struct ops_attention at = self_attention(b, w, s, causal);
     t->attention(o, &at, s->att);
     residual_out(b, w->out, s->att, mask_of(b->a, s->drop_out), s->x, s->y);
     bad_tensor(b, "self-attention query, key, value", s->qkv, rows * 3 * J);
     bad_tensor(b, "self-attention weighted values", s->att, rows * J);
     bad_tensor(b, "self-attention output", s->y, rows * E);
+}
+
+void self_forward(const struct block_ctx *b, const struct self_block *w, struct self_acts *s,
+                  bool causal)
+{
+    const t5_model *m = b->m;
+    m->t->rmsnorm(m->o, s->x, w->norm, m->c.norm_eps, b->r.rows, m->c.width, b->a->norm);
+    m->t->matmul(m->o, w->qkv, b->a->norm, s->qkv, b->r.rows, false);
+    attend(b, w, s, causal);
+}
+
+void self_forward_shared(const struct block_ctx *b, const struct self_block *w, struct self_acts *s,
+                         const int64_t *from)
+{
+    const t5_model *m = b->m;
+    const int64_t E = m->c.width, width = 3 * m->J;
+    int64_t *index = b->a->index, n = 0;
+    for (int64_t i = 0; i < b->r.rows; i++)
+        if (from[i] == i)
+            index[n++] = i;
+    m->t->gather_rows(m->o, b->a->tmp, s->x, index, n, E);
+    m->t->rmsnorm(m->o, b->a->tmp, w->norm, m->c.norm_eps, n, E, b->a->norm);
+    m->t->matmul(m->o, w->qkv, b->a->norm, b->a->wide_b, n, false);
+    /* Rows are independent, so a copy has the bits that computing again would give. Turn `index`
+     * into positions among the computed rows: they come in order, and a row's source before it. */
+    n = 0;
+    for (int64_t i = 0; i < b->r.rows; i++)
+        index[i] = from[i] == i ? n++ : index[from[i]];
+    m->t->gather_rows(m->o, s->qkv, b->a->wide_b, index, b->r.rows, width);
+    attend(b, w, s, false);
 }
 
 /* Gradient at q | k | v of the first grad_rows rows of every sequence (0: all) into wide_a. */

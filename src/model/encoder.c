@@ -19,6 +19,28 @@ static void *stream(const t5_acts *a)
     return a->m->c.enc_layers ? a->enc[0].self.x : a->enc_last;
 }
 
+/* Which rows in front of layer 0 equal an earlier one: those of prompts that came before. Dropout
+ * makes them different. */
+static void find_repeats(t5_acts *a, const struct packed_batch *batch)
+{
+    int64_t repeats = 0;
+    a->share_prompt = false;
+    if (a->plan.plain_prompt || a->has_drop || !a->P)
+        return;
+    for (int64_t i = 0; i < a->rows; i++)
+        a->same[i] = i;
+    for (int64_t b = 1; b < a->B; b++) {
+        int64_t first = 0; /* example with the same prompt */
+        if (batch->prompt_of)
+            while (batch->prompt_of[a->first + first] != batch->prompt_of[a->first + b])
+                first++;
+        const int64_t n = a->prompt_n[b] < a->prompt_n[first] ? a->prompt_n[b] : a->prompt_n[first];
+        for (int64_t i = 0; first < b && i < n; i++, repeats++)
+            a->same[a->prompt_at[b] + i] = a->prompt_at[first] + i;
+    }
+    a->share_prompt = repeats > 0;
+}
+
 void encoder_embed(t5_acts *a, const struct t5_prompts *p, const struct packed_batch *batch)
 {
     const t5_model *m = a->m;
@@ -45,13 +67,17 @@ void encoder_embed(t5_acts *a, const struct t5_prompts *p, const struct packed_b
     }
     if (a->has_drop)
         t->drop_rows(m->o, x, E, a->enc_off, a->B, a->drop_enc_in);
+    find_repeats(a, batch);
 }
 
 static void layer_forward(t5_acts *a, int64_t i)
 {
     char name[48];
     const struct block_ctx b = context(a, i, name, sizeof name);
-    self_forward(&b, &a->m->enc[i].self, &a->enc[i].self, false);
+    if (i == 0 && a->share_prompt)
+        self_forward_shared(&b, &a->m->enc[i].self, &a->enc[i].self, a->same);
+    else
+        self_forward(&b, &a->m->enc[i].self, &a->enc[i].self, false);
     mlp_forward(&b, &a->m->enc[i].mlp, &a->enc[i].mlp);
 }
 

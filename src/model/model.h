@@ -109,6 +109,9 @@ struct t5_acts_plan {
      * with T5_ABSORB and no dropout. A setting of the run, never of a batch: results differ from
      * the plain path by rounding. */
     bool absorb;
+    /* Compute layer 0's projections of the prompt for every example, although they are the same for
+     * all examples of a prompt (the results are, too; for tests and measurements). */
+    bool plain_prompt;
 };
 /* Whether absorbing needs fewer operations when every example has dec_rows decoder rows. */
 bool t5_absorb_pays(const struct t5_config *c, int64_t dec_rows);

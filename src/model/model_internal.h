@@ -116,12 +116,14 @@ struct t5_acts {
     enum t5_combine combine;
     bool encoded, ran_forward, has_drop;
     bool absorb;        /* of the plan */
+    bool share_prompt;  /* layer 0 computes equal prompt rows once */
     int64_t *enc_off;   /* [B + 1] encoder rows of example b */
     int64_t *prompt_at; /* [B] row of the stream where its prompt begins */
     int64_t *prompt_n;  /* [B] rows of the prompt that take part: P but for empty inputs */
     int64_t *dec_off;   /* [nseq + 1] decoder rows of sequence i */
     int64_t *cross_off; /* [B + 1] decoder rows of all sequences of example b */
     int64_t *index;     /* scratch [max rows] */
+    int64_t *same;      /* [rows] for self_forward_shared */
     int32_t *ids;       /* scratch [max rows] */
 
     /* Loss rows: decoder rows whose weight is not zero and that are not prompt. */
@@ -192,6 +194,10 @@ struct block_ctx {
 
 void self_forward(const struct block_ctx *b, const struct self_block *w, struct self_acts *s,
                   bool causal);
+/* The same for rows of which some are known to repeat: `from` [rows] names the first row with the
+ * same input (itself for the others, and never a later row). */
+void self_forward_shared(const struct block_ctx *b, const struct self_block *w, struct self_acts *s,
+                         const int64_t *from);
 void self_backward(const struct block_ctx *b, const struct self_block *w, const struct self_acts *s,
                    bool causal, void *dx);
 /* The same where only the first `prompt` rows of each sequence matter: the gradient at their input

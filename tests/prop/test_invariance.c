@@ -140,6 +140,32 @@ static void cutting_the_batch_does_not_matter(void **state)
     golden_every_isa(cuts_on, NULL);
 }
 
+/* Layer 0 computes the rows of a prompt once for all examples: a copy, not an approximation. */
+static void shared_on(ops *o, const char *isa, void *ctx)
+{
+    (void)isa, (void)ctx;
+    static const enum t5_combine places[] = {T5_PREFIX, T5_PREFIX_AFTER_BOS, T5_SUFFIX_END};
+    struct result plain, shared;
+    for (int i = 0; i < 6; i++) {
+        spt_err err;
+        struct setup s;
+        open_setup(&s, o, i & 1, true);
+        s.prompts.combine = places[i / 2];
+        run(&s, &s.batch.b, (int[]){0, 3, B}, 2, 0, own_shard, &shared);
+        t5_acts_free(s.acts);
+        s.plan.plain_prompt = true;
+        EXPECT_OK(t5_acts_new(s.m, &s.plan, &s.acts, &err), &err);
+        run(&s, &s.batch.b, (int[]){0, 3, B}, 2, 0, own_shard, &plain);
+        EXPECT_TRUE(!memcmp(&plain, &shared, sizeof plain));
+        close_setup(&s);
+    }
+}
+
+static void shared_prompt_rows_change_nothing(void **state)
+{
+    golden_every_isa(shared_on, NULL);
+}
+
 static int64_t allocations;
 
 static void *counting_realloc(void *ctx, void *p, size_t n)
@@ -184,6 +210,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch_mates_do_not_matter),
         cmocka_unit_test(cutting_the_batch_does_not_matter),
+        cmocka_unit_test(shared_prompt_rows_change_nothing),
         cmocka_unit_test(steps_allocate_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
