@@ -222,30 +222,44 @@ static bool activation_of(const char *name, enum ops_activation *out)
     return false;
 }
 
+static bool is_gelu(enum ops_activation a)
+{
+    return a == OPS_GELU_TANH || a == OPS_GELU_ERF;
+}
+
 /* feed_forward_proj is "[gated-]NAME"; is_gated_act and dense_act_fn win where they are present
- * (that is how transformers reads a file). "gated-gelu" always meant the tanh form, and so did the
- * "gelu" of the first Flan-T5 files, whose weights are gated. */
+ * (that is how transformers reads a file), as long as they do not name another function. In a gated
+ * block "gelu" always meant the tanh form, also in the first Flan-T5 files, which say plain gelu. */
 static spt_status read_activation(const struct source_files *f, struct t5_config *c, spt_err *err)
 {
     const struct hf_config *h = &f->config;
-    const char *proj = h->feed_forward_proj, *name = proj;
+    const char *proj = h->feed_forward_proj;
     bool gated = !strncmp(proj, "gated-", 6);
-    name += gated ? 6 : 0;
-    const bool shorthand = !strcmp(proj, "gated-gelu");
+    const char *name = proj + (gated ? 6 : 0);
+    const bool shorthand = !strcmp(proj, "gated-gelu") && !h->has_dense_act_fn;
+    enum ops_activation first = OPS_RELU;
     if (h->has_is_gated_act)
         gated = h->is_gated_act;
-    if (h->has_dense_act_fn && !shorthand)
+    bool known = activation_of(name, &first);
+    c->act = first;
+    if (known && h->has_dense_act_fn) {
         name = h->dense_act_fn;
-    if (!activation_of(name, &c->act))
+        known = activation_of(name, &c->act);
+    }
+    if (!known)
         return err_set(err, SPT_E_CONFIG,
                        "%s: config.json: the activation '%s' (feed_forward_proj '%s') is not "
                        "supported",
                        store_path(f->s), name, proj);
+    if (h->has_feed_forward_proj && first != c->act && !(is_gelu(first) && is_gelu(c->act)))
+        return err_set(err, SPT_E_CONFIG,
+                       "%s: config.json says feed_forward_proj '%s' and dense_act_fn '%s'",
+                       store_path(f->s), proj, h->dense_act_fn);
     if (gated && c->act == OPS_GELU_ERF) {
         if (!shorthand)
-            log_warning("%s: config.json says feed_forward_proj '%s' with a gated block; read as "
-                        "gated-gelu (tanh), as in the first Flan-T5 files",
-                        store_path(f->s), proj);
+            log_warning("%s: config.json says '%s' (feed_forward_proj '%s') for a gated block; "
+                        "read as gelu_new (tanh), as in the first Flan-T5 files",
+                        store_path(f->s), name, proj);
         c->act = OPS_GELU_TANH;
     }
     if (gated != c->gated)

@@ -425,6 +425,10 @@ static void field_04_contradictory_activation(void **state)
         {"\"feed_forward_proj\": \"gated-gelu\", \"is_gated_act\": true, "
          "\"dense_act_fn\": \"gelu_new\"",
          true, OPS_GELU_TANH, 0},
+        {"\"feed_forward_proj\": \"gated-gelu\", \"is_gated_act\": true, \"dense_act_fn\": \"gelu\"",
+         true, OPS_GELU_TANH, 1},
+        {"\"is_gated_act\": true, \"dense_act_fn\": \"silu\"", true, OPS_SILU, 0},
+        {"\"feed_forward_proj\": \"gelu\", \"dense_act_fn\": \"gelu_new\"", false, OPS_GELU_TANH, 0},
         {"\"feed_forward_proj\": \"gated-silu\"", true, OPS_SILU, 0},
         {"\"feed_forward_proj\": \"gated-relu\"", true, OPS_RELU, 0},
         {"\"x\": 1", false, OPS_RELU, 0},
@@ -443,6 +447,10 @@ static void field_04_contradictory_activation(void **state)
          "DenseReluDense.wi.weight"},
         {"\"feed_forward_proj\": \"gated-gelu\", \"is_gated_act\": false", true,
          "feed_forward_proj 'gated-gelu'", "wi_0.weight"},
+        {"\"feed_forward_proj\": \"gated-gelu\", \"dense_act_fn\": \"silu\"", true,
+         "feed_forward_proj 'gated-gelu'", "dense_act_fn 'silu'"},
+        {"\"feed_forward_proj\": \"relu\", \"dense_act_fn\": \"gelu_new\"", false,
+         "feed_forward_proj 'relu'", "dense_act_fn 'gelu_new'"},
         {"\"feed_forward_proj\": \"gated-swoosh\"", true, "'swoosh'", "feed_forward_proj"},
     };
     struct tiny_t5 gated, plain;
