@@ -3,61 +3,100 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "store/t5x_internal.h"
 
-static bool exists_in(const char *dir, const char *name)
+spt_status t5x_exists(const char *path, bool *yes, spt_err *err)
+{
+    struct fs_info info;
+    const spt_status st = fs_stat(path, &info, err);
+    if (st && st != SPT_E_NOTFOUND)
+        return st;
+    *yes = st == SPT_OK;
+    return SPT_OK;
+}
+
+static spt_status exists_in(const char *dir, const char *name, bool *yes, spt_err *err)
 {
     buf path;
     buf_init(&path, T5X_MAX_PATH);
-    const bool yes = !path_join(&path, dir, name, NULL) && fs_exists(buf_str(&path));
+    spt_status st = path_join(&path, dir, name, err);
+    if (!st)
+        st = t5x_exists(buf_str(&path), yes, err);
     buf_release(&path);
-    return yes;
+    return st;
 }
 
 /* TensorFlow writes a text file of the same name. */
-static enum t5x_what what_file(const char *path)
+static spt_status what_file(const char *path, enum t5x_what *what, spt_err *err)
 {
     static const char tf[] = "model_checkpoint_path";
     unsigned char head[sizeof tf - 1];
     fs_file *f = NULL;
-    if (fs_open(path, &f, NULL))
-        return T5X_NOT;
+    TRY(fs_open(path, &f, err));
     const size_t n = fs_size(f) < sizeof head ? (size_t)fs_size(f) : sizeof head;
-    const spt_status st = fs_read_at(f, 0, head, n, NULL);
+    const spt_status st = fs_read_at(f, 0, head, n, err);
     fs_close(f);
-    if (st || n == 0)
-        return T5X_NOT;
+    TRY(st);
+    *what = T5X_NOT;
     if (n == sizeof head && !memcmp(head, tf, n))
-        return T5X_TF;
-    return (head[0] & 0xf0) == 0x80 || head[0] == 0xde || head[0] == 0xdf ? T5X_LEGACY : T5X_NOT;
+        *what = T5X_TF;
+    else if (n && ((head[0] & 0xf0) == 0x80 || head[0] == 0xde || head[0] == 0xdf))
+        *what = T5X_LEGACY;
+    return SPT_OK;
+}
+
+/* *is_step: the directory itself is a checkpoint, not a MODEL_DIR. */
+static spt_status what_dir(const char *path, enum t5x_what *what, bool *is_step, spt_err *err)
+{
+    static const char *const orbax[] = {"state", "_METADATA", "_CHECKPOINT_METADATA"};
+    bool yes = false;
+    int64_t step;
+    *what = T5X_ORBAX;
+    *is_step = true;
+    for (size_t i = 0; i < sizeof orbax / sizeof *orbax && !yes; i++)
+        TRY(exists_in(path, orbax[i], &yes, err));
+    if (yes)
+        return SPT_OK;
+    TRY(exists_in(path, "checkpoint", &yes, err));
+    if (yes) {
+        buf file;
+        buf_init(&file, T5X_MAX_PATH);
+        spt_status st = path_join(&file, path, "checkpoint", err);
+        if (!st)
+            st = what_file(buf_str(&file), what, err);
+        buf_release(&file);
+        return st;
+    }
+    *is_step = false;
+    const spt_status st = t5x_latest(path, &step, err);
+    *what = st ? T5X_NOT : T5X_LEGACY;
+    return st == SPT_E_NOTFOUND ? SPT_OK : st;
+}
+
+static spt_status look(const char *path, enum t5x_what *what, bool *is_step, spt_err *err)
+{
+    struct fs_info info;
+    *what = T5X_NOT;
+    *is_step = true;
+    TRY(fs_stat(path, &info, err));
+    if (info.is_dir)
+        return what_dir(path, what, is_step, err);
+    return strcmp(path_base(path), "checkpoint") ? SPT_OK : what_file(path, what, err);
 }
 
 enum t5x_what t5x_detect(const char *path)
 {
-    buf file;
     enum t5x_what what = T5X_NOT;
-    int64_t step;
-    if (!fs_is_dir(path))
-        return strcmp(path_base(path), "checkpoint") ? T5X_NOT : what_file(path);
-    buf_init(&file, T5X_MAX_PATH);
-    if (exists_in(path, "state") || exists_in(path, "_METADATA") ||
-        exists_in(path, "_CHECKPOINT_METADATA"))
-        what = T5X_ORBAX;
-    else if (!path_join(&file, path, "checkpoint", NULL) && fs_exists(buf_str(&file)))
-        what = what_file(buf_str(&file));
-    else if (!t5x_latest(path, &step, NULL))
-        what = T5X_LEGACY;
-    buf_release(&file);
-    return what;
+    bool is_step;
+    return look(path, &what, &is_step, NULL) ? T5X_NOT : what;
 }
 
 bool t5x_probe(const char *path, const unsigned char *bytes, size_t n, uint64_t size)
 {
     (void)size;
-    if (!bytes)
-        return t5x_detect(path) != T5X_NOT;
-    return n && !strcmp(path_base(path), "checkpoint") && what_file(path) != T5X_NOT;
+    (void)bytes;
+    (void)n;
+    return t5x_detect(path) != T5X_NOT;
 }
 
 static spt_status refuse(const char *path, enum t5x_what what, spt_err *err)
@@ -78,12 +117,12 @@ static spt_status refuse(const char *path, enum t5x_what what, spt_err *err)
     }
 }
 
-/* A step directory (or the checkpoint file in it) into `dir`. */
-static spt_status take_dir(const char *path, buf *dir, spt_err *err)
+/* A step directory, or the one that holds the file. */
+static spt_status take_dir(const char *path, bool is_dir, buf *dir, spt_err *err)
 {
     const char *base = path_base(path);
     buf_clear(dir);
-    if (fs_is_dir(path))
+    if (is_dir)
         buf_adds(dir, path);
     else if (base == path)
         buf_addc(dir, '.');
@@ -95,19 +134,22 @@ static spt_status take_dir(const char *path, buf *dir, spt_err *err)
 spt_status t5x_resolve(const char *path, buf *dir, spt_err *err)
 {
     struct fs_info info;
+    enum t5x_what what;
+    bool is_step;
     int64_t step;
     TRY(fs_stat(path, &info, err));
-    const enum t5x_what what = t5x_detect(path);
+    TRY(look(path, &what, &is_step, err));
     if (what != T5X_LEGACY)
         return refuse(path, what, err);
-    if (!info.is_dir || exists_in(path, "checkpoint"))
-        return take_dir(path, dir, err);
+    if (is_step)
+        return take_dir(path, info.is_dir, dir, err);
     TRY(t5x_latest(path, &step, err));
     buf_clear(dir);
     buf_addf(dir, "%s/checkpoint_%lld", path, (long long)step);
     TRY(buf_status(dir, "path", err));
-    const enum t5x_what inner = t5x_detect(buf_str(dir));
-    return inner == T5X_LEGACY ? SPT_OK : refuse(buf_str(dir), inner, err);
+    TRY(look(buf_str(dir), &what, &is_step, err));
+    return what == T5X_LEGACY && is_step ? SPT_OK
+                                         : refuse(buf_str(dir), is_step ? what : T5X_NOT, err);
 }
 
 bool t5x_step_of(const char *name, int64_t *step)
@@ -183,8 +225,11 @@ spt_status t5x_prune(const char *model_dir, size_t keep, spt_err *err)
         buf_clear(&trash);
         buf_addf(&path, "%s/checkpoint_%lld", model_dir, (long long)steps[i]);
         buf_addf(&trash, "%s/trash.checkpoint_%lld", model_dir, (long long)steps[i]);
+        bool pinned = false;
         st = buf_status(&trash, "path", err);
-        if (st || exists_in(buf_str(&path), "PINNED"))
+        if (!st)
+            st = exists_in(buf_str(&path), "PINNED", &pinned, err);
+        if (st || pinned)
             continue;
         /* Renamed first: a half-removed directory never looks like a checkpoint. */
         st = fs_remove_tree(buf_str(&trash), err);

@@ -18,6 +18,9 @@ void t5x_put_array(buf *out, const struct tensor_view *v);
  * latest step of a MODEL_DIR. */
 spt_status t5x_resolve(const char *path, buf *dir, spt_err *err);
 
+/* Absent is an answer; anything else that goes wrong is an error and never "absent". */
+spt_status t5x_exists(const char *path, bool *yes, spt_err *err);
+
 /* "checkpoint_<digits>": its step. */
 bool t5x_step_of(const char *name, int64_t *step);
 

@@ -347,9 +347,9 @@ spt_status t5x_write(const char *model_dir, const struct t5x_save *s, bool *skip
         st = put_file(&w, err);
     if (!st)
         st = fs_make_dirs(model_dir, err);
-    if (!st && fs_exists(buf_str(&final)))
-        skip = true;
-    else if (!st)
+    if (!st)
+        st = t5x_exists(buf_str(&final), &skip, err);
+    if (!st && !skip)
         st = write_to(&w, model_dir, buf_str(&final), err);
     mem_free(w.sorted);
     buf_release(&w.msgpack);
@@ -398,7 +398,9 @@ static spt_status make_backup(const char *final, spt_err *err)
 {
     buf to;
     const int64_t us = os_clock_ns() / 1000;
-    if (!fs_exists(final))
+    bool there = false;
+    TRY(t5x_exists(final, &there, err));
+    if (!there)
         return SPT_OK;
     char fraction[8];
     snprintf(fraction, sizeof fraction, "%06d", (int)(us % 1000000));
