@@ -45,7 +45,7 @@ static void trainer_open(struct trainer *t, ops *o, int64_t start_step)
     t->m = golden_model_t5x(o, &c, "tiny_forward", "params", true);
     memcpy(t->prompt, golden_tensor("tiny_forward", "params", PROMPT).f32, sizeof t->prompt);
     for (int k = 0; k < 3; k++) {
-        char prefix[16];
+        char prefix[24];
         snprintf(prefix, sizeof prefix, "batch%d", k);
         golden_batch(&t->batch[k], CASE, prefix);
         const struct t5_acts_plan need = batch_plan(&t->batch[k].b, P, 0);
