@@ -5,6 +5,7 @@
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -501,6 +502,37 @@ static void manifests_by_verdict(void **state)
     }
 }
 
+/* --- old files (one sample per format version, read for ever) --- */
+
+static void states_of_every_version(void **state)
+{
+    spt_err err;
+    ckpt_loaded *l;
+    double score;
+    EXPECT_OK(ckpt_load_latest("tests/fixtures/ckpt/v1", &l, &err), &err);
+    expect_state(l, 120);
+    EXPECT_TRUE(ckpt_loaded_score(l, &score) && score == 0.93);
+    ckpt_loaded_free(l);
+}
+
+/* SPT_TEST_MAKE_FIXTURE=DIR writes the sample of this version. */
+static void make_fixture(void **state)
+{
+    const char *dir = getenv("SPT_TEST_MAKE_FIXTURE");
+    if (!dir)
+        return;
+    struct sample p;
+    spt_err err;
+    ckpt *ck;
+    EXPECT_OK(fs_make_dirs(test_path(dir, "train"), &err), &err);
+    EXPECT_OK(ckpt_open(dir, NULL, &ck, &err), &err);
+    sample(&p, 120);
+    p.s.has_score = true;
+    p.s.score = 0.93;
+    EXPECT_OK(ckpt_save(ck, &p.s, &err), &err);
+    ckpt_close(ck);
+}
+
 /* --- faults --- */
 
 static spt_status whole_life(void *ctx, spt_err *err)
@@ -553,6 +585,8 @@ int main(void)
         cmocka_unit_test(damage_is_located),
         cmocka_unit_test(a_state_under_another_name),
         cmocka_unit_test(manifests_by_verdict),
+        cmocka_unit_test(make_fixture),
+        cmocka_unit_test(states_of_every_version),
         cmocka_unit_test(out_of_memory_everywhere),
         cmocka_unit_test(system_calls_fail),
     };

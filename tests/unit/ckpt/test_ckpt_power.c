@@ -397,6 +397,48 @@ static void every_call_fails_once(void **state)
     EXPECT_TRUE(n >= 40);
 }
 
+/* K4 on a larger state: SPT_TEST_ROT (default 3,000) random damages of 1 to 8 bytes. */
+static void random_damage_on_a_larger_state(void **state)
+{
+    enum { LARGE = 40000 };
+    static float values[LARGE];
+    static const char *const files[] = {"/a/state-2/state.safetensors", "/a/state-2/MANIFEST"};
+    const struct ckpt_item item = {"values", {DT_F32, shape_1d(LARGE), values}};
+    const size_t rounds = env_number("SPT_TEST_ROT", 3000);
+    uint64_t x = 0x9e3779b97f4a7c15u;
+    spt_err err;
+    ckpt *ck;
+    memfs *m = memfs_new();
+    memfs_use(m);
+    for (int i = 0; i < LARGE; i++)
+        values[i] = (float)i * 0.001f;
+    EXPECT_OK(ckpt_open("/a", NULL, &ck, &err), &err);
+    for (int64_t step = 1; step <= 2; step++)
+        EXPECT_OK(ckpt_save(ck, &(struct ckpt_state){.step = step, .items = &item, .item_count = 1},
+                            &err),
+                  &err);
+    ckpt_close(ck);
+    for (size_t round = 0; round < rounds; round++) {
+        const char *file = files[round % 8 == 0];
+        ckpt_loaded *l;
+        size_t size;
+        unsigned char *bytes = (unsigned char *)memfs_bytes(m, file, &size), before[8];
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        const size_t n = 1 + x % 8, at = (x >> 16) % (size - n + 1);
+        memcpy(before, bytes + at, n);
+        for (size_t i = 0; i < n; i++)
+            bytes[at + i] ^= (unsigned char)(1 + (x >> (8 * i)) % 255);
+        EXPECT_OK(ckpt_load_latest("/a", &l, &err), &err);
+        if (ckpt_loaded_step(l) != 1)
+            fail_msg("%zu damaged bytes at %zu of %s were not seen", n, at, file);
+        ckpt_loaded_free(l);
+        memcpy(bytes + at, before, n);
+    }
+    memfs_use(NULL);
+    memfs_free(m);
+    print_message("rot: %zu random damages, all detected\n", rounds);
+}
+
 /* The checker itself: a save without syncs must be caught, or the tests above prove nothing. */
 static void the_checker_sees_a_rename_before_its_sync(void **state)
 {
@@ -441,6 +483,7 @@ int main(void)
         cmocka_unit_test(full_disk_at_every_write),
         cmocka_unit_test(failing_sync_at_every_sync),
         cmocka_unit_test(every_call_fails_once),
+        cmocka_unit_test(random_damage_on_a_larger_state),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
