@@ -756,6 +756,10 @@ void examples_log(const examples *e, const char *role)
     if (n->empty_inputs)
         log_warning("%s: %s: %llu of %zu inputs are empty (just the end token)", role,
                     examples_path(e), (unsigned long long)n->empty_inputs, e->count);
+    if (n->rows.quoted)
+        log_warning("%s: %s: %llu rows have a field in quotes; TSV has no quoting, so the quotes "
+                    "are part of the text (--format csv --delimiter tab undoes them)",
+                    role, examples_path(e), (unsigned long long)n->rows.quoted);
     if (n->rows.ragged)
         log_warning("%s: %s: %llu rows have empty fields behind the last column", role,
                     examples_path(e), (unsigned long long)n->rows.ragged);

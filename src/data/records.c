@@ -149,6 +149,47 @@ static enum table_kind kind_by_content(const char *p, size_t len)
     return p < end && *p == '{' ? TABLE_JSONL : TABLE_TSV;
 }
 
+/* Files that people hand over by mistake, by their first bytes. */
+static spt_status refuse_by_content(const records *r, spt_err *err)
+{
+    static const struct {
+        const char *head;
+        size_t len;
+        const char *what;
+    } others[] = {
+        {"PK\3\4", 4, "a zip archive or a spreadsheet (xlsx, ods); export it as CSV"},
+        {"\xd0\xcf\x11\xe0", 4, "an old spreadsheet (xls); export it as CSV"},
+        {"PAR1", 4, "a Parquet file; export it as JSON Lines or CSV"},
+        {"ARROW1", 6, "an Arrow file; export it as JSON Lines or CSV"},
+        {"%PDF-", 5, "a PDF document"},
+        {"SQLite format 3", 15, "an SQLite database; export the table as CSV"},
+        {"\xfd" "7zXZ", 5, "compressed with xz; only gzip is read: decompress it first"},
+        {"BZh", 3, "compressed with bzip2; only gzip is read: decompress it first"},
+        {"\x28\xb5\x2f\xfd", 4, "compressed with zstd; only gzip is read: decompress it first"},
+        {"version https://git-lfs", 23, "a Git LFS pointer: the data was not downloaded (git lfs pull)"},
+        {"<!DOCTYPE", 9, "a web page"},
+        {"<!doctype", 9, "a web page"},
+        {"<html", 5, "a web page"},
+    };
+    const char *p = r->text.head, *end = p + r->text.len;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (r->text.len >= others[i].len && memcmp(p, others[i].head, others[i].len) == 0)
+            return err_set(err, SPT_E_FORMAT, "%s: this is %s", r->path, others[i].what);
+    while (end - p >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0)
+        p += 3;
+    if (p == end || *p != '[' || (r->wanted_kind != RECORDS_BY_NAME &&
+                                  r->wanted_kind != RECORDS_JSONL))
+        return SPT_OK;
+    for (p++; p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t');)
+        p++;
+    if (p < end && *p != '{')
+        return SPT_OK;
+    return err_set(err, SPT_E_FORMAT,
+                   "%s: this is one JSON array; JSON Lines has one object per line (jq -c '.[]' "
+                   "writes that)",
+                   r->path);
+}
+
 static void choose_kind(records *r)
 {
     if (r->lines)
@@ -177,6 +218,8 @@ static spt_status open_sources(records *r, spt_err *err)
     st = peek(&r->text, from, ctx, 1, err);
     if (st)
         return r->gzip ? err_wrap(err, st, "%s", r->path) : st;
+    if (!r->lines)
+        TRY(refuse_by_content(r, err));
     choose_kind(r);
     const struct table_options o = {.kind = r->kind,
                                     .delimiter = r->delimiter,
@@ -401,6 +444,20 @@ static spt_status prime(records *r, spt_err *err)
     return SPT_OK;
 }
 
+/* A TSV field in quotes was probably written as CSV with tabs: worth a warning, nothing more. */
+static void count_quoted(records *r)
+{
+    if (r->kind != TABLE_TSV || r->lines)
+        return;
+    for (size_t i = 0; i < r->row.count; i++) {
+        const struct table_field *f = &r->row.field[i];
+        if (f->len >= 2 && f->text[0] == '"' && f->text[f->len - 1] == '"') {
+            r->counts.quoted++;
+            return;
+        }
+    }
+}
+
 /* --- opening ------------------------------------------------------------------------------ */
 
 static spt_status init(records *r, const struct records_options *o, spt_err *err)
@@ -457,6 +514,21 @@ void records_close(records *r)
     mem_free(r->asked);
     mem_free(r->path);
     mem_free(r);
+}
+
+spt_status records_delimiter(const char *text, char *out, spt_err *err)
+{
+    const size_t len = strlen(text);
+    if (strcmp(text, "tab") == 0 || strcmp(text, "\\t") == 0)
+        *out = '\t';
+    else if (len == 0)
+        *out = 0;
+    else if (len == 1 && (unsigned char)*text < 0x80 && !strchr("\"\n\r", *text))
+        *out = *text;
+    else
+        return err_set(err, SPT_E_CONFIG,
+                       "delimiter \"%.40s\": one ASCII character or the word tab is needed", text);
+    return SPT_OK;
 }
 
 spt_status records_rewind(records *r, spt_err *err)
@@ -585,6 +657,7 @@ spt_status records_next(records *r, bool *more, spt_err *err)
         }
         TRY(check_width(r, err));
     }
+    count_quoted(r);
     r->counts.records++;
     *more = true;
     return SPT_OK;

@@ -32,7 +32,11 @@ struct records_counts {
     uint64_t blank;   /* blank lines skipped */
     uint64_t empty;   /* rows whose fields were all empty, skipped */
     uint64_t ragged;  /* rows with empty extra fields behind the last column */
+    uint64_t quoted;  /* TSV rows with a field that begins and ends with a quote */
 };
+
+/* The value of --delimiter: one character, "tab", or "" (0: the kind's own). */
+spt_status records_delimiter(const char *text, char *out, spt_err *err);
 
 typedef struct records records;
 /* Reads up to the first record: an empty file (or one with only a header) is SPT_E_FORMAT. */

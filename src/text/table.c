@@ -119,51 +119,13 @@ static void consume(struct table_reader *t, size_t to, uint64_t lines)
 
 /* --- the beginning of the source ---------------------------------------------------------- */
 
-/* The first CR that stands outside quotes and in front of no LF, before any LF: old Mac. */
-static bool has_mac_line_ends(const struct table_reader *t)
-{
-    bool quoted = false;
-    for (size_t i = t->start; i < t->end; i++) {
-        const char c = t->bytes[i];
-        if (c == '"' && t->kind == TABLE_CSV)
-            quoted = !quoted;
-        if (quoted)
-            continue;
-        if (c == '\n')
-            return false;
-        if (c == '\r')
-            return i + 1 < t->end ? t->bytes[i + 1] != '\n' && t->bytes[i + 1] != '\r' : t->at_eof;
-    }
-    return false;
-}
-
-/* Enough bytes to judge encoding and line ends: a first line, a block, or everything. No more than
+/* Enough bytes to judge the encoding: a first line, a block, or everything. No more than
  * that, because a pipe may have someone waiting behind it. */
 static spt_status fill_head(struct table_reader *t, spt_err *err)
 {
     while (!t->at_eof && t->end - t->start < FIRST_BLOCK &&
            !memchr(t->bytes ? t->bytes + t->start : "", '\n', t->end - t->start))
         TRY(read_more(t, err));
-    while (!t->at_eof && t->bytes[t->end - 1] == '\r') /* the next byte says what it is */
-        TRY(read_more(t, err));
-    return SPT_OK;
-}
-
-static spt_status begin(struct table_reader *t, spt_err *err)
-{
-    TRY(fill_head(t, err));
-    t->begun = true;
-    size_t bom = 0;
-    const size_t n = t->end - t->start;
-    const enum text_encoding e = n ? text_detect(t->bytes, n < 4096 ? n : 4096, &bom) : TEXT_UTF8;
-    if (e != TEXT_UTF8)
-        return FAIL_AT(t, t->start, err,
-                       "the text is %s, not UTF-8; convert it, e.g. with iconv -f %s -t UTF-8",
-                       text_encoding_name(e),
-                       e == TEXT_UTF16LE || e == TEXT_UTF16BE ? "UTF-16" : "UTF-32");
-    consume(t, t->start + bom, 0);
-    if (has_mac_line_ends(t))
-        t->line_end = '\r';
     return SPT_OK;
 }
 
@@ -540,6 +502,86 @@ static spt_status next_jsonl(struct table_reader *t, struct table_row *row, spt_
     }
     consume(t, next, 1);
     return SPT_OK;
+}
+
+/* --- the beginning, with all that was read of it -------------------------------------------- */
+
+/* The first line end outside quotes; NULL when it is not in sight. */
+static const char *first_line_end(const struct table_reader *t)
+{
+    const char *p = t->bytes + t->start, *end = t->bytes + t->end;
+    while (p < end) {
+        bool doubled;
+        if (t->kind == TABLE_CSV && *p == '"')
+            p = quoted_end(p + 1, end, t->at_eof, &doubled);
+        if (!p)
+            return NULL;
+        p = plain_end(p, end, t->delimiter);
+        if (p < end && (*p == '\n' || *p == '\r'))
+            return p;
+        if (p < end)
+            p++;
+    }
+    return NULL;
+}
+
+/* A CR that no LF (or further CR in front of one) follows: old Mac. */
+static spt_status judge_line_ends(struct table_reader *t, spt_err *err)
+{
+    const char *at = NULL;
+    while (t->start < t->end || !t->at_eof) {
+        at = t->start < t->end ? first_line_end(t) : NULL;
+        if (at && (*at == '\n' || at + 1 < t->bytes + t->end || t->at_eof))
+            break;
+        if (t->at_eof)
+            return SPT_OK;
+        /* Looking again from the start pays only when there is much more to see. */
+        const size_t wanted = (t->end - t->start) * 3 / 2 + 1;
+        while (!t->at_eof && t->end - t->start < wanted)
+            TRY(read_more(t, err));
+    }
+    const char *end = t->bytes + t->end;
+    if (at && *at == '\r' && (at + 1 == end || (at[1] != '\n' && at[1] != '\r')))
+        t->line_end = '\r';
+    return SPT_OK;
+}
+
+/* Spreadsheets write "sep=;" in front of everything to say what the delimiter is. */
+static spt_status begin_csv(struct table_reader *t, spt_err *err)
+{
+    while (t->end - t->start < 7 && !t->at_eof &&
+           (t->start == t->end ||
+            memcmp(t->bytes + t->start, "sep=", t->end - t->start < 4 ? t->end - t->start : 4) == 0))
+        TRY(read_more(t, err));
+    const char *p = t->bytes + t->start;
+    const size_t n = t->end - t->start;
+    if (n >= 6 && memcmp(p, "sep=", 4) == 0 && p[4] > 0x08 && p[4] != '"' &&
+        (p[5] == '\n' || p[5] == '\r')) {
+        if (!t->delimiter_given)
+            t->delimiter = p[4];
+        t->delimiter_given = true;
+        const size_t line_end = n >= 7 && p[5] == '\r' && p[6] == '\n' ? 2 : 1;
+        if (p[5] == '\r' && line_end == 1)
+            t->line_end = '\r';
+        consume(t, t->start + 5 + line_end, 1);
+    }
+    return t->line_end == '\r' ? SPT_OK : judge_line_ends(t, err);
+}
+
+static spt_status begin(struct table_reader *t, spt_err *err)
+{
+    TRY(fill_head(t, err));
+    t->begun = true;
+    size_t bom = 0;
+    const size_t n = t->end - t->start;
+    const enum text_encoding e = n ? text_detect(t->bytes, n < 4096 ? n : 4096, &bom) : TEXT_UTF8;
+    if (e != TEXT_UTF8)
+        return FAIL_AT(t, t->start, err,
+                       "the text is %s, not UTF-8; convert it, e.g. with iconv -f %s -t UTF-8",
+                       text_encoding_name(e),
+                       e == TEXT_UTF16LE || e == TEXT_UTF16BE ? "UTF-16" : "UTF-32");
+    consume(t, t->start + bom, 0);
+    return t->kind == TABLE_CSV ? begin_csv(t, err) : judge_line_ends(t, err);
 }
 
 /* --- calls -------------------------------------------------------------------------------- */

@@ -6,7 +6,8 @@
  * line needs no end. Byte order marks at the start are dropped; later ones stay, except in front
  * of a quote that opens a CSV record.
  * CSV: a field that begins with a quote ends at the matching one ("" is a quote inside, line ends
- * are kept as they are); quotes inside other fields are text.
+ * are kept as they are); quotes inside other fields are text. A first line "sep=;" names the
+ * delimiter, as spreadsheets write it.
  * JSON Lines: one object per line; fields carry their names. Numbers are their exact text.
  *
  * Refused by line and reason: UTF-16 and UTF-32 by name, invalid UTF-8, zero bytes, an open or

@@ -315,6 +315,41 @@ static void templates(void **state)
     }
 }
 
+static void other_files_are_named(void **state)
+{
+    static const struct {
+        const char *head, *part;
+    } cases[] = {
+        {"PK\3\4\x14", "xlsx"},
+        {"PAR1\x15", "Parquet"},
+        {"BZh91AY", "bzip2"},
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"},
+        {"<!DOCTYPE html>\n", "web page"},
+        {"[\n {\"text\": \"a\"}]", "one JSON array"},
+        {"\xef\xbb\xbf[{\"text\": \"a\"}]", "one JSON array"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct records_options o = {
+            .path = file("other.csv", cases[i].head, strlen(cases[i].head))};
+        refused(&o, "text", "label", SPT_E_FORMAT, cases[i].part);
+    }
+    expect(&(struct records_options){.path = FILE_OF("bracket.tsv", "[1] a\tx\n")}, "1", "2",
+           "[1] a|x@1;");
+    char d = 'x';
+    spt_err err;
+    EXPECT_OK(records_delimiter("tab", &d, &err), &err);
+    EXPECT_EQ_I64(d, '\t');
+    EXPECT_OK(records_delimiter(";", &d, &err), &err);
+    EXPECT_EQ_I64(d, ';');
+    EXPECT_OK(records_delimiter("", &d, &err), &err);
+    EXPECT_EQ_I64(d, 0);
+    EXPECT_STATUS(records_delimiter("ab", &d, &err), SPT_E_CONFIG);
+    EXPECT_STATUS(records_delimiter("\"", &d, &err), SPT_E_CONFIG);
+    expect(&(struct records_options){.path = FILE_OF("quoted.tsv", "\"a\tb\"\t\"c \"\"d\"\"\"\n"),
+                                     .kind = RECORDS_CSV, .delimiter = '\t'}, "1", "2",
+           "a\tb|c \"d\"@1;");
+}
+
 static spt_status run_faults(void *ctx, spt_err *err)
 {
     buf out;
@@ -347,6 +382,7 @@ int main(void)
         cmocka_unit_test(files_can_be_read_again),
         cmocka_unit_test(lines_are_kept_as_they_are),
         cmocka_unit_test(templates),
+        cmocka_unit_test(other_files_are_named),
         cmocka_unit_test(allocations_and_calls_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -114,6 +114,11 @@ static void csv_rows(void **state)
     ROWS(TABLE_CSV, "a,\"\"\"\"", "<a><\">@1 ");
     ROWS(TABLE_CSV, "a,\"b\"", "<a><b>@1 ");
     ROWS(TABLE_CSV, "\r\na,b", "~@1 <a><b>@2 ");
+    ROWS(TABLE_CSV, "sep=;\r\na;\"b,c\"\r\n", "<a><b,c>@2 ");
+    ROWS(TABLE_CSV, "\xef\xbb\xbfsep=,\na,b", "<a><b>@2 ");
+    ROWS(TABLE_CSV, "sep=;\ra;b\r", "<a><b>@2 ");
+    ROWS(TABLE_CSV, "sep=x,b\n", "<sep=x><b>@1 ");
+    ROWS(TABLE_CSV, "a b\"\r\nc\"d\r", "<a b\">@1 <c\"d>@2 ");
     ROWS(TABLE_CSV, "caf\xc3\xa9,\xf0\x9f\x99\x82\n", "<caf\xc3\xa9><\xf0\x9f\x99\x82>@1 ");
 }
 
@@ -137,6 +142,7 @@ static void wrong_tables_are_refused(void **state)
     REFUSED(TABLE_CSV, "a,b\n\"c\"d,e\n", "line 2, byte 7: text behind a closing quote");
     REFUSED(TABLE_CSV, "a,b\nc\rd,e\n", "line 2, byte 5: a carriage return");
     REFUSED(TABLE_CSV, "a,b\n\rc,d\n", "line 2, byte 4: a carriage return");
+    REFUSED(TABLE_TSV, "a\tb\rc\td\ne\tf\r", "line 2, byte 7: a line feed in a file");
     REFUSED(TABLE_CSV, "text;label\na;b\n", "--delimiter ';'");
     REFUSED(TABLE_CSV, "\xef\xbb\xbftext\tlabel\r\na\tb\r\n", "--delimiter tab");
     REFUSED(TABLE_CSV, "\xff\xfet\0e\0x\0t\0,\0l\0\n\0", "UTF-16 (little endian)");
@@ -210,6 +216,43 @@ static void truncation_keeps_what_is_whole(void **state)
         buf_release(&out);
         mem_free(copy);
     }
+}
+
+/* A reader of lines hands each one out as soon as it is there: somebody may be typing. */
+static spt_status one_line_at_a_time(void *ctx, void *p, size_t n, size_t *got, spt_err *err)
+{
+    int *turn = ctx;
+    static const char *const lines[] = {"a\tb\n", "c, d\n", "\n", "e"};
+    *got = 0;
+    if (*turn < 4) {
+        *got = strlen(lines[*turn]);
+        memcpy(p, lines[(*turn)++], *got);
+    }
+    return SPT_OK;
+}
+
+static void lines_do_not_wait_for_more(void **state)
+{
+    int turn = 0;
+    table_reader *t = NULL;
+    spt_err err;
+    EXPECT_OK(table_open(&(struct table_options){.kind = TABLE_TSV, .whole_lines = true},
+                         one_line_at_a_time, &turn, &t, &err), &err);
+    static const char *const want[] = {"a\tb", "c, d", "", "e"};
+    for (int i = 0; i < 5; i++) {
+        struct table_row row;
+        bool more;
+        EXPECT_OK(table_next(t, &row, &more, &err), &err);
+        EXPECT_EQ_I64(more, i < 4);
+        EXPECT_TRUE(turn <= i + 1);
+        if (!more)
+            break;
+        EXPECT_EQ_I64(row.blank, i == 2);
+        if (!row.blank)
+            EXPECT_TRUE(row.field[0].len == strlen(want[i]) &&
+                        !memcmp(row.field[0].text, want[i], row.field[0].len));
+    }
+    table_close(t);
 }
 
 /* A source that never ends in memory: rows counted, nothing kept. */
@@ -299,6 +342,7 @@ int main(void)
         cmocka_unit_test(utf16_without_mark_is_refused),
         cmocka_unit_test(delimiters_can_be_given),
         cmocka_unit_test(truncation_keeps_what_is_whole),
+        cmocka_unit_test(lines_do_not_wait_for_more),
         cmocka_unit_test(memory_does_not_grow_with_the_source),
         cmocka_unit_test(allocations_may_fail),
     };
