@@ -42,7 +42,7 @@ static void places_on(ops *o, const char *isa, void *ctx)
             .enc = p.f32, .count = 1, .P = P, .combine = places[i].combine};
         const struct t5_loss_opts opts = {
             .z_loss = (float)golden_number(CASE, "golden.json", "settings/z_loss")};
-        float ce[64];
+        float ce[1024];
         struct t5_loss loss = {.example_loss = ce};
         EXPECT_OK(t5_forward(m, &prompts, &batch.b, 0, B, &opts, NULL, acts, &loss, &err), &err);
         for (size_t k = 0; k < p.elements; k++)

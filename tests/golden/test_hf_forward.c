@@ -92,7 +92,7 @@ static void one_forward(const t5_model *m, const struct version *v, const char *
     plan.backward = true; /* keeps the hidden states */
     t5_acts *acts;
     EXPECT_OK(t5_acts_new(m, &plan, &acts, &err), &err);
-    float ce[64];
+    float ce[1024];
     struct t5_loss loss = {.example_loss = ce};
     EXPECT_OK(t5_forward(m, NULL, &batch.b, 0, B, &mean, NULL, acts, &loss, &err), &err);
     const int64_t rows = plan.rows > plan.dec_rows ? plan.rows : plan.dec_rows;

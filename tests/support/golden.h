@@ -13,9 +13,9 @@ struct golden_array {
     int32_t *i32; /* of int32 and uint32 files, else NULL */
 };
 
-/* Loads "<golden dir>/<folder>/<name>" (or from tests/fixtures/golden); skips the test when the case
- * is not there, fails it when the file is missing or not a plain little-endian .npy. Kept until the
- * process ends. */
+/* Loads "<golden dir>/<folder>/<name>" (or from tests/fixtures/golden); skips the test when the
+ * case is not there, fails it when the file is missing or not a plain little-endian .npy. Kept
+ * until the process ends. */
 struct golden_array golden_npy(const char *folder, const char *name);
 /* The same, and the shape must be this (rank, then dimensions). */
 struct golden_array golden_npy_shaped(const char *folder, const char *name, int rank, ...);

@@ -21,6 +21,8 @@ static struct json_event find(json_reader *r, const char *path)
         const size_t len = strcspn(path, "/");
         char key[256];
         snprintf(key, sizeof key, "%.*s", (int)len, path);
+        for (char *p = key; *p; p++)
+            *p = *p == '\\' ? '/' : *p;
         bool more = true, found = false;
         struct json_event k;
         if (ev.kind == JSON_OBJECT) {
@@ -60,6 +62,32 @@ const char *golden_value(const char *folder, const char *file, const char *path)
         out = ring[next++ % 16];
         snprintf(out, sizeof ring[0], "%.*s", (int)ev.len, ev.text);
     }
+    json_close(&r);
+    return out;
+}
+
+const char *golden_key(const char *folder, const char *file, const char *path, int i)
+{
+    static char ring[16][256];
+    static int next;
+    size_t len;
+    spt_err err;
+    const char *text = golden_text(folder, file, &len);
+    json_reader r;
+    json_open(&r, text, len, JSON_PYTHON_NAN);
+    char *out = NULL;
+    bool more = true;
+    struct json_event key;
+    if (find(&r, path).kind == JSON_OBJECT)
+        while (!json_next_key(&r, &more, &key, &err) && more) {
+            if (i-- == 0) {
+                out = ring[next++ % 16];
+                snprintf(out, sizeof ring[0], "%.*s", (int)key.len, key.text);
+                break;
+            }
+            if (json_skip(&r, &err))
+                break;
+        }
     json_close(&r);
     return out;
 }

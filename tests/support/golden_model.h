@@ -7,10 +7,13 @@
 #include "support/params.h"
 
 /* A value of <folder>/golden.json (or another file) by its path: "settings/model/emb",
- * "values/loss", "values/list/0". Fails the test when it is not there. null is NaN. */
+ * "values/loss", "values/list/0"; a slash inside a key is written as a backslash. Fails the test when
+ * it is not there. null is NaN. */
 double golden_number(const char *folder, const char *file, const char *path);
 bool golden_has(const char *folder, const char *file, const char *path);
-/* The value's text as in the file, without quotes; NULL when absent. Static until the end. */
+/* Key number i of the object at `path`, NULL behind the last. Static for 16 calls. */
+const char *golden_key(const char *folder, const char *file, const char *path, int i);
+/* The value's text as in the file, without quotes; NULL when absent. Static for 16 calls. */
 const char *golden_value(const char *folder, const char *file, const char *path);
 
 /* Calls run(ops, isa, ctx) for every backend: SPT_TEST_ISA (a comma-separated list) or all of ref,

@@ -163,6 +163,10 @@ struct t5_getter params_getter(struct test_params *s)
 static void batch_storage(struct test_batch *t, int64_t B, int64_t enc, int64_t dec)
 {
     *t = (struct test_batch){0};
+    t->enc_off = calloc((size_t)B + 1, sizeof *t->enc_off);
+    t->dec_off = calloc((size_t)B + 1, sizeof *t->dec_off);
+    t->index = calloc((size_t)B + 1, sizeof *t->index);
+    t->prompt_of = calloc((size_t)B + 1, sizeof *t->prompt_of);
     t->enc_ids = calloc((size_t)enc + 1, sizeof *t->enc_ids);
     t->dec_in = calloc((size_t)dec + 1, sizeof *t->dec_in);
     t->dec_target = calloc((size_t)dec + 1, sizeof *t->dec_target);
@@ -266,6 +270,10 @@ void batch_select(struct test_batch *t, const struct test_batch *from, const int
 
 void batch_free(struct test_batch *t)
 {
+    free(t->enc_off);
+    free(t->dec_off);
+    free(t->index);
+    free(t->prompt_of);
     free(t->enc_ids);
     free(t->dec_in);
     free(t->dec_target);

@@ -33,12 +33,12 @@ double test_uniform(uint64_t *state); /* [-1, 1) */
 /* A packed batch with storage of its own. */
 struct test_batch {
     struct packed_batch b;
-    int64_t enc_off[65], dec_off[65], index[64];
-    int32_t prompt_of[64];
+    int64_t *enc_off, *dec_off, *index;
+    int32_t *prompt_of;
     int32_t *enc_ids, *dec_in, *dec_target;
     float *weight;
 };
-/* B <= 64 random examples with lengths below max_enc and max_dec (at least 1, if any). */
+/* B random examples with lengths below max_enc and max_dec (at least 1, if any). */
 void batch_random(struct test_batch *t, int64_t B, int64_t max_enc, int64_t max_dec, int64_t vocab,
                   uint64_t seed);
 /* Packs padded rectangles [B, Le] and [B, Ld] (0 is padding); weights may be NULL. */
