@@ -13,6 +13,8 @@
 #define POOL_MAX (SIZE_MAX / 4)
 /* Rows looked at to tell which column of a two-column file without header is the label. */
 #define GUESS_ROWS 1000
+/* Bytes of characters that a warning about unwritable targets lists. */
+#define UNWRITABLE_SHOWN 160
 
 static const char *const input_names[] = {"text", "input", "inputs", "sentence", "prompt"};
 static const char *const target_names[] = {"label", "target", "targets"};
@@ -233,6 +235,7 @@ struct maker {
     size_t *label_off;
     bool *label_cut, *label_unknown;
     char first_trimmed[64];
+    buf unwritable; /* characters of targets that became the unknown id, each once */
 };
 
 static void close_maker(struct maker *m)
@@ -246,6 +249,7 @@ static void close_maker(struct maker *m)
     mem_free(m->label_off);
     mem_free(m->label_cut);
     mem_free(m->label_unknown);
+    buf_release(&m->unwritable);
     *m = (struct maker){0};
 }
 
@@ -269,6 +273,28 @@ static spt_status encode(const struct maker *m, const char *text, size_t len, in
     return ids_finish(out, from, max, m->enc->eos_id, cut, err);
 }
 
+/* Remembers what of this text the vocabulary cannot write, for the warning; long lists are cut. */
+static spt_status note_unwritable(struct maker *m, const char *text, size_t len, spt_err *err)
+{
+    if (!m->enc->unwritable || m->unwritable.len > UNWRITABLE_SHOWN)
+        return SPT_OK;
+    buf chars;
+    buf_init(&chars, TEXT_MAX);
+    spt_status st = m->enc->unwritable(m->enc->ctx, text, len, &chars, err);
+    st = st ? st : buf_status(&chars, "characters", err);
+    for (char *p = chars.data; !st && p && *p && m->unwritable.len <= UNWRITABLE_SHOWN;) {
+        const size_t n = strcspn(p, " ");
+        const bool last = p[n] == '\0';
+        p[n] = '\0';
+        if (n && n < 16 && !strstr(buf_str(&m->unwritable), p))
+            buf_addf(&m->unwritable, "%s%s", m->unwritable.len ? " " : "", p);
+        p += n + !last;
+    }
+    st = st ? st : buf_status(&m->unwritable, "characters", err);
+    buf_release(&chars);
+    return st;
+}
+
 static spt_status encode_given_labels(struct maker *m, spt_err *err)
 {
     const label_set *s = m->o->labels;
@@ -287,6 +313,8 @@ static spt_status encode_given_labels(struct maker *m, spt_err *err)
         TRY(encode(m, label_set_text(s, i), label_set_len(s, i), m->o->max_target, &m->label_ids,
                    &uncut, &m->label_cut[i], err));
         m->label_unknown[i] = m->enc->unk_id >= 0 && has_id(&m->label_ids, from, m->enc->unk_id);
+        if (m->label_unknown[i])
+            TRY(note_unwritable(m, label_set_text(s, i), label_set_len(s, i), err));
     }
     m->label_off[n] = m->label_ids.len;
     return SPT_OK;
@@ -349,9 +377,11 @@ static spt_status take_free_target(struct maker *m, spt_err *err)
     TRY(encode(m, buf_str(&p->target), p->target.len, m->o->max_target, &p->target_ids, &uncut,
                &cut, err));
     m->n.cut_targets += cut;
-    m->n.unwritable_targets += m->enc->unk_id >= 0 && has_id(&p->target_ids, 0, m->enc->unk_id);
     m->n.longest_target_uncut = larger(m->n.longest_target_uncut, uncut);
-    return SPT_OK;
+    if (m->enc->unk_id < 0 || !has_id(&p->target_ids, 0, m->enc->unk_id))
+        return SPT_OK;
+    m->n.unwritable_targets++;
+    return note_unwritable(m, buf_str(&p->target), p->target.len, err);
 }
 
 /* Prepares the next record in m->p; targets of a label set being collected are left as text. */
@@ -395,6 +425,7 @@ static spt_status open_maker(struct maker *m, const struct examples_options *o,
     m->enc = enc;
     buf_init(&m->p.input, TEXT_MAX);
     buf_init(&m->p.target, TEXT_MAX);
+    buf_init(&m->unwritable, TEXT_MAX);
     TRY(encode_given_labels(m, err));
     return open_source(&m->src, o, err);
 }
@@ -419,7 +450,7 @@ struct examples {
     label_set *labels; /* found; NULL otherwise */
     struct examples_counts n;
     char first_trimmed[64];
-    char *path, *input_template, *target_template;
+    char *path, *input_template, *target_template, *unwritable;
     int64_t max_input, max_target;
 };
 
@@ -443,6 +474,7 @@ void examples_free(examples *e)
     mem_free(e->path);
     mem_free(e->input_template);
     mem_free(e->target_template);
+    mem_free(e->unwritable);
     mem_free(e);
 }
 
@@ -573,6 +605,8 @@ static spt_status encode_target(struct maker *m, examples *e, const char *text, 
     TRY(encode(m, text, len, m->o->max_target, ids, &uncut, &out->cut, err));
     out->unknown = m->enc->unk_id >= 0 && has_id(ids, 0, m->enc->unk_id);
     m->n.longest_target_uncut = larger(m->n.longest_target_uncut, uncut);
+    if (out->unknown)
+        TRY(note_unwritable(m, text, len, err));
     return add_ids(e, ids->id, ids->len, &out->at, &out->len, err);
 }
 
@@ -701,7 +735,9 @@ static spt_status keep_facts(const struct maker *m, examples *e, spt_err *err)
     e->input_template = mem_strdup(template_source(m->src.input.t));
     if (m->src.target.t)
         e->target_template = mem_strdup(template_source(m->src.target.t));
-    if (!e->path || !e->input_template || (m->src.target.t && !e->target_template))
+    e->unwritable = mem_strdup(buf_str(&m->unwritable));
+    if (!e->path || !e->input_template || !e->unwritable ||
+        (m->src.target.t && !e->target_template))
         return err_nomem(err, 64);
     return SPT_OK;
 }
@@ -751,8 +787,11 @@ void examples_log(const examples *e, const char *role)
                     role, examples_path(e), (unsigned long long)n->trimmed_targets,
                     e->first_trimmed);
     if (n->unwritable_targets)
-        log_warning("%s: %s: %llu of %zu targets contain characters this vocabulary cannot write",
-                    role, examples_path(e), (unsigned long long)n->unwritable_targets, e->count);
+        log_warning("%s: %s: %llu of %zu targets contain characters this vocabulary cannot write%s%s: "
+                    "generated answers never equal them",
+                    role, examples_path(e), (unsigned long long)n->unwritable_targets, e->count,
+                    e->unwritable && *e->unwritable ? ": " : "",
+                    e->unwritable ? e->unwritable : "");
     if (n->empty_inputs)
         log_warning("%s: %s: %llu of %zu inputs are empty (just the end token)", role,
                     examples_path(e), (unsigned long long)n->empty_inputs, e->count);

@@ -1,4 +1,4 @@
-/* Field cases 10, 12, 14, 19 and 28 where data/ and metric/ decide them: the files of the cases, and
+/* Field cases 10, 12, 14, 17, 19 and 28 where data/ and metric/ decide them: the files of the cases, and
  * what must come out of the one reader. */
 #include "support/test.h"
 
@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "data/examples.h"
 #include "metric/class_metrics.h"
 #include "support/words.h"
@@ -200,6 +201,58 @@ static void field_14_null_words_and_numbers(void **state)
     }
 }
 
+/* --- 17: targets that the vocabulary cannot write --- */
+
+static char log_text[4096];
+
+static void keep_log(void *ctx, enum log_level level, const char *line)
+{
+    const size_t n = strlen(log_text);
+    snprintf(log_text + n, sizeof log_text - n, "%s\n", line);
+}
+
+static void field_17_targets_the_vocabulary_cannot_write(void **state)
+{
+    const char *golden = test_golden_dir();
+    if (!golden)
+        skip();
+    spt_err err;
+    vocab *v = NULL;
+    struct vocab_opts vo;
+    vocab_opts_init(&vo);
+    vo.rule = VOCAB_SEQIO;
+    EXPECT_OK(vocab_open(test_path(golden, "vocab/spm.model"), &vo, &v, &err), &err);
+    struct data_encoder enc;
+    EXPECT_OK(data_encoder_of_vocab(v, &enc, &err), &err);
+    struct examples_options o = {
+        .records.path = FILE_OF("train.tsv", "the compiler is strict\trust\na short function\t\xce\xbb\n"),
+        .find_labels = true};
+    examples *e = NULL;
+    EXPECT_OK(examples_load(&o, &enc, &e, &err), &err);
+    struct label_report r;
+    EXPECT_OK(label_set_check(examples_labels(e), &enc, 0, &r, &err), &err);
+    EXPECT_EQ_I64(r.errors, 0);
+    EXPECT_EQ_I64(r.unwritable, 1);
+    EXPECT_TRUE(strstr(r.finding[0].text, "1 of 2 labels contain characters this vocabulary cannot "
+                                          "write: \xce\xbb ") != NULL);
+    label_report_release(&r);
+    examples_free(e);
+    o.find_labels = false;
+    o.records.path = FILE_OF("open_ended.tsv", "x\tplain words\ny\t\xce\xbb is \xe2\x98\x83\nz\t\xe2\x98\x83\n"
+                                               "w\t\xce\xbb\n");
+    EXPECT_OK(examples_load(&o, &enc, &e, &err), &err);
+    EXPECT_EQ_I64(examples_counts(e).unwritable_targets, 3);
+    log_text[0] = '\0';
+    log_set_sink(keep_log, NULL);
+    examples_log(e, "train");
+    log_set_sink(NULL, NULL);
+    EXPECT_TRUE(strstr(log_text, "3 of 4 targets contain characters this vocabulary cannot write: "
+                                 "\xce\xbb \xe2\x98\x83") != NULL);
+    examples_free(e);
+    data_encoder_release(&enc);
+    vocab_close(v);
+}
+
 /* --- 19: cut inputs and targets --- */
 
 static void field_19_cut_inputs_and_targets(void **state)
@@ -281,6 +334,7 @@ int main(void)
         cmocka_unit_test(field_10_bom_and_csv),
         cmocka_unit_test(field_12_mixed_line_ends),
         cmocka_unit_test(field_14_null_words_and_numbers),
+        cmocka_unit_test(field_17_targets_the_vocabulary_cannot_write),
         cmocka_unit_test(field_19_cut_inputs_and_targets),
         cmocka_unit_test(field_28_macro_f1_outside_the_set),
     };
