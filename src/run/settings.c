@@ -59,6 +59,8 @@ const struct option_row option_table[] = {
          "label set, or @FILE with one a line (default: the prompt's, or the data's)"),
     CHOICE("header", header, "auto|yes|no", "auto", USES, "whether the first row names the columns"),
     CHOICE("format", format, "auto|tsv|csv|jsonl", "auto", USES, "kind of the data files"),
+    TEXT("delimiter", delimiter, "CHAR|tab", "", USES,
+         "what separates fields (default: tab in TSV, comma in CSV)"),
     INT("max-input", max_input, "512", 1, 1048576, USES, "input tokens kept, end mark included"),
     INT("max-target", max_target, "64", 1, 1048576, USES, "target tokens kept, end mark included"),
     /* prompt */

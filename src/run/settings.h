@@ -20,7 +20,7 @@ struct settings {
     /* files */
     char *model, *vocab, *train, *eval, *out, *data, *prompt, *predictions, *output;
     /* tables and text */
-    char *input, *target, *labels, *header, *format;
+    char *input, *target, *labels, *header, *format, *delimiter;
     int64_t max_input, max_target;
     /* prompt */
     int64_t length;
