@@ -20,11 +20,13 @@ static const char *const files[] = {"adapter_model.safetensors", "adapter_model.
 
 /* --- config ------------------------------------------------------------------------------- */
 
-static spt_status get_text(json_reader *r, const struct json_event *key, char *out, spt_err *err)
+/* optional: a text that does not fit is as good as unknown. */
+static spt_status get_text(json_reader *r, const struct json_event *key, bool optional, char *out,
+                           spt_err *err)
 {
     struct json_event ev;
     TRY(json_next(r, &ev, err));
-    if (ev.kind == JSON_NULL)
+    if (ev.kind == JSON_NULL || (optional && ev.kind == JSON_STRING && ev.len >= TEXT))
         return SPT_OK;
     if (ev.kind == JSON_OBJECT || ev.kind == JSON_ARRAY)
         return json_error(r, ev.offset, err, "%.*s is %s, not a string", (int)key->len, key->text,
@@ -61,11 +63,11 @@ static spt_status read_members(json_reader *r, struct adapter *a, spt_err *err)
         if (!more)
             return json_finish(r, err);
         if (json_is(&key, "peft_type"))
-            TRY(get_text(r, &key, a->peft_type, err));
+            TRY(get_text(r, &key, false, a->peft_type, err));
         else if (json_is(&key, "task_type"))
-            TRY(get_text(r, &key, a->task_type, err));
+            TRY(get_text(r, &key, false, a->task_type, err));
         else if (json_is(&key, "base_model_name_or_path"))
-            TRY(get_text(r, &key, a->base, err));
+            TRY(get_text(r, &key, true, a->base, err));
         else if (json_is(&key, "num_virtual_tokens"))
             TRY(get_count(r, &key, &a->tokens, err));
         else if (json_is(&key, "token_dim"))

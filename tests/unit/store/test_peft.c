@@ -78,6 +78,26 @@ static void rows_of_the_adapter(void **state)
     }
 }
 
+static void long_name_of_the_base(void **state)
+{
+    (void)state;
+    const struct store_tensor t = {"prompt_embeddings", {DT_F32, {2, {P, E}}, rows}};
+    for (int n = 254; n <= 257; n++) {
+        char config[1024], name[300];
+        struct peft_prompt p = {0};
+        spt_err err = {0};
+        const char *dir = test_tmpdir();
+        memset(name, 'x', sizeof name);
+        name[n] = '\0';
+        snprintf(config, sizeof config,
+                 CONFIG(", \"num_virtual_tokens\": 3, \"base_model_name_or_path\": \"%s\""), name);
+        write_adapter(dir, config, &t, 1);
+        EXPECT_OK(peft_prompt_read(dir, NULL, &p, &err), &err);
+        EXPECT_STR(p.base_model, n < 256 ? name : "");
+        peft_prompt_release(&p);
+    }
+}
+
 static void bad_tensors(void **state)
 {
     (void)state;
@@ -282,6 +302,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_of_the_adapter),   cmocka_unit_test(bad_tensors),
+        cmocka_unit_test(long_name_of_the_base),
         cmocka_unit_test(multitask),             cmocka_unit_test(writes_what_peft_loads),
         cmocka_unit_test(prompt_files),          cmocka_unit_test(golden_adapters),
         cmocka_unit_test(faults),
