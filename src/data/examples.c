@@ -203,9 +203,45 @@ static bool target_fits(const struct source *s, const text_template *t)
     return true;
 }
 
+/* The only field of a template, when the file has no such column. */
+static const char *lone_missing(const records *r, const text_template *t)
+{
+    if (!t || template_fields(t) != 1 || records_has_column(r, template_field(t, 0)))
+        return NULL;
+    return template_field(t, 0);
+}
+
+static spt_status place_columns(struct source *s, const struct examples_options *o, spt_err *err)
+{
+    records *r = s->r;
+    if (records_has_header(r) || records_table_kind(r) == TABLE_JSONL ||
+        !(o->by_position || o->records.lines))
+        return SPT_OK;
+    const char *in = lone_missing(r, o->input);
+    const char *out = o->no_target ? NULL : lone_missing(r, o->target);
+    const char *input = "1", *target = "2";
+    if (!in && !out)
+        return SPT_OK;
+    if (!o->no_target && records_columns(r) >= 2)
+        TRY(guess_columns(r, &input, &target, err));
+    if (records_columns(r) < 2)
+        out = NULL;
+    if (in)
+        TRY(records_name_column(r, *input == '2', in, err));
+    if (out)
+        TRY(records_name_column(r, *target == '2', out, err));
+    if (!o->records.lines)
+        log_info("%s: there is no header, so column %s is taken as {%s}%s%s%s%s%s", records_path(r),
+                 in ? input : target, in ? in : out, in && out ? " and column " : "",
+                 in && out ? target : "", in && out ? " as {" : "", in && out ? out : "",
+                 in && out ? "}" : "");
+    return SPT_OK;
+}
+
 static spt_status open_source(struct source *s, const struct examples_options *o, spt_err *err)
 {
     TRY(open_records(s, o, err));
+    TRY(place_columns(s, o, err));
     if (!o->input || (!o->target && !o->no_target))
         TRY(bind_default(s, o, err));
     TRY(template_bind(o->input ? o->input : s->own_input, s->r, &s->input, err));
@@ -329,15 +365,38 @@ static void note_trimmed(struct maker *m, size_t whole, size_t kept, const char 
                  (int)(whole < 60 ? whole : 60), text);
 }
 
+static bool same_ignoring_case(const char *a, const char *b, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        const char x = a[i], y = b[i];
+        if ((x >= 'A' && x <= 'Z' ? x | 0x20 : x) != (y >= 'A' && y <= 'Z' ? y | 0x20 : y))
+            return false;
+    }
+    return true;
+}
+
+/* A label that differs only in case is what was meant. */
+static const char *nearest_label(const label_set *s, const char *text, size_t len)
+{
+    for (size_t i = 0; i < label_set_count(s); i++)
+        if (label_set_len(s, i) == len && same_ignoring_case(label_set_text(s, i), text, len))
+            return label_set_text(s, i);
+    return NULL;
+}
+
 static spt_status unknown_label(const struct maker *m, const char *text, size_t len, spt_err *err)
 {
+    const char *near = nearest_label(m->o->labels, text, len);
     buf list;
     buf_init(&list, 1 << 16);
     label_set_describe(m->o->labels, &list);
     const spt_status st = records_error(
-        m->src.r, err, "label \"%.*s\" is not among the %zu labels of %s: %.200s",
-        (int)(len < 80 ? len : 80), text, label_set_count(m->o->labels),
-        m->o->labels_from ? m->o->labels_from : "the label set", buf_str(&list));
+        m->src.r, err,
+        "label \"%.*s\" is not among the %zu labels of %s: %.120s%s%.60s%s; correct the row, or "
+        "name the whole set with --labels",
+        (int)(len < 60 ? len : 60), text, label_set_count(m->o->labels),
+        m->o->labels_from ? m->o->labels_from : "the label set", buf_str(&list),
+        near ? "; is \"" : "", near ? near : "", near ? "\" meant?" : "");
     buf_release(&list);
     return st;
 }

@@ -14,6 +14,9 @@ struct examples_options {
     struct records_options records; /* its `columns` are filled from the templates when empty */
     const text_template *input;  /* NULL: the text column found by name, or column 1 */
     const text_template *target; /* NULL: the label column found by name, or column 2 */
+    /* The templates come from a prompt: in a table without header a template of one field takes
+     * the text (label) column by its place, and a line says so. Lines (records.lines) always do. */
+    bool by_position;
     bool no_target;              /* targets are not read (infer) */
     bool optional_target;        /* ... if the file has no such column */
     const label_set *labels;     /* targets must be among these; NULL: any text */

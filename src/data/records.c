@@ -604,6 +604,16 @@ static int find_column(const records *r, const char *name, size_t *out)
     return exact > 1 || (!exact && similar > 1) ? 2 : 1;
 }
 
+spt_status records_name_column(records *r, size_t i, const char *name, spt_err *err)
+{
+    char *copy = mem_strdup(name);
+    if (!copy)
+        return err_nomem(err, strlen(name));
+    mem_free(r->column[i]);
+    r->column[i] = copy;
+    return SPT_OK;
+}
+
 bool records_has_column(const records *r, const char *name)
 {
     size_t at;

@@ -53,6 +53,8 @@ const char *records_column_name(const records *r, size_t i);
 /* Asks for a column by name or number; *slot is what records_field takes. SPT_E_CONFIG names the
  * columns that exist. In JSON Lines any name can be asked for if the first object has it. */
 spt_status records_column(records *r, const char *name, size_t *slot, spt_err *err);
+/* Names column i of a table without header; its number keeps working. */
+spt_status records_name_column(records *r, size_t i, const char *name, spt_err *err);
 /* True if such a column exists. */
 bool records_has_column(const records *r, const char *name);
 

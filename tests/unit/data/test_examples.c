@@ -105,6 +105,8 @@ static void labels_given_must_hold(void **state)
     o.records.path = FILE_OF("c.tsv", "a\tpraise\nb\tdelivery\n");
     refused(&o, SPT_E_FORMAT, "line 2: label \"delivery\" is not among the 2 labels of the "
                               "training data: praise, billing");
+    o.records.path = FILE_OF("c2.tsv", "a\tPraise\n");
+    refused(&o, SPT_E_FORMAT, "is \"praise\" meant?");
     o.records.path = FILE_OF("d.tsv", "a\tpraise\nb\t \n");
     refused(&o, SPT_E_FORMAT, "line 2: the label is empty");
     label_set_free(s);
@@ -200,6 +202,48 @@ static void columns_are_chosen_and_said(void **state)
     examples_free(e);
     o.records.path = FILE_OF("p.tsv", "");
     refused(&o, SPT_E_FORMAT, "empty");
+}
+
+/* A prompt brings templates with names; the file has none. */
+static void prompts_take_columns_by_position(void **state)
+{
+    text_template *in = NULL, *out = NULL;
+    spt_err err;
+    EXPECT_OK(template_parse("sst2 sentence: {sentence}", 25, &in, &err), &err);
+    EXPECT_OK(template_parse("{label}", 7, &out, &err), &err);
+    struct examples_options o = {.records.path = FILE_OF("p1.tsv", "one\tx\ntwo\ty\n"),
+                                 .input = in,
+                                 .target = out,
+                                 .keep_text = true};
+    refused(&o, SPT_E_CONFIG, "no column \"sentence\"");
+    o.by_position = true;
+    log_text[0] = '\0';
+    log_set_sink(keep_log, NULL);
+    examples *e = load(&o);
+    log_set_sink(NULL, NULL);
+    EXPECT_TRUE(strstr(log_text, "column 1 is taken as {sentence} and column 2 as {label}") != NULL);
+    EXPECT_STR(examples_at(e, 1).input_text, "sst2 sentence: two");
+    EXPECT_STR(examples_at(e, 1).target_text, "y");
+    examples_free(e);
+    o.records.path = FILE_OF("p2.tsv", "x\tone\ny\ttwo\nx\tthree\ny\tfour\n");
+    e = load(&o);
+    EXPECT_STR(examples_at(e, 0).input_text, "sst2 sentence: one");
+    EXPECT_STR(examples_at(e, 0).target_text, "x");
+    examples_free(e);
+    o.records.path = FILE_OF("p3.csv", "label,sentence\nx,one\n");
+    e = load(&o);
+    EXPECT_STR(examples_at(e, 0).input_text, "sst2 sentence: one");
+    examples_free(e);
+    o.records = (struct records_options){.path = FILE_OF("p4.txt", "one\n\ntwo\twords"), .lines = true};
+    o.by_position = false;
+    o.no_target = true;
+    e = load(&o);
+    EXPECT_EQ_I64(examples_count(e), 3);
+    EXPECT_STR(examples_at(e, 1).input_text, "sst2 sentence: ");
+    EXPECT_STR(examples_at(e, 2).input_text, "sst2 sentence: two\twords");
+    examples_free(e);
+    template_free(in);
+    template_free(out);
 }
 
 static void unwritable_targets_are_counted(void **state)
@@ -298,6 +342,7 @@ int main(void)
         cmocka_unit_test(cuts_keep_the_end_token),
         cmocka_unit_test(templates_are_applied),
         cmocka_unit_test(columns_are_chosen_and_said),
+        cmocka_unit_test(prompts_take_columns_by_position),
         cmocka_unit_test(unwritable_targets_are_counted),
         cmocka_unit_test(too_many_targets_are_texts),
         cmocka_unit_test(streaming_equals_loading),
