@@ -41,7 +41,7 @@ CPPFLAGS += -Iinclude -Isrc -D_FILE_OFFSET_BITS=64 $(shell pkg-config --cflags $
 # kernels that want fused multiply-add call it by name.
 CFLAGS += -std=c17 $(OPT) $(CWARN) -fvisibility=hidden -fPIC -ffp-contract=off -pthread
 # The only C++ is the shim; these checks would need the sanitizer's C++ runtime.
-NO_CXX_RUNTIME := $(if $(SAN),-fno-sanitize=vptr$(if $(findstring clang,$(CC)),$(comma)function))
+NO_CXX_RUNTIME := $(if $(findstring -fsanitize,$(OPT)),-fno-sanitize=vptr$(if $(findstring clang,$(CC)),$(comma)function))
 CXXFLAGS += -std=c++17 $(OPT) $(NO_CXX_RUNTIME) $(WARN) -fvisibility=hidden -fPIC -pthread
 LDLIBS += $(shell pkg-config --libs $(PKGS)) -ldnnl -lgomp -lm -lstdc++ -pthread
 
@@ -63,7 +63,7 @@ BENCHSRC := $(wildcard bench/*.c)
 BENCHBIN := $(BENCHSRC:%.c=$B/%)
 TOOLBIN := $(patsubst %.c,$B/%,$(wildcard tools/*.c))
 
-.PHONY: all lib test quick check help clean install format tests bench-bin fuzz-bin
+.PHONY: all lib test quick check help clean install format tests bench-bin
 .SECONDARY:
 
 all: $B/spt $B/libspt.so ## library and program
@@ -101,11 +101,6 @@ $B/tests/%: tests/%.c $(SUPPORTOBJ) $B/libspt.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(SUPPORTOBJ) $B/libspt.a $(LDFLAGS) -lcmocka $(LDLIBS)
 $B/tests/support/%.o: CPPFLAGS += -Itests
-# libFuzzer targets: make CC=clang SAN=fuzzer-no-link,address,undefined fuzz-bin
-$B/tests/fuzz/%: tests/fuzz/%.c $B/libspt.a
-	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -fsanitize=fuzzer -MMD -MP -o $@ $< $B/libspt.a $(LDFLAGS) $(LDLIBS)
-fuzz-bin: $(patsubst %.c,$B/%,$(wildcard tests/fuzz/fuzz_*.c))
 $B/bench/%: bench/%.c $B/libspt.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $B/libspt.a $(LDFLAGS) $(LDLIBS)

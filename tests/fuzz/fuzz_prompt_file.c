@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "fs/fs.h"
-#include "fuzz/fuzz_memory.h"
+#include "fuzz/fuzz.h"
 #include "prompt/prompt_io.h"
 
 static const char *scratch(const char *name)
@@ -31,19 +31,18 @@ static void same(const struct prompt *p, const struct prompt *q)
     FUZZ_CHECK(!p->use.input_template || !strcmp(p->use.input_template, q->use.input_template));
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct prompt *p = NULL, *q = NULL;
     const struct prompt_read_opts any = {.any_shape = true};
     spt_err err = {0};
+    size_t matrix = 0;
     put(scratch("in"), data, size);
-    fuzz_memory_start();
+    fuzz_begin();
     if (prompt_read(scratch("in"), &any, &p, &err) == SPT_OK) {
         char *bytes = NULL;
         size_t n = 0;
-        /* the matrix itself is data, twice for a moment */
-        fuzz_memory_bound(size + (size_t)(p->P * p->E));
+        matrix = 16 * (size_t)(p->P * p->E); /* data, four times while it is written and compared */
         FUZZ_CHECK(prompt_check_values(p, &err) == SPT_OK);
         FUZZ_CHECK(prompt_serialize(p, &bytes, &n, &err) == SPT_OK);
         put(scratch("out"), bytes, n);
@@ -53,10 +52,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         same(p, q);
     } else {
         FUZZ_CHECK(err.msg[0]);
-        fuzz_memory_bound(size);
     }
     prompt_free(p);
     prompt_free(q);
-    fuzz_memory_end();
+    fuzz_end(size, matrix);
     return 0;
 }

@@ -3,7 +3,7 @@
  * encode must agree. */
 #include <string.h>
 
-#include "fuzz/fuzz_memory.h"
+#include "fuzz/fuzz.h"
 #include "fuzz/fuzz_texts.h"
 #include "vocab/vocab.h"
 
@@ -46,15 +46,13 @@ static void compare(const vocab *own, const void *data, size_t size)
     vocab_close(lib);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static unsigned count;
     vocab *v = NULL;
     spt_err err = {0};
-    fuzz_memory_start();
+    fuzz_begin();
     const spt_status st = vocab_open_memory(data, size, "fuzz", NULL, &v, &err);
-    fuzz_memory_bound(size);
     if (!st) {
         struct vocab_ids ids = {0};
         buf text;
@@ -68,6 +66,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_CHECK(err.msg[0]);
     }
     vocab_close(v);
-    fuzz_memory_end();
+    fuzz_end(size, 0);
     return 0;
 }

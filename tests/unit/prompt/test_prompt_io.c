@@ -155,8 +155,8 @@ static void t5x_numpy_checkpoints_are_found(void **state)
     snprintf(deep, sizeof deep, "%s/numpy_checkpoints/checkpoint_120", dir);
     EXPECT_OK(prompt_write(p, deep, PROMPT_T5X_NUMPY, NULL, &lost, &err), &err);
     static const char *const below[] = {"", "/numpy_checkpoints", "/numpy_checkpoints/checkpoint_120",
-                                        "/numpy_checkpoints/checkpoint_120/"
-                                        "encoder.prompt.prompt.prompt"};
+                                        ("/numpy_checkpoints/checkpoint_120/"
+                                         "encoder.prompt.prompt.prompt")};
     for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
         snprintf(deep, sizeof deep, "%s%s", dir, below[i]);
         struct prompt *q = read_back(deep);

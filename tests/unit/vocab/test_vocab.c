@@ -29,7 +29,8 @@ static void add_piece(buf *b, const char *text, float score, int type)
 
 static void small_model(buf *b, bool with_sentinels)
 {
-    static const char *const normal[] = {"\xe2\x96\x81", "a", "b", "c", "ab", "\xe2\x96\x81" "ab", "<",
+    static const char *const normal[] = {"\xe2\x96\x81", "a", "b", "c", "ab",
+                                         ("\xe2\x96\x81" "ab"), "<",
                                          "/", "s", ">", "\xce\xbb"};
     buf_init(b, 1 << 20);
     add_piece(b, "<pad>", 0, VOCAB_CONTROL);
