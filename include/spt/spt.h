@@ -90,8 +90,10 @@ SPT_API const spt_option *spt_command_option(const char *command, size_t i);
 /* Where answers go. A write that returns non-zero (a closed pipe) ends the job quietly. */
 typedef struct spt_sink {
     int (*write)(void *ctx, const void *bytes, size_t n);
+    /* The one changing line of progress, at most 5 times a second; NULL ends it. May be NULL. */
+    void (*progress)(void *ctx, const char *line);
     void *ctx;
-    int terminal; /* stderr is a terminal: a progress line instead of plain lines */
+    int terminal; /* progress goes to a terminal */
 } spt_sink;
 
 /* SPT_E_USAGE for an unknown command (the nearest one is named). */

@@ -20,9 +20,30 @@ struct story {
     int quiet;
 };
 
+static int line_is_open; /* a progress line stands on the terminal */
+
+static void end_line(void)
+{
+    if (line_is_open)
+        fputs("\r\033[K", stderr);
+    line_is_open = 0;
+}
+
+static void show_progress(void *ctx, const char *line)
+{
+    (void)ctx;
+    end_line();
+    if (line) {
+        fprintf(stderr, "\r%s", line);
+        fflush(stderr);
+        line_is_open = 1;
+    }
+}
+
 static void tell(void *ctx, int level, const char *line)
 {
     const struct story *s = ctx;
+    end_line();
     if (level)
         fprintf(stderr, "spt: %s: warning: %s\n", s->command, line);
     else if (!s->quiet)
@@ -42,6 +63,7 @@ static void on_signal(int sig)
 
 static int complain(const char *command, const spt_err *err)
 {
+    end_line();
     fprintf(stderr, "spt: %s%s%s\n", command ? command : "", command ? ": " : "", err->msg);
     return spt_status_exit_code(err->code);
 }
@@ -103,7 +125,11 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
-    const spt_sink sink = {write_stdout, NULL, isatty(STDERR_FILENO)};
+    const spt_sink sink = {
+        .write = write_stdout,
+        .progress = show_progress,
+        .terminal = isatty(STDERR_FILENO),
+    };
     spt_status st = parse(job, command, argc - 2, argv + 2, &story, &err);
     if (!st)
         st = spt_job_run(job, &sink, &err);

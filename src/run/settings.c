@@ -74,7 +74,7 @@ const struct option_row option_table[] = {
     REAL("init-scale", init_scale, "0.5", 0, 1e6, T | N | C, "uniform: upper end of [0, X)"),
     CHOICE("combine", combine, "prefix|after-bos|suffix", "prefix", USES | N,
            "where the rows stand in the encoder input"),
-    CHOICE("side", side, "encoder|decoder|both", "encoder", T | N | C,
+    CHOICE("side", side, "encoder|decoder", "encoder", T | N | C,
            "which stack the prompt is put in front of"),
     /* how long */
     INT("steps", steps, "0", 0, BIG, T | C, "training steps (0: from --epochs, or 40 epochs)"),
@@ -281,6 +281,21 @@ bool settings_given(const struct settings *s, const char *option)
     return o && s->given[o - option_table];
 }
 
+/* A Python string literal. */
+static void add_quoted(buf *out, const char *text)
+{
+    buf_addc(out, '\'');
+    for (const char *p = text; *p; p++) {
+        if (*p == '\\' || *p == '\'')
+            buf_addc(out, '\\');
+        if (*p == '\n')
+            buf_adds(out, "\\n");
+        else
+            buf_addc(out, *p);
+    }
+    buf_addc(out, '\'');
+}
+
 spt_status settings_text(const struct settings *s, buf *out, spt_err *err)
 {
     const uint32_t bit = command_bit(s->command);
@@ -289,15 +304,19 @@ spt_status settings_text(const struct settings *s, buf *out, spt_err *err)
         if (!(o->commands & bit) || !s->given[i])
             continue;
         const void *at = (const char *)s + o->offset;
-        buf_addf(out, "%s = ", o->pub.name);
+        buf_adds(out, "spt.");
+        for (const char *p = o->pub.name; *p; p++)
+            buf_addc(out, *p == '-' ? '_' : *p);
+        buf_adds(out, " = ");
         if (o->kind == OPTION_TEXT)
-            buf_addf(out, "%s\n", *(char *const *)at);
+            add_quoted(out, *(char *const *)at);
         else if (o->kind == OPTION_INT)
-            buf_addf(out, "%lld\n", (long long)*(const int64_t *)at);
+            buf_addf(out, "%lld", (long long)*(const int64_t *)at);
         else if (o->kind == OPTION_REAL)
-            buf_addf(out, "%.17g\n", *(const double *)at);
+            buf_addf(out, "%.17g", *(const double *)at);
         else
-            buf_addf(out, "%s\n", *(const bool *)at ? "yes" : "no");
+            buf_adds(out, *(const bool *)at ? "True" : "False");
+        buf_addc(out, '\n');
     }
     return buf_status(out, "settings", err);
 }

@@ -69,7 +69,8 @@ void settings_release(struct settings *s);
 spt_status settings_set(struct settings *s, const char *option, const char *value, spt_err *err);
 /* Whether the user set the option (by name). */
 bool settings_given(const struct settings *s, const char *option);
-/* The settings that differ from the defaults as "name = value" lines (what reproduces the run). */
+/* The settings that the user gave as gin bindings of our own names, "spt.lr = 0.3": what reproduces
+ * the run. */
 spt_status settings_text(const struct settings *s, buf *out, spt_err *err);
 
 /* The candidate nearest to `word` by edit distance, NULL when none is near. */

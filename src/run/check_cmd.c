@@ -1,0 +1,52 @@
+/* `spt check`: everything that training would verify, plus the plan, without training. */
+#include "base/log.h"
+#include "prompt/prompt_io.h"
+#include "run/commands.h"
+#include "run/prompt_session.h"
+#include "run/train_internal.h"
+
+static bool is_set(const char *text)
+{
+    return text && text[0];
+}
+
+/* With a prompt: what eval and infer would check; with --train: what train would. */
+static spt_status check_prompt(struct settings *s, spt_err *err)
+{
+    struct prompt_session u = {0};
+    examples *x = NULL;
+    spt_status st = prompt_session_open(s, &u, err);
+    if (!st)
+        st = prompt_session_load(s, &u, err);
+    if (!st && u.prompt)
+        log_info("prompt: %lld x %lld from %s (%s)", (long long)u.prompt->P,
+                 (long long)u.prompt->E, s->prompt, u.prompt->kind);
+    if (!st && is_set(s->eval))
+        st = dataset_load(s, &u.task, s->eval, u.task.labels ? DATASET_LABELED : DATASET_EXAMINE,
+                          "eval", &x, err);
+    examples_free(x);
+    prompt_session_close(&u);
+    return st;
+}
+
+static spt_status check_training(struct settings *s, struct run_output *out, spt_err *err)
+{
+    struct trainer t = {0};
+    spt_status st = train_open_plan(&t, s, out, err);
+    if (!st)
+        st = engine_load_model(&t.engine, s, false, err); /* reads every weight: values, hash */
+    if (!st)
+        train_tell_plan(&t);
+    train_close(&t);
+    return st;
+}
+
+spt_status run_check(struct settings *s, struct run_output *out, spt_err *err)
+{
+    if (is_set(s->prompt) || !is_set(s->train))
+        TRY(check_prompt(s, err));
+    if (is_set(s->train))
+        TRY(check_training(s, out, err));
+    log_info("fine");
+    return SPT_OK;
+}

@@ -1,0 +1,456 @@
+/* Commands on files, without a model: inspect, convert, extract; and tokenize. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "codec/hash.h"
+#include "fs/fs.h"
+#include "prompt/prompt_io.h"
+#include "run/commands.h"
+#include "data/records.h"
+#include "run/engine.h"
+#include "store/npy.h"
+#include "store/store.h"
+#include "text/json.h"
+
+enum { TEXT_MAX = 1 << 30, MAX_LINE = 1 << 26 };
+
+/* --- inspect ----------------------------------------------------------------------------------- */
+
+struct tensor_facts {
+    hash128 hash;
+    double norm, min, max;
+    bool is_float;
+};
+
+static spt_status look_at(store *s, size_t i, struct tensor_facts *out, spt_err *err)
+{
+    struct store_data d = {0};
+    TRY(store_load(s, i, &d, err));
+    const struct store_info *info = store_at(s, i);
+    struct tensor_facts f = {.hash = hash_bytes(d.view.data, info->bytes), .min = INFINITY,
+                             .max = -INFINITY, .is_float = dtype_is_float(info->dtype)};
+    float block[1024];
+    double squares = 0;
+    for (size_t at = 0; f.is_float && at < info->elements; at += 1024) {
+        const size_t n = info->elements - at < 1024 ? info->elements - at : 1024;
+        tensor_to_f32(&d.view, at, n, block);
+        for (size_t k = 0; k < n; k++) {
+            squares += (double)block[k] * block[k];
+            f.min = fmin(f.min, block[k]);
+            f.max = fmax(f.max, block[k]);
+        }
+    }
+    f.norm = sqrt(squares);
+    store_release(s, &d);
+    *out = f;
+    return SPT_OK;
+}
+
+static void put_tensor_text(buf *out, const struct store_info *info, const struct tensor_facts *f)
+{
+    char shape[SHAPE_TEXT], hash[HASH_TEXT];
+    buf_addf(out, "  %-56s %-9s %-18s", info->name, dtype_name(info->dtype),
+             shape_text(&info->shape, shape));
+    if (f->is_float && info->elements)
+        buf_addf(out, " norm %-11.6g min %-11.4g max %-11.4g", f->norm, f->min, f->max);
+    buf_addf(out, " %.16s\n", hash_text(f->hash, hash));
+}
+
+static void put_tensor_json(json_writer *w, const struct store_info *info,
+                            const struct tensor_facts *f)
+{
+    char hash[HASH_TEXT];
+    json_begin_object(w);
+    json_key(w, "name");
+    json_string(w, info->name);
+    json_key(w, "dtype");
+    json_string(w, dtype_name(info->dtype));
+    json_key(w, "shape");
+    json_begin_array(w);
+    for (int k = 0; k < info->shape.rank; k++)
+        json_i64(w, info->shape.dim[k]);
+    json_end_array(w);
+    json_key(w, "bytes");
+    json_u64(w, info->bytes);
+    json_key(w, "hash");
+    json_string(w, hash_text(f->hash, hash));
+    if (f->is_float && info->elements) {
+        json_key(w, "norm");
+        json_f64(w, f->norm);
+        json_key(w, "min");
+        json_f64(w, f->min);
+        json_key(w, "max");
+        json_f64(w, f->max);
+    }
+    json_end_object(w);
+}
+
+static void put_meta(buf *text, json_writer *w, store *s, bool json)
+{
+    const size_t n = store_meta_count(s);
+    if (json) {
+        json_key(w, "metadata");
+        json_begin_object(w);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct store_meta *m = store_meta_at(s, i);
+        if (json) {
+            json_key(w, m->key);
+            json_string(w, m->value);
+        } else {
+            buf_addf(text, "  %s: ", m->key);
+            for (const char *p = m->value; *p; p++) {
+                if (*p == '\n')
+                    buf_adds(text, p[1] ? "; " : "");
+                else
+                    buf_addc(text, (unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p);
+            }
+            buf_addc(text, '\n');
+        }
+    }
+    if (json)
+        json_end_object(w);
+}
+
+static spt_status inspect_store(const char *path, store *s, bool json, buf *text, spt_err *err)
+{
+    json_writer w;
+    json_write_init(&w, text, JSON_SPACED);
+    if (json) {
+        json_begin_object(&w);
+        json_key(&w, "file");
+        json_string(&w, path);
+        json_key(&w, "kind");
+        json_string(&w, store_kind(s));
+        if (store_step(s) >= 0) {
+            json_key(&w, "step");
+            json_i64(&w, store_step(s));
+        }
+    } else {
+        buf_addf(text, "%s: %s, %zu tensors", path, store_kind(s), store_count(s));
+        if (store_step(s) >= 0)
+            buf_addf(text, ", step %lld", (long long)store_step(s));
+        buf_addc(text, '\n');
+    }
+    put_meta(text, &w, s, json);
+    if (json) {
+        json_key(&w, "tensors");
+        json_begin_array(&w);
+    }
+    for (size_t i = 0; i < store_count(s); i++) {
+        struct tensor_facts f;
+        TRY(look_at(s, i, &f, err));
+        if (json)
+            put_tensor_json(&w, store_at(s, i), &f);
+        else
+            put_tensor_text(text, store_at(s, i), &f);
+    }
+    if (json) {
+        json_end_array(&w);
+        json_end_object(&w);
+        buf_addc(text, '\n');
+    }
+    return SPT_OK;
+}
+
+static spt_status inspect_vocab(const char *path, const vocab *v, bool json, buf *text)
+{
+    if (!json) {
+        buf_addf(text, "%s: vocabulary, %d ids (%d in the file), %s\n  pad %d, eos %d, unk %d, hash %s\n",
+                 path, vocab_size(v), vocab_base_size(v), vocab_rule_text(v), vocab_pad_id(v),
+                 vocab_eos_id(v), vocab_unk_id(v), vocab_hash(v));
+        return SPT_OK;
+    }
+    json_writer w;
+    json_write_init(&w, text, JSON_SPACED);
+    json_begin_object(&w);
+    json_key(&w, "file");
+    json_string(&w, path);
+    json_key(&w, "kind");
+    json_string(&w, "vocabulary");
+    json_key(&w, "size");
+    json_i64(&w, vocab_size(v));
+    json_key(&w, "rule");
+    json_string(&w, vocab_rule_text(v));
+    json_key(&w, "hash");
+    json_string(&w, vocab_hash(v));
+    json_end_object(&w);
+    buf_addc(text, '\n');
+    return SPT_OK;
+}
+
+/* A run directory stands for its best prompt. */
+static spt_status inspect_one(const char *path, bool json, buf *text, spt_err *err)
+{
+    store *s = NULL;
+    buf best;
+    buf_init(&best, 65536);
+    const char *at = path;
+    if (fs_is_dir(path) && prompt_best_path(path, &best, NULL) == SPT_OK)
+        at = buf_str(&best);
+    spt_status st = store_open(at, NULL, &s, err);
+    if (!st)
+        st = inspect_store(at, s, json, text, err);
+    store_close(s);
+    if (st == SPT_E_FORMAT && !fs_is_dir(at)) {
+        vocab *v;
+        if (vocab_open(at, NULL, &v, NULL) == SPT_OK) {
+            buf_clear(text);
+            st = inspect_vocab(at, v, json, text);
+            vocab_close(v);
+        }
+    }
+    buf_release(&best);
+    return st;
+}
+
+spt_status run_inspect(struct settings *s, struct run_output *out, spt_err *err)
+{
+    if (!s->arguments)
+        return err_set(err, SPT_E_USAGE, "which file? spt inspect FILE");
+    for (size_t i = 0; i < s->arguments; i++) {
+        buf text;
+        buf_init(&text, TEXT_MAX);
+        spt_status st = inspect_one(s->argument[i], s->json, &text, err);
+        if (!st)
+            st = output_text(out, &text, err);
+        buf_release(&text);
+        TRY(st);
+    }
+    return SPT_OK;
+}
+
+/* --- convert, extract ---------------------------------------------------------------------------- */
+
+static spt_status shape_of_base(const struct settings *s, struct prompt_write_opts *o, spt_err *err)
+{
+    if (!s->model || !s->model[0])
+        return SPT_OK;
+    t5_source *source;
+    TRY(t5_source_open(s->model, NULL, &source, err));
+    o->num_heads = t5_source_config(source)->heads;
+    o->num_layers = t5_source_config(source)->enc_layers;
+    t5_source_close(source);
+    return SPT_OK;
+}
+
+spt_status run_convert(struct settings *s, struct run_output *out, spt_err *err)
+{
+    (void)out;
+    const char *to = s->output && s->output[0] ? s->output
+                     : s->arguments > 1        ? s->argument[1]
+                                               : NULL;
+    if (!s->arguments || !to || s->arguments > (to == s->output ? 1u : 2u))
+        return err_set(err, SPT_E_USAGE, "spt convert IN OUT");
+    struct prompt *p = NULL;
+    enum prompt_format format;
+    struct prompt_write_opts opts = {0};
+    struct prompt_dropped dropped = {0};
+    TRY(prompt_format_of(to, &format, err));
+    TRY(shape_of_base(s, &opts, err));
+    TRY(prompt_read(s->argument[0], NULL, &p, err));
+    spt_status st = prompt_write(p, to, format, &opts, &dropped, err);
+    if (!st && dropped.count) {
+        char text[400];
+        prompt_dropped_text(&dropped, text, sizeof text);
+        log_warning("%s cannot keep %s", prompt_format_name(format), text);
+    }
+    if (!st)
+        log_info("%s: %lld x %lld, %s", to, (long long)p->P, (long long)p->E,
+                 prompt_format_name(format));
+    prompt_free(p);
+    return st;
+}
+
+/* As the reference's extract_variable: a leading "target/" or "/" is optional. */
+static bool find_variable(const store *s, const char *name, size_t *index)
+{
+    if (store_find(s, name, index))
+        return true;
+    while (*name == '/')
+        name++;
+    if (store_find(s, name, index) || (!strncmp(name, "target/", 7) && store_find(s, name + 7, index)))
+        return true;
+    char with[512];
+    snprintf(with, sizeof with, "target/%s", name);
+    return store_find(s, with, index);
+}
+
+static const char *store_name_at(void *ctx, size_t i)
+{
+    const store *s = ctx;
+    return i < store_count(s) ? store_at(s, i)->name : NULL;
+}
+
+spt_status run_extract(struct settings *s, struct run_output *out, spt_err *err)
+{
+    (void)out;
+    const char *to = s->output && s->output[0] ? s->output
+                     : s->arguments > 2        ? s->argument[2]
+                                               : NULL;
+    if (s->arguments < 2 || !to)
+        return err_set(err, SPT_E_USAGE, "spt extract CHECKPOINT VARIABLE OUT.npy");
+    store *st_in;
+    TRY(store_open(s->argument[0], NULL, &st_in, err));
+    size_t i;
+    spt_status st = SPT_OK;
+    if (!find_variable(st_in, s->argument[1], &i)) {
+        const char *near = nearest_word(s->argument[1], store_name_at, st_in);
+        st = err_set(err, SPT_E_CONFIG, "%s has no variable \"%s\"%s%s (see `spt inspect %s`)",
+                     s->argument[0], s->argument[1], near ? "; the nearest is " : "",
+                     near ? near : "", s->argument[0]);
+    }
+    struct store_data d = {0};
+    float *widened = NULL;
+    if (!st)
+        st = store_load(st_in, i, &d, err);
+    if (!st && d.view.dtype == DT_BF16) { /* NumPy has no name for bfloat16 */
+        const size_t n = store_at(st_in, i)->elements;
+        widened = mem_alloc(n, sizeof *widened);
+        if (!widened)
+            st = err_nomem(err, n * sizeof *widened);
+        else
+            tensor_to_f32(&d.view, 0, n, widened);
+    }
+    if (!st) {
+        struct tensor_view v = d.view;
+        if (widened) {
+            v.dtype = DT_F32;
+            v.data = widened;
+        }
+        char shape[SHAPE_TEXT];
+        st = npy_write(to, &v, err);
+        if (!st)
+            log_info("%s: %s %s", to, dtype_name(v.dtype), shape_text(&v.shape, shape));
+    }
+    mem_free(widened);
+    store_release(st_in, &d);
+    store_close(st_in);
+    return st;
+}
+
+/* --- tokenize --------------------------------------------------------------------------------------- */
+
+static void put_pieces(buf *out, const vocab *v, const struct vocab_ids *ids, bool json,
+                       const char *text, size_t len)
+{
+    json_writer w;
+    json_write_init(&w, out, JSON_SPACED);
+    if (json) {
+        json_begin_object(&w);
+        json_key(&w, "text");
+        json_string_n(&w, text, len);
+        json_key(&w, "pieces");
+        json_begin_array(&w);
+        for (size_t i = 0; i < ids->count; i++) {
+            size_t n;
+            const char *piece = vocab_piece(v, ids->id[i], &n);
+            json_string_n(&w, piece, n);
+        }
+        json_end_array(&w);
+        json_key(&w, "ids");
+        json_begin_array(&w);
+        for (size_t i = 0; i < ids->count; i++)
+            json_i64(&w, ids->id[i]);
+        json_end_array(&w);
+        json_end_object(&w);
+        buf_addc(out, '\n');
+        return;
+    }
+    for (size_t i = 0; i < ids->count; i++) {
+        size_t n;
+        const char *piece = vocab_piece(v, ids->id[i], &n);
+        buf_addf(out, "%s%d:%.*s", i ? " " : "", ids->id[i], (int)n, piece);
+    }
+    buf_addc(out, '\n');
+}
+
+/* Ids separated by spaces or commas, each optionally followed by ":piece". */
+static spt_status parse_ids(const char *text, size_t len, struct vocab_ids *ids, uint64_t line,
+                            int32_t **list, size_t *cap, size_t *count, spt_err *err)
+{
+    (void)ids;
+    *count = 0;
+    for (size_t i = 0; i < len;) {
+        if (text[i] == ' ' || text[i] == ',' || text[i] == '\t') {
+            i++;
+            continue;
+        }
+        int64_t v = 0;
+        size_t digits = 0;
+        while (i < len && text[i] >= '0' && text[i] <= '9' && digits < 10) {
+            v = v * 10 + (text[i++] - '0');
+            digits++;
+        }
+        if (!digits || v > INT32_MAX)
+            return err_set(err, SPT_E_FORMAT, "line %llu, byte %zu: not an id",
+                           (unsigned long long)line, i + 1);
+        while (i < len && text[i] != ' ' && text[i] != ',' && text[i] != '\t')
+            i++;
+        TRY(mem_grow(list, cap, *count + 1, sizeof **list, 1 << 26, err));
+        (*list)[(*count)++] = (int32_t)v;
+    }
+    return SPT_OK;
+}
+
+static spt_status tokenize_line(const struct settings *s, const vocab *v, const char *text,
+                                size_t len, uint64_t line, struct vocab_ids *ids, buf *out,
+                                spt_err *err)
+{
+    if (!s->decode) {
+        ids->count = 0;
+        TRY(vocab_encode(v, text, len, ids, err));
+        put_pieces(out, v, ids, s->json, text, len);
+        return SPT_OK;
+    }
+    int32_t *list = NULL;
+    size_t cap = 0, count = 0;
+    spt_status st = parse_ids(text, len, ids, line, &list, &cap, &count, err);
+    if (!st)
+        st = vocab_decode(v, list, count, out, err);
+    buf_addc(out, '\n');
+    mem_free(list);
+    return st;
+}
+
+spt_status run_tokenize(struct settings *s, struct run_output *out, spt_err *err)
+{
+    const char *from = s->vocab && s->vocab[0] ? s->vocab : s->model;
+    if (!from || !from[0])
+        return err_set(err, SPT_E_USAGE, "--model DIR or --vocab FILE is missing");
+    vocab *v = NULL;
+    records *r = NULL;
+    size_t slot;
+    struct vocab_ids ids = {0};
+    buf text;
+    buf_init(&text, MAX_LINE);
+    const struct records_options o = {
+        .path = s->arguments ? s->argument[0] : "-", .lines = true, .header = HEADER_NO};
+    spt_status st = vocab_open(from, NULL, &v, err);
+    if (!st) {
+        log_info("%s: %s", vocab_path(v), vocab_rule_text(v));
+        st = records_open(&o, &r, err);
+    }
+    if (!st)
+        st = records_column(r, "1", &slot, err);
+    bool more = true;
+    while (!st && more) {
+        const char *line;
+        size_t len;
+        st = records_next(r, &more, err);
+        if (!st && more)
+            st = records_field(r, slot, &line, &len, err);
+        buf_clear(&text);
+        if (!st && more)
+            st = tokenize_line(s, v, line, len, records_line(r), &ids, &text, err);
+        if (!st && more)
+            st = output_text(out, &text, err);
+    }
+    records_close(r);
+    vocab_ids_release(&ids);
+    vocab_close(v);
+    buf_release(&text);
+    return st;
+}

@@ -1,0 +1,248 @@
+#include "run/predictions.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "fs/fs.h"
+#include "text/json.h"
+
+enum { LINE_BYTES = 1 << 24 };
+
+const char *answer_text(const struct answers *a, const struct task_text *t, size_t i)
+{
+    return a->text            ? a->text[i]
+           : a->label[i] >= 0 ? label_set_text(t->labels, (size_t)a->label[i])
+                              : "";
+}
+
+static void put_label_set(json_writer *w, const label_set *labels)
+{
+    json_key(w, "label_set");
+    json_begin_array(w);
+    for (size_t k = 0; k < label_set_count(labels); k++)
+        json_string(w, label_set_text(labels, k));
+    json_end_array(w);
+}
+
+static void put_row(buf *line, const struct answers *a, const struct task_text *t,
+                    const struct example *e, size_t i)
+{
+    json_writer w;
+    json_write_init(&w, line, JSON_SPACED);
+    json_begin_object(&w);
+    json_key(&w, "input");
+    json_string_n(&w, e->input_text, e->input_text_len);
+    json_key(&w, "target");
+    json_string_n(&w, e->target_text, e->target_text_len);
+    json_key(&w, "prediction");
+    json_string(&w, answer_text(a, t, i));
+    if (a->score) {
+        json_key(&w, "scores");
+        json_begin_object(&w);
+        for (size_t k = 0; k < a->labels; k++) {
+            json_key(&w, label_set_text(t->labels, k));
+            json_f32(&w, a->score[i * a->labels + k]);
+        }
+        json_end_object(&w);
+    }
+    if (i == 0 && t->labels)
+        put_label_set(&w, t->labels);
+    json_end_object(&w);
+    buf_addc(line, '\n');
+}
+
+spt_status predictions_write(const char *path, const struct answers *a, const examples *x,
+                             const struct task_text *t, spt_err *err)
+{
+    fs_writer *file;
+    TRY(fs_create(path, &file, err));
+    buf line;
+    buf_init(&line, LINE_BYTES);
+    spt_status st = SPT_OK;
+    for (size_t i = 0; !st && i < a->n; i++) {
+        const struct example e = examples_at(x, i);
+        buf_clear(&line);
+        put_row(&line, a, t, &e, i);
+        st = buf_status(&line, "prediction", err);
+        if (!st)
+            st = fs_write(file, buf_str(&line), line.len, err);
+    }
+    buf_release(&line);
+    if (st) {
+        fs_abort(file);
+        return st;
+    }
+    return fs_commit(file, err);
+}
+
+/* --- reading ------------------------------------------------------------------------------------- */
+
+/* No vocabulary is needed: a text is one id. */
+static spt_status encode_nothing(void *ctx, const char *text, size_t len, struct id_list *out,
+                                 spt_err *err)
+{
+    (void)ctx, (void)text, (void)len;
+    const int32_t id = 0;
+    return id_list_add(out, &id, 1, err);
+}
+
+static spt_status read_labels(json_reader *r, label_set **out, spt_err *err)
+{
+    bool more;
+    struct json_event item;
+    buf text;
+    buf_init(&text, LINE_BYTES);
+    TRY(label_set_new(out, err));
+    spt_status st = json_enter_array(r, err);
+    while (!st && !(st = json_next_item(r, &more, &item, err)) && more) {
+        if (item.kind != JSON_STRING)
+            st = json_error(r, item.offset, err, "a label must be a string");
+        buf_clear(&text);
+        if (!st) {
+            json_add_text(&item, &text);
+            st = buf_status(&text, "label", err);
+        }
+        if (!st)
+            st = label_set_add(*out, buf_str(&text), text.len, NULL, err);
+    }
+    buf_release(&text);
+    return st;
+}
+
+/* One line: its prediction, and the label set where it holds one. */
+static spt_status read_row(const char *line, size_t n, char **text, label_set **labels,
+                           spt_err *err)
+{
+    json_reader r;
+    bool more, found = false;
+    struct json_event key;
+    buf value;
+    buf_init(&value, LINE_BYTES);
+    json_open(&r, line, n, JSON_PYTHON_NAN);
+    spt_status st = json_enter_object(&r, err);
+    while (!st && !(st = json_next_key(&r, &more, &key, err)) && more) {
+        if (json_is(&key, "prediction") && !found) {
+            st = json_read_text(&r, &value, err);
+            found = true;
+        } else if (json_is(&key, "label_set") && !*labels) {
+            st = read_labels(&r, labels, err);
+        } else {
+            st = json_skip(&r, err);
+        }
+    }
+    if (!st)
+        st = json_finish(&r, err);
+    json_close(&r);
+    if (!st && !found)
+        st = err_set(err, SPT_E_FORMAT, "no key \"prediction\"");
+    if (!st)
+        st = buf_status(&value, "prediction", err);
+    if (!st && !(*text = mem_strndup(buf_str(&value), value.len)))
+        st = err_nomem(err, value.len);
+    buf_release(&value);
+    return st;
+}
+
+static spt_status read_rows(const char *path, const char *bytes, size_t size, struct predictions *p,
+                            label_set **labels, spt_err *err)
+{
+    struct answers *a = &p->answers;
+    size_t row = 0, line = 0;
+    for (const char *at = bytes, *end = bytes + size; at < end;) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        if (!stop)
+            stop = end;
+        line++;
+        if (stop > at) {
+            if (row == a->n)
+                return err_set(err, SPT_E_FORMAT, "%s, line %zu: more predictions than the %zu "
+                               "examples of %s", path, line, a->n, examples_path(p->examples));
+            const spt_status st = read_row(at, (size_t)(stop - at), &a->text[row], labels, err);
+            if (st)
+                return err_wrap(err, st, "%s, line %zu", path, line);
+            row++;
+        }
+        at = stop + 1;
+    }
+    if (row != a->n)
+        return err_set(err, SPT_E_FORMAT, "%s has %zu predictions, %s has %zu examples", path, row,
+                       examples_path(p->examples), a->n);
+    return SPT_OK;
+}
+
+/* Labels and indices of targets and answers. */
+static spt_status index_rows(const struct settings *s, struct predictions *p, label_set *own,
+                             spt_err *err)
+{
+    struct answers *a = &p->answers;
+    struct task_text *t = &p->task;
+    if (s->labels && s->labels[0])
+        TRY(label_set_parse(s->labels, &t->labels, err));
+    const label_set *from = t->labels ? NULL : own ? own : examples_labels(p->examples);
+    if (from && (own || labels_found(p->examples))) {
+        TRY(label_set_new(&t->labels, err));
+        for (size_t k = 0; k < label_set_count(from); k++)
+            TRY(label_set_add(t->labels, label_set_text(from, k), label_set_len(from, k), NULL,
+                              err));
+    }
+    if (t->labels && !own && !(s->labels && s->labels[0]))
+        log_warning("%s names no label set: the %zu labels of the targets are counted; --labels "
+                    "declares others",
+                    s->predictions, label_set_count(t->labels));
+    a->labels = t->labels ? label_set_count(t->labels) : 0;
+    for (size_t i = 0; i < a->n; i++) {
+        const struct example e = examples_at(p->examples, i);
+        a->target[i] = t->labels
+                           ? (int32_t)label_set_find(t->labels, e.target_text, e.target_text_len)
+                           : -1;
+        a->label[i] =
+            t->labels ? (int32_t)label_set_find(t->labels, a->text[i], strlen(a->text[i])) : -1;
+    }
+    return SPT_OK;
+}
+
+static spt_status read_all(const struct settings *s, struct predictions *p, spt_err *err)
+{
+    p->task.encoder = (struct data_encoder){encode_nothing, NULL, NULL, 1, -1};
+    if (s->input && s->input[0])
+        TRY(template_parse(s->input, strlen(s->input), &p->task.input, err));
+    if (s->target && s->target[0])
+        TRY(template_parse(s->target, strlen(s->target), &p->task.target, err));
+    TRY(dataset_load(s, &p->task, s->data, DATASET_EXAMINE, "data", &p->examples, err));
+    struct answers *a = &p->answers;
+    a->n = examples_count(p->examples);
+    a->text = mem_zalloc(a->n, sizeof *a->text);
+    a->label = mem_alloc(a->n, sizeof *a->label);
+    a->target = mem_alloc(a->n, sizeof *a->target);
+    if (!a->text || !a->label || !a->target)
+        return err_nomem(err, a->n * sizeof *a->text);
+    fs_mapping m;
+    label_set *own = NULL;
+    TRY(fs_map(s->predictions, &m, err));
+    spt_status st = read_rows(s->predictions, (const char *)m.bytes, m.size, p, &own, err);
+    fs_unmap(&m);
+    if (!st)
+        st = index_rows(s, p, own, err);
+    label_set_free(own);
+    return st;
+}
+
+spt_status predictions_read(const struct settings *s, struct predictions *out, spt_err *err)
+{
+    struct predictions p = {0};
+    const spt_status st = read_all(s, &p, err);
+    if (st) {
+        predictions_release(&p);
+        return st;
+    }
+    *out = p;
+    return SPT_OK;
+}
+
+void predictions_release(struct predictions *p)
+{
+    answers_release(&p->answers);
+    examples_free(p->examples);
+    task_text_close(&p->task);
+    *p = (struct predictions){0};
+}

@@ -1,0 +1,101 @@
+/* A training run in pieces: train_setup.c opens everything and restores, train.c is the loop,
+ * train_save.c makes it durable, train_report.c tells about it. */
+#ifndef SPT_RUN_TRAIN_INTERNAL_H
+#define SPT_RUN_TRAIN_INTERNAL_H
+
+#include "ckpt/ckpt.h"
+#include "optim/optim.h"
+#include "optim/schedule.h"
+#include "random/threefry.h"
+#include "report/events.h"
+#include "run/commands.h"
+#include "run/evaluate.h"
+
+enum { GRADIENT_SHARDS = 16 }; /* rulings 3: fixed, so that any number of ranks gives the same bits */
+
+/* What will be done; fixed before the first step. */
+struct train_plan {
+    int64_t P, E;
+    int64_t steps, steps_per_epoch, batch;
+    int64_t eval_every, save_every;
+    int64_t rows_in_flight; /* encoder rows of the largest range */
+    const char *metric;
+    enum prompt_init_kind init;
+    char init_text[160];
+    bool generate;
+};
+
+/* Everything that changes from step to step, besides prompt and optimiser: part of the checkpoint. */
+struct train_state {
+    int64_t step;
+    struct batch_position position;
+    int64_t best_step; /* -1: no evaluation yet */
+    double best_score;
+    int64_t without_improvement; /* evaluations since the best one */
+    bool stopped_early;
+};
+
+struct train_logs {
+    fs_log *train, *eval;           /* train.jsonl, eval.jsonl */
+    events_writer *events, *scores; /* train/, inference_eval/ */
+};
+
+struct trainer {
+    const struct settings *s;
+    struct run_output *out;
+    struct engine engine;
+    struct task_text task;
+    examples *train, *eval;
+    struct train_plan plan;
+    uint32_t seed;
+    struct rng_key trainer_key; /* dropout keys are folded from it */
+    struct t5_loss_opts loss_opts;
+    struct prompt *prompt;
+    optim *optim;
+    struct lr_schedule lr;
+    train_order *order;
+    t5_acts *acts;
+    batch batch;
+    struct evaluator evaluator;
+    int32_t *shard_of; /* [batch] */
+    float *shards;     /* [GRADIENT_SHARDS, P, E] */
+    float *grad;       /* [P, E] */
+    struct train_state state;
+    ckpt *ck;
+    struct train_logs logs;
+    int64_t started_ns, last_progress_ns;
+    int64_t examples_done; /* in this process, for the rate */
+    int64_t evaluated_step, saved_step; /* -1: never in this process */
+    double last_score;
+};
+
+/* Everything up to the first step; restores with --resume. *nothing_to_do: the run is finished. */
+spt_status train_open(struct trainer *t, const struct settings *s, struct run_output *out,
+                      bool *nothing_to_do, spt_err *err);
+/* The same without a run directory: what `spt check` and --dry-run do. */
+spt_status train_open_plan(struct trainer *t, const struct settings *s, struct run_output *out,
+                           spt_err *err);
+void train_close(struct trainer *t);
+
+/* The sum over a step's examples (rulings 3) into t->grad; *loss holds the sums of the batch. */
+spt_status train_gradient(struct trainer *t, const uint32_t *which, size_t n, struct t5_loss *loss,
+                          spt_err *err);
+
+/* Durable state of the current step, its logs cut to length, and best.json. */
+spt_status train_save(struct trainer *t, spt_err *err);
+/* Restores the newest valid state of the run directory; SPT_E_NOTFOUND when there is none. */
+spt_status train_restore(struct trainer *t, spt_err *err);
+spt_status train_open_logs(struct trainer *t, spt_err *err);
+/* What is written once at the end: the prompt in the reference's numpy form, --save-full. */
+spt_status train_finish(struct trainer *t, spt_err *err);
+/* A fingerprint of what must not change between a run and its continuation, as text lines. */
+spt_status train_identity(const struct trainer *t, buf *out, spt_err *err);
+
+void train_tell_end(struct trainer *t, const struct prompt *best);
+void train_tell_plan(const struct trainer *t);
+void train_tell_step(struct trainer *t, const struct t5_loss *loss, bool last);
+spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float lr, size_t n,
+                          spt_err *err);
+spt_status train_log_eval(struct trainer *t, const struct figures *f, bool improved, spt_err *err);
+
+#endif

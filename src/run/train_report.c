@@ -1,0 +1,216 @@
+/* What a run says: the plan before it starts, a line of progress, JSON Lines and event files. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "run/train_internal.h"
+#include "text/json.h"
+
+enum { LINE_MAX_BYTES = 1 << 16 };
+
+/* --- the plan ------------------------------------------------------------------------------------ */
+
+static double memory_bound(const struct trainer *t)
+{
+    const double PE = (double)(t->plan.P * t->plan.E);
+    const struct examples_counts c = examples_counts(t->train);
+    const struct t5_acts_plan plan = {
+        .rows = t->plan.rows_in_flight,
+        .dec_rows = t->plan.batch * c.longest_target,
+        .examples = t->plan.batch,
+        .backward = true,
+        .dropout = t->s->dropout > 0,
+    };
+    const double weights = t->engine.model ? (double)t5_model_bytes(t->engine.model)
+                                           : 4.0 * (double)config_parameters(&t->engine.config);
+    return weights + (double)t5_acts_bytes(&t->engine.config, sizeof(float), sizeof(float), &plan) +
+           PE * sizeof(float) * (GRADIENT_SHARDS + 2) + (double)optim_bytes(t->optim);
+}
+
+void train_tell_plan(const struct trainer *t)
+{
+    const struct train_plan *p = &t->plan;
+    char a[32], b[32], c[32];
+    log_info("prompt: %lld x %lld = %s trainable numbers in front of the %s (%s); %s frozen",
+             (long long)p->P, (long long)p->E, count_text(p->P * p->E, a),
+             t->prompt->use.side == PROMPT_DECODER ? "decoder" : "encoder", p->init_text,
+             count_text(config_parameters(&t->engine.config), b));
+    if (t->task.labels) {
+        buf text;
+        buf_init(&text, 4096);
+        label_set_describe(t->task.labels, &text);
+        log_info("labels (%s): %s; answers by %s", t->task.labels_from, buf_str(&text),
+                 p->generate ? "decoding" : "ranking them");
+        buf_release(&text);
+    } else {
+        log_info("targets are free text; answers by decoding");
+    }
+    log_info("steps: %lld of %lld examples (%lld a pass), evaluation every %lld, checkpoint every "
+             "%lld; %s, lr %g, seed %u",
+             (long long)p->steps, (long long)p->batch, (long long)p->steps_per_epoch,
+             (long long)p->eval_every, (long long)p->save_every, t->s->optimizer, t->s->lr,
+             t->seed);
+    log_info("memory: about %s, %s encoder rows in flight", bytes_text(memory_bound(t), c),
+             count_text(p->rows_in_flight, a));
+}
+
+/* --- progress ------------------------------------------------------------------------------------- */
+
+static bool wants_progress(const struct trainer *t)
+{
+    const char *p = t->s->progress;
+    return !t->s->quiet && t->out->sink->progress && strcmp(p, "never") &&
+           (t->out->sink->terminal || !strcmp(p, "always"));
+}
+
+static double per_second(const struct trainer *t)
+{
+    const double s = (double)(os_monotonic_ns() - t->started_ns) / 1e9;
+    return s > 0 ? (double)t->examples_done / s : 0;
+}
+
+static void progress_text(const struct trainer *t, const struct t5_loss *loss, char *line,
+                          size_t cap)
+{
+    const double rate = per_second(t);
+    const double left =
+        rate > 0 ? (double)((t->plan.steps - t->state.step) * t->plan.batch) / rate : 0;
+    int n = snprintf(line, cap, "step %lld/%lld  loss %.4f  %.0f examples/s  %.0f:%02.0f left",
+                     (long long)t->state.step, (long long)t->plan.steps,
+                     loss->weight_sum > 0 ? loss->loss / loss->weight_sum : NAN, rate,
+                     floor(left / 60), fmod(left, 60));
+    if (t->state.best_step >= 0 && n > 0 && (size_t)n < cap)
+        snprintf(line + n, cap - (size_t)n, "  %s %.2f (best %.2f at %lld)", t->plan.metric,
+                 t->last_score, t->state.best_score, (long long)t->state.best_step);
+}
+
+void train_tell_step(struct trainer *t, const struct t5_loss *loss, bool last)
+{
+    const int64_t now = os_monotonic_ns();
+    if (!wants_progress(t) || (!last && now - t->last_progress_ns < 200000000))
+        return;
+    char line[256];
+    t->last_progress_ns = now;
+    progress_text(t, loss, line, sizeof line);
+    t->out->sink->progress(t->out->sink->ctx, line);
+}
+
+void train_tell_end(struct trainer *t, const struct prompt *best)
+{
+    if (wants_progress(t))
+        t->out->sink->progress(t->out->sink->ctx, NULL);
+    if (t->state.stopped_early)
+        log_info("stopped at step %lld: no improvement in %lld evaluations",
+                 (long long)t->state.step, (long long)t->state.without_improvement);
+    if (t->state.best_step >= 0)
+        log_info("best prompt: step %lld, %s %.2f; use it with --prompt %s",
+                 (long long)best->use.step, t->plan.metric, t->state.best_score, t->s->out);
+    else
+        log_info("prompt of step %lld written; use it with --prompt %s",
+                 (long long)best->use.step, t->s->out);
+}
+
+/* --- logs ----------------------------------------------------------------------------------------- */
+
+static spt_status emit(struct trainer *t, fs_log *log, const char *event, buf *line, spt_err *err)
+{
+    buf_addc(line, '\n');
+    TRY(buf_status(line, "log line", err));
+    TRY(fs_log_append(log, buf_str(line), line->len, err));
+    if (!t->s->json)
+        return SPT_OK;
+    buf out;
+    buf_init(&out, LINE_MAX_BYTES);
+    buf_addf(&out, "{\"event\": \"%s\", %s", event, buf_str(line) + 1);
+    const spt_status st = output_text(t->out, &out, err);
+    buf_release(&out);
+    return st;
+}
+
+struct named_value {
+    const char *name;
+    double value;
+};
+
+/* {"step": N, "name": value, ...} */
+static void object(buf *line, int64_t step, const struct named_value *v, size_t n)
+{
+    json_writer w;
+    json_write_init(&w, line, JSON_SPACED);
+    json_begin_object(&w);
+    json_key(&w, "step");
+    json_i64(&w, step);
+    for (size_t i = 0; i < n; i++) {
+        json_key(&w, v[i].name);
+        if (isfinite(v[i].value) && v[i].value == floor(v[i].value) && fabs(v[i].value) < 1e15)
+            json_i64(&w, (int64_t)v[i].value);
+        else
+            json_f64(&w, v[i].value);
+    }
+    json_end_object(&w);
+}
+
+static double norm(const float *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i] * x[i];
+    return sqrt(sum);
+}
+
+spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float lr, size_t n,
+                          spt_err *err)
+{
+    const int64_t PE = t->plan.P * t->plan.E;
+    const double tokens = loss->weight_sum;
+    const struct named_value v[] = {
+        {"loss", loss->loss},
+        {"loss_per_nonpadding_target_token", tokens > 0 ? loss->loss / tokens : NAN},
+        {"z_loss", loss->z_loss},
+        {"cross_ent_loss", loss->loss - loss->z_loss},
+        {"accuracy", loss->counted ? (double)loss->correct / (double)loss->counted : NAN},
+        {"learning_rate", lr},
+        {"gradient_norm", norm(t->grad, PE)},
+        {"prompt_norm", norm(t->prompt->rows, PE)},
+        {"examples", (double)n},
+    };
+    enum { SCALARS = 8 }; /* all but the count go to the event file */
+    for (size_t i = 0; i < SCALARS; i++)
+        TRY(events_scalar(t->logs.events, t->state.step, v[i].name, (float)v[i].value, err));
+    buf line;
+    buf_init(&line, LINE_MAX_BYTES);
+    object(&line, t->state.step, v, sizeof v / sizeof *v);
+    const spt_status st = emit(t, t->logs.train, "step", &line, err);
+    buf_release(&line);
+    return st;
+}
+
+spt_status train_log_eval(struct trainer *t, const struct figures *f, bool improved, spt_err *err)
+{
+    const struct named_value v[] = {
+        {"accuracy", f->accuracy},       {"macro_f1", f->macro_f1}, {"f1", f->f1},
+        {"exact_match", f->exact_match}, {"loss", f->loss},
+    };
+    struct named_value kept[8];
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++)
+        if (!isnan(v[i].value))
+            kept[n++] = v[i];
+    for (size_t i = 0; i < n; i++) {
+        char tag[64];
+        snprintf(tag, sizeof tag, "eval/%s", kept[i].name);
+        TRY(events_scalar(t->logs.scores, t->state.step, tag, (float)kept[i].value, err));
+    }
+    kept[n++] = (struct named_value){"outside", (double)f->outside};
+    kept[n++] = (struct named_value){"best_step", (double)t->state.best_step};
+    buf line;
+    buf_init(&line, LINE_MAX_BYTES);
+    object(&line, t->state.step, kept, n);
+    const spt_status st = emit(t, t->logs.eval, "eval", &line, err);
+    buf_release(&line);
+    if (!wants_progress(t) || improved)
+        log_info("step %lld: %s %.2f%s", (long long)t->state.step, t->plan.metric, t->last_score,
+                 improved ? " (best)" : "");
+    return st;
+}

@@ -1,0 +1,324 @@
+/* From settings to a trainer that is ready for its first step. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "prompt/prompt_io.h"
+#include "run/init_prompt.h"
+#include "run/train_internal.h"
+
+static spt_status parse_normalize(const char *text, struct t5_loss_opts *o, spt_err *err)
+{
+    static const struct {
+        const char *name;
+        enum t5_normalize rule;
+    } rules[] = {{"none", T5_NORM_NONE},
+                 {"real-tokens", T5_NORM_REAL_TOKENS},
+                 {"all-tokens", T5_NORM_ALL_TOKENS},
+                 {"per-sequence", T5_NORM_PER_SEQUENCE}};
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (!strcmp(rules[i].name, text)) {
+            o->normalize = rules[i].rule;
+            return SPT_OK;
+        }
+    char *end;
+    o->normalize = T5_NORM_NUMBER;
+    o->factor = strtof(text, &end);
+    if (*end || end == text || !(o->factor > 0))
+        return err_set(err, SPT_E_USAGE,
+                       "--normalize: \"%s\" is none of none, real-tokens, all-tokens, per-sequence "
+                       "or a positive number",
+                       text);
+    return SPT_OK;
+}
+
+/* Labels found in the training data make it a classification; without them answers are decoded. */
+static spt_status choose_labels(struct trainer *t, spt_err *err)
+{
+    if (!t->task.labels && labels_found(t->train))
+        TRY(task_text_set_labels(&t->task, t->s, examples_labels(t->train), "the training data",
+                                 err));
+    t->plan.generate = !strcmp(t->s->by, "generate") || !t->task.labels;
+    if (!strcmp(t->s->by, "rank") && !t->task.labels)
+        return err_set(err, SPT_E_CONFIG, "--by rank needs a label set: give --labels");
+    t->plan.metric = strcmp(t->s->metric, "auto") ? t->s->metric
+                     : t->task.labels             ? "accuracy"
+                                                  : "exact-match";
+    return SPT_OK;
+}
+
+static spt_status load_data(struct trainer *t, spt_err *err)
+{
+    const struct settings *s = t->s;
+    if (!s->train || !s->train[0])
+        return err_set(err, SPT_E_USAGE, "--train FILE is missing");
+    TRY(dataset_load(s, &t->task, s->train, DATASET_TRAIN, "train", &t->train, err));
+    TRY(choose_labels(t, err));
+    if (s->eval && s->eval[0])
+        TRY(dataset_load(s, &t->task, s->eval, DATASET_LABELED, "eval", &t->eval, err));
+    else if (s->patience > 0)
+        return err_set(err, SPT_E_CONFIG, "--patience needs --eval FILE");
+    return SPT_OK;
+}
+
+static int64_t default_steps(const struct trainer *t)
+{
+    const int64_t epochs_24 = 24 * t->plan.steps_per_epoch;
+    return epochs_24 < 300 ? 300 : epochs_24 > 3000 ? 3000 : epochs_24;
+}
+
+static spt_status make_plan(struct trainer *t, spt_err *err)
+{
+    const struct settings *s = t->s;
+    struct train_plan *p = &t->plan;
+    const int64_t n = (int64_t)examples_count(t->train);
+    p->E = t->engine.config.width;
+    p->P = settings_given(s, "length") ? s->length : prompt_default_length(p->E);
+    p->init = prompt_init_choice(s, t->task.labels != NULL);
+    p->batch = s->batch < n ? s->batch : n;
+    p->steps_per_epoch = (n + p->batch - 1) / p->batch;
+    p->steps = s->steps      ? s->steps
+               : s->epochs > 0 ? (int64_t)ceil(s->epochs * (double)p->steps_per_epoch)
+                               : default_steps(t);
+    p->eval_every = s->eval_every ? s->eval_every : (p->steps + 19) / 20;
+    p->save_every = s->save_every ? s->save_every : p->eval_every;
+    const struct examples_counts c = examples_counts(t->train);
+    const int64_t longest = c.longest_input + p->P;
+    p->rows_in_flight = s->micro_batch ? s->micro_batch * longest
+                        : s->micro_rows > longest ? s->micro_rows
+                                                  : longest;
+    if (p->rows_in_flight > p->batch * longest)
+        p->rows_in_flight = p->batch * longest;
+    TRY(prompt_init_check(s, p->init, t->task.labels != NULL, err));
+    return SPT_OK;
+}
+
+/* A file's own length holds when the user named none. */
+static spt_status length_from_file(struct trainer *t, spt_err *err)
+{
+    if (t->plan.init != PROMPT_INIT_FILE || settings_given(t->s, "length"))
+        return SPT_OK;
+    struct prompt *p;
+    TRY(prompt_read(t->s->init_file, NULL, &p, err));
+    const spt_status st = prompt_check_width(p, t->plan.E, err);
+    t->plan.P = p->P;
+    prompt_free(p);
+    return st;
+}
+
+static spt_status make_prompt(struct trainer *t, spt_err *err)
+{
+    struct train_plan *plan = &t->plan;
+    TRY(length_from_file(t, err));
+    float *rows = mem_alloc_aligned((size_t)(plan->P * plan->E), sizeof *rows);
+    if (!rows)
+        return err_nomem(err, (size_t)(plan->P * plan->E) * sizeof *rows);
+    spt_status st = prompt_start(t->s, &t->engine, t->task.labels, plan->init, plan->P, t->seed,
+                                 rows, plan->init_text, sizeof plan->init_text, err);
+    if (!st)
+        st = prompt_new(plan->P, plan->E, rows, NULL, &t->prompt, err);
+    mem_free_aligned(rows);
+    TRY(st);
+    prompt_place(t->s, &t->prompt->use);
+    return SPT_OK;
+}
+
+/* The prompt's provenance: all that a later command needs to use it as it was trained. */
+static spt_status fill_use(struct trainer *t, spt_err *err)
+{
+    struct prompt_use *u = &t->prompt->use;
+    const struct settings *s = t->s;
+    buf text;
+    buf_init(&text, 1 << 20);
+    spt_status st = settings_text(s, &text, err);
+    const struct {
+        char **field;
+        const char *value;
+    } fields[] = {
+        {&u->input_template, examples_input_template(t->train)},
+        {&u->target_template, examples_target_template(t->train)},
+        {&u->base_hash, t->engine.base_hash[0] ? t->engine.base_hash : NULL},
+        {&u->base_name, path_base(s->model)},
+        {&u->vocab_hash, vocab_hash(t->engine.vocab)},
+        {&u->vocab_rule, vocab_rule_name(t->engine.vocab)},
+        {&u->compute, t->engine.compute == OPS_BFLOAT16 ? "bfloat16" : "float32"},
+        {&u->initialiser, t->plan.init_text},
+        {&u->settings, buf_str(&text)},
+        {&u->program, "spt " SPT_VERSION},
+    };
+    for (size_t i = 0; !st && i < sizeof fields / sizeof *fields; i++)
+        st = prompt_set_text(fields[i].field, fields[i].value, err);
+    buf_release(&text);
+    TRY(st);
+    u->max_input = t->task.max_input;
+    u->max_target = t->task.max_target;
+    u->seed = t->seed;
+    if (!t->task.labels)
+        return SPT_OK;
+    const size_t K = label_set_count(t->task.labels);
+    const char **labels = mem_alloc(K, sizeof *labels);
+    if (!labels)
+        return err_nomem(err, K * sizeof *labels);
+    for (size_t i = 0; i < K; i++)
+        labels[i] = label_set_text(t->task.labels, i);
+    st = prompt_set_labels(u, labels, K, err);
+    mem_free(labels);
+    return st;
+}
+
+static spt_status make_optimiser(struct trainer *t, spt_err *err)
+{
+    const struct settings *s = t->s;
+    struct optim_config cfg = optim_config_prompt_tuning();
+    if (!optim_kind_from_name(s->optimizer, &cfg.kind))
+        return err_set(err, SPT_E_USAGE, "--optimizer: \"%s\" is unknown", s->optimizer);
+    cfg.adafactor.weight_decay_rate = s->weight_decay;
+    cfg.adamw.weight_decay = s->weight_decay;
+    cfg.global_norm_clip = s->clip_norm;
+    const struct optim_param param = {
+        t->prompt->use.side == PROMPT_DECODER ? PROMPT_T5X_DECODER : PROMPT_T5X_ENCODER,
+        shape_2d(t->plan.P, t->plan.E), NULL};
+    TRY(optim_new(&cfg, &param, 1, &t->optim, err));
+    t->lr = lr_schedule_default();
+    t->lr.base_learning_rate = s->lr;
+    t->lr.warmup_steps = s->warmup;
+    t->lr.min_learning_rate = 0;
+    TRY(lr_schedule_parse(&t->lr, s->schedule, err));
+    return lr_schedule_check(&t->lr, err);
+}
+
+static spt_status make_order(struct trainer *t, spt_err *err)
+{
+    const struct train_order_options o = {
+        .count = examples_count(t->train),
+        .batch = (size_t)t->plan.batch,
+        .seed = t->seed,
+    };
+    return train_order_new(&o, &t->order, err);
+}
+
+static struct t5_acts_plan acts_plan(const struct trainer *t)
+{
+    const struct examples_counts c = examples_counts(t->train);
+    /* Decoder rows of the examples that can be in flight together. */
+    const int64_t most = t->s->micro_batch
+                             ? t->s->micro_batch
+                             : t->plan.rows_in_flight / (t->plan.P + 1) + 1;
+    const int64_t together = most < t->plan.batch ? most : t->plan.batch;
+    const int64_t dec_prompt = t->prompt->use.side == PROMPT_DECODER ? t->plan.P : 0;
+    return (struct t5_acts_plan){
+        .rows = t->plan.rows_in_flight,
+        .dec_rows = together * (c.longest_target + dec_prompt),
+        .examples = together,
+        .backward = true,
+        .dropout = t->s->dropout > 0,
+    };
+}
+
+static spt_status make_storage(struct trainer *t, spt_err *err)
+{
+    const size_t PE = (size_t)(t->plan.P * t->plan.E);
+    const struct t5_acts_plan plan = acts_plan(t);
+    TRY(t5_acts_new(t->engine.model, &plan, &t->acts, err));
+    t->shard_of = mem_alloc((size_t)t->plan.batch, sizeof *t->shard_of);
+    t->shards = mem_alloc_aligned(GRADIENT_SHARDS * PE, sizeof *t->shards);
+    t->grad = mem_alloc_aligned(PE, sizeof *t->grad);
+    if (!t->shard_of || !t->shards || !t->grad)
+        return err_nomem(err, (GRADIENT_SHARDS + 1) * PE * sizeof(float));
+    if (!t->eval)
+        return SPT_OK;
+    struct evaluate_opts o = evaluate_opts_of(t->s, &t->task);
+    o.generate = t->plan.generate;
+    const struct examples_counts c = examples_counts(t->eval);
+    return evaluator_open(&t->engine, &t->task, c.longest_input, c.longest_target, &o, t->prompt,
+                          &t->evaluator, err);
+}
+
+spt_status train_open_plan(struct trainer *t, const struct settings *s, struct run_output *out,
+                           spt_err *err)
+{
+    t->s = s;
+    t->out = out;
+    t->started_ns = os_monotonic_ns();
+    t->evaluated_step = t->saved_step = -1;
+    t->state.best_step = -1;
+    t->last_score = NAN;
+    TRY(prompt_seed(s, &t->seed, err));
+    t->trainer_key = rng_split_at(rng_key_of(t->seed), 2, 1, RNG_CLASSIC);
+    t->loss_opts = (struct t5_loss_opts){.z_loss = (float)s->z_loss,
+                                         .label_smoothing = (float)s->label_smoothing};
+    TRY(parse_normalize(s->normalize, &t->loss_opts, err));
+    TRY(engine_open(s, &t->engine, err));
+    TRY(task_text_open(&t->engine, s, NULL, &t->task, err));
+    TRY(load_data(t, err));
+    TRY(make_plan(t, err));
+    TRY(make_prompt(t, err));
+    TRY(make_optimiser(t, err));
+    return make_order(t, err);
+}
+
+spt_status train_open(struct trainer *t, const struct settings *s, struct run_output *out,
+                      bool *nothing_to_do, spt_err *err)
+{
+    if (!s->out || !s->out[0])
+        return err_set(err, SPT_E_USAGE, "--out DIR is missing");
+    TRY(train_open_plan(t, s, out, err));
+    /* The directory is tried before minutes are spent on weights. */
+    const struct ckpt_opts opts = {
+        .keep = (size_t)s->keep,
+        .keep_best = true,
+        .lower_is_better = figure_lower_is_better(t->plan.metric),
+    };
+    TRY(ckpt_open(s->out, &opts, &t->ck, err));
+    TRY(engine_load_model(&t->engine, s, true, err));
+    TRY(fill_use(t, err));
+    TRY(make_storage(t, err));
+    const spt_status st = train_restore(t, err);
+    if (st != SPT_E_NOTFOUND) {
+        TRY(st);
+        if (t->state.step >= t->plan.steps || t->state.stopped_early) {
+            log_info("%s already holds the finished run (step %lld of %lld): nothing to train",
+                     s->out, (long long)t->state.step, (long long)t->plan.steps);
+            *nothing_to_do = true;
+            return SPT_OK;
+        }
+        if (!s->resume)
+            return err_set(err, SPT_E_CONFIG,
+                           "%s holds a run at step %lld: give --resume to continue it, or another "
+                           "--out",
+                           s->out, (long long)t->state.step);
+        log_info("resuming at step %lld", (long long)t->state.step);
+    }
+    TRY(train_open_logs(t, err));
+    return st == SPT_E_NOTFOUND ? train_save(t, err) : SPT_OK;
+}
+
+static void close_logs(struct train_logs *l)
+{
+    fs_log_close(l->train);
+    fs_log_close(l->eval);
+    events_close(l->events);
+    events_close(l->scores);
+}
+
+void train_close(struct trainer *t)
+{
+    close_logs(&t->logs);
+    ckpt_close(t->ck);
+    evaluator_close(&t->evaluator);
+    batch_release(&t->batch);
+    t5_acts_free(t->acts);
+    mem_free(t->shard_of);
+    mem_free_aligned(t->shards);
+    mem_free_aligned(t->grad);
+    train_order_free(t->order);
+    optim_free(t->optim);
+    prompt_free(t->prompt);
+    examples_free(t->train);
+    examples_free(t->eval);
+    task_text_close(&t->task);
+    engine_close(&t->engine);
+    *t = (struct trainer){0};
+}
