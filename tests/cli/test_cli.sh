@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# The command line: exit codes, messages, clean stdout.
+set -u
+spt=${SPT_BIN:?}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+fails=0
+# check NAME EXIT_CODE PATTERN COMMAND...: the code, and a line on stderr that matches.
+check() {
+    local name=$1 want=$2 pattern=$3
+    shift 3
+    "$@" >"$dir/out" 2>"$dir/err"
+    local rc=$?
+    if [ $rc -eq "$want" ] && grep -qE -- "$pattern" "$dir/err"; then
+        echo "ok $name"
+    else
+        echo "not ok $name"
+        echo "  exit $rc, wanted $want; stderr, wanted /$pattern/:"
+        sed 's/^/  /' "$dir/err"
+        fails=$((fails + 1))
+    fi
+}
+expect() { # NAME, then a condition as a command
+    local name=$1
+    shift
+    if "$@"; then echo "ok $name"; else echo "not ok $name"; fails=$((fails + 1)); fi
+}
+model=demo/t5-mini desk=demo/desk
+
+check no_command 2 'Usage: spt COMMAND' "$spt"
+check unknown_command 2 'did you mean train' "$spt" trian
+check unknown_option 2 'did you mean --steps' "$spt" train --stesp 3
+check missing_value 2 'wants a value' "$spt" train --steps
+check not_a_number 2 'not a whole number' "$spt" train --steps 1.5
+check out_of_range 2 'is not in' "$spt" train --batch 0
+check bad_choice 2 'none of auto' "$spt" train --init nonsense
+check missing_model 2 '--model DIR is missing' "$spt" train --train x
+check absent_model 5 'no-such-dir' "$spt" eval --model no-such-dir --data $desk/dev.tsv
+check absent_data 5 'no-such.tsv' "$spt" train --model $model --train no-such.tsv --out "$dir/r"
+: >"$dir/empty.tsv"
+check empty_data 4 'empty' "$spt" train --model $model --train "$dir/empty.tsv" --out "$dir/r"
+expect nothing_half_written test ! -e "$dir/r"
+check missing_column 3 'nothere' "$spt" train --model $model --train $desk/train.tsv --input '{nothere}' --out "$dir/r"
+printf 'a\tbilling\nb\tunheard\n' >"$dir/other.tsv"
+check eval_label_unknown 4 'unheard' "$spt" train --model $model --train $desk/train.tsv --eval "$dir/other.tsv" --out "$dir/r"
+check scheme 2 's3' "$spt" inspect s3://bucket/x
+check help_lists 0 '^$|' "$spt" help train
+expect help_has_defaults grep -q -- '--batch N .*\[32\]' "$dir/out"
+"$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --out "$dir/run" --quiet 2>"$dir/err"
+expect train_two_steps test -s "$dir/run/prompt-2.safetensors"
+check finished_run 0 'nothing to train' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --out "$dir/run"
+check unfinished_needs_resume 3 '--resume' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 3 --batch 8 --seed 1 --out "$dir/run"
+check other_settings 3 'was started with' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 3 --batch 8 --lr 1 --seed 1 --resume --out "$dir/run"
+"$spt" eval --model $model --prompt "$dir/run" --data $desk/dev.tsv --json --quiet >"$dir/json" 2>"$dir/err"
+expect eval_json python3 -c "import json,sys; d=json.load(open('$dir/json')); assert d['examples']==90 and d['classes']==6 and sum(map(sum,d['confusion']))==90"
+expect stderr_quiet test ! -s "$dir/err"
+cut -f1 $desk/dev.tsv | head -5 | "$spt" infer --model $model --prompt "$dir/run" --quiet >"$dir/out" 2>"$dir/err"
+expect infer_one_line_each test "$(wc -l <"$dir/out")" -eq 5
+cut -f1 $desk/dev.tsv | "$spt" infer --model $model --prompt "$dir/run" --quiet 2>"$dir/err" | head -1 >/dev/null
+expect closed_pipe_is_quiet test "${PIPESTATUS[1]}" -eq 0 -a ! -s "$dir/err"
+"$spt" convert "$dir/run/prompt-2.safetensors" "$dir/p.npy" 2>"$dir/err"
+expect convert_says_what_is_lost grep -q 'cannot keep' "$dir/err"
+"$spt" convert "$dir/p.npy" "$dir/p.peft/" --quiet && "$spt" convert "$dir/p.peft" "$dir/q.npy" --quiet
+expect convert_round_trip cmp -s "$dir/p.npy" "$dir/q.npy"
+echo 'my parcel' | "$spt" tokenize --model $model 2>/dev/null >"$dir/ids"
+"$spt" tokenize --model $model --decode "$dir/ids" 2>/dev/null >"$dir/text"
+expect tokenize_round_trip test "$(cat "$dir/text")" = 'my parcel'
+exit $((fails > 0))
