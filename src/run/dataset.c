@@ -4,26 +4,6 @@
 
 #include "base/log.h"
 
-/* data/ knows no vocabulary: these callbacks lend it ours. */
-struct encoder_scratch {
-    const vocab *vocab;
-    struct vocab_ids ids;
-};
-
-static spt_status encode(void *ctx, const char *text, size_t len, struct id_list *out, spt_err *err)
-{
-    struct encoder_scratch *s = ctx;
-    s->ids.count = 0;
-    TRY(vocab_encode(s->vocab, text, len, &s->ids, err));
-    return id_list_add(out, s->ids.id, s->ids.count, err);
-}
-
-static spt_status decode(void *ctx, const int32_t *ids, size_t n, buf *out, spt_err *err)
-{
-    struct encoder_scratch *s = ctx;
-    return vocab_decode(s->vocab, ids, n, out, err);
-}
-
 /* A template that is one column and nothing else says only where the text stood in the training
  * file; another file may have it elsewhere. */
 static bool is_bare(const char *template)
@@ -127,12 +107,8 @@ spt_status task_text_open(const struct engine *e, const struct settings *s,
                           const struct prompt *prompt, struct task_text *out, spt_err *err)
 {
     struct task_text t = {0};
-    t.scratch = mem_zalloc(1, sizeof *t.scratch);
-    if (!t.scratch)
-        return err_nomem(err, sizeof *t.scratch);
-    t.scratch->vocab = e->vocab;
-    t.encoder = (struct data_encoder){encode, decode, t.scratch, vocab_eos_id(e->vocab),
-                                      vocab_unk_id(e->vocab)};
+    TRY(data_encoder_of_vocab(e->vocab, &t.encoder, err));
+    t.owns_encoder = true;
     const struct prompt_use *use = prompt ? &prompt->use : NULL;
     t.max_input = choose_length(s, "max-input", s->max_input, use ? use->max_input : -1);
     t.max_target = choose_length(s, "max-target", s->max_target, use ? use->max_target : -1);
@@ -159,9 +135,8 @@ void task_text_close(struct task_text *t)
     template_free(t->target);
     label_set_free(t->labels);
     label_report_release(&t->report);
-    if (t->scratch)
-        vocab_ids_release(&t->scratch->ids);
-    mem_free(t->scratch);
+    if (t->owns_encoder)
+        data_encoder_release(&t->encoder);
     *t = (struct task_text){0};
 }
 

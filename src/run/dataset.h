@@ -15,7 +15,7 @@ struct task_text {
     const char *labels_from;       /* "--labels", "the prompt", "the training data" */
     int64_t max_input, max_target;
     struct data_encoder encoder;
-    struct encoder_scratch *scratch;
+    bool owns_encoder;
     bool input_is_bare; /* the input template is a single column and nothing else */
 };
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "decode/decode_model.h"
 #include "metric/class_metrics.h"
 #include "run/commands.h"
 
@@ -86,9 +87,10 @@ struct pass {
 
 typedef spt_status (*range_fn)(void *ctx, const struct pass *p, spt_err *err);
 
-/* Encodes every example once, in ranges that fit, and calls fn for each range. */
+/* Calls fn once for every range of examples that fits; encode: with its encoder rows in acts. */
 static spt_status for_each_range(struct evaluator *v, const struct t5_prompts *prompts,
-                                 const examples *x, range_fn fn, void *ctx, spt_err *err)
+                                 const examples *x, bool encode, range_fn fn, void *ctx,
+                                 spt_err *err)
 {
     eval_order *order;
     batch b = {0};
@@ -109,7 +111,8 @@ static spt_status for_each_range(struct evaluator *v, const struct t5_prompts *p
                 end++;
             }
             p.count = end - p.first;
-            st = t5_encode(v->engine->model, prompts, &b.view, p.first, p.count, v->acts, err);
+            if (encode)
+                st = t5_encode(v->engine->model, prompts, &b.view, p.first, p.count, v->acts, err);
             if (!st)
                 st = fn(ctx, &p, err);
             p.first = end;
@@ -249,7 +252,7 @@ static spt_status rank_labels(struct evaluator *v, const struct t5_prompts *prom
     spt_status st = a->score ? target_list_init(&r.list, rows, rows, err)
                              : err_nomem(err, cells * sizeof *a->score);
     if (!st)
-        st = for_each_range(v, prompts, x, rank_range, &r, err);
+        st = for_each_range(v, prompts, x, true, rank_range, &r, err);
     for (size_t i = 0; !st && i < a->n; i++)
         a->label[i] = best_label(a->score + i * K, labels, v->opts.length_normalize);
     target_list_release(&r.list);
@@ -259,109 +262,60 @@ static spt_status rank_labels(struct evaluator *v, const struct t5_prompts *prom
 /* --- generation --------------------------------------------------------------------------------- */
 
 struct generate_ctx {
-    t5_decoder *decoder;
+    decode_model *model;
+    struct decode_opts opts;
     struct answers *a;
-    int32_t *example, *parent, *token, *ids; /* [examples], ids: [examples, max_output] */
-    int32_t *len;
-    bool *done;
-    float *logits; /* [examples, V] */
     buf text;
 };
-
-static int32_t argmax(const float *x, int64_t n)
-{
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; i++)
-        if (x[i] > x[best])
-            best = i;
-    return (int32_t)best;
-}
-
-static spt_status keep_text(struct generate_ctx *g, const struct pass *p, int64_t e, spt_err *err)
-{
-    const int64_t width = p->v->opts.max_output;
-    buf_clear(&g->text);
-    TRY(vocab_decode(p->v->engine->vocab, g->ids + e * width, (size_t)g->len[e], &g->text, err));
-    TRY(buf_status(&g->text, "decoded text", err));
-    char **at = &g->a->text[p->batch->index[p->first + e]];
-    *at = mem_strndup(buf_str(&g->text), g->text.len);
-    return *at ? SPT_OK : err_nomem(err, g->text.len);
-}
 
 static spt_status generate_range(void *ctx, const struct pass *p, spt_err *err)
 {
     struct generate_ctx *g = ctx;
-    const struct t5_config *c = &p->v->engine->config;
-    const int64_t width = p->v->opts.max_output;
-    TRY(t5_decoder_start(g->decoder, p->prompts, p->v->acts, err));
-    for (int64_t e = 0; e < p->count; e++) {
-        g->example[e] = g->parent[e] = (int32_t)e;
-        g->token[e] = c->start_id;
-        g->len[e] = 0;
-        g->done[e] = false;
+    struct decode_out out = {0};
+    TRY(decode_model_run(g->model, p->prompts, p->batch, p->first, p->count, &g->opts, NULL, 0,
+                         &out, err));
+    spt_status st = SPT_OK;
+    for (int64_t e = 0; !st && e < p->count; e++) {
+        buf_clear(&g->text);
+        st = vocab_decode(p->v->engine->vocab, out.tokens + e * out.len, (size_t)out.length[e],
+                          &g->text, err);
+        if (!st)
+            st = buf_status(&g->text, "decoded text", err);
+        char **at = &g->a->text[p->batch->index[p->first + e]];
+        if (!st && !(*at = mem_strndup(buf_str(&g->text), g->text.len)))
+            st = err_nomem(err, g->text.len);
     }
-    int64_t open = p->count;
-    for (int64_t i = 0; i < width && open; i++) {
-        TRY(t5_decoder_step(g->decoder, p->count, g->example, g->parent, g->token, g->logits, err));
-        for (int64_t e = 0; e < p->count; e++) {
-            g->token[e] = g->done[e] ? c->pad_id : argmax(g->logits + e * c->vocab, c->vocab);
-            if (g->done[e])
-                continue;
-            if (g->token[e] == c->eos_id) {
-                g->done[e] = true;
-                open--;
-            } else {
-                g->ids[e * width + g->len[e]++] = g->token[e];
-            }
-        }
-    }
-    for (int64_t e = 0; e < p->count; e++)
-        TRY(keep_text(g, p, e, err));
-    return SPT_OK;
+    decode_out_release(&out);
+    return st;
 }
 
 static spt_status generate_texts(struct evaluator *v, const struct t5_prompts *prompts,
                                  const examples *x, struct answers *a, spt_err *err)
 {
-    const size_t n = (size_t)v->examples;
-    const int64_t width = v->opts.max_output;
-    struct generate_ctx g = {.a = a};
-    buf_init(&g.text, (size_t)width * 1024);
-    const struct t5_decoder_plan plan = {
+    struct generate_ctx g = {.a = a, .opts = decode_opts_default(DECODE_GREEDY)};
+    g.opts.max_len = v->opts.max_output;
+    g.opts.start_id = v->engine->config.start_id;
+    g.opts.eos_id = v->engine->config.eos_id;
+    buf_init(&g.text, (size_t)v->opts.max_output * 1024);
+    const struct decode_model_plan plan = {
         .examples = v->examples,
         .enc_rows = v->rows,
-        .rows = v->examples,
-        .max_len = width,
+        .rows = decode_rows(&g.opts, v->examples),
+        .max_len = v->opts.max_output,
         .P_dec = prompts->P_dec,
     };
     a->text = mem_zalloc(a->n, sizeof *a->text);
-    g.example = mem_alloc(n, sizeof *g.example);
-    g.parent = mem_alloc(n, sizeof *g.parent);
-    g.token = mem_alloc(n, sizeof *g.token);
-    g.len = mem_alloc(n, sizeof *g.len);
-    g.done = mem_alloc(n, sizeof *g.done);
-    g.ids = mem_alloc(n * (size_t)width, sizeof *g.ids);
-    g.logits = mem_alloc_aligned(n * (size_t)v->engine->config.vocab, sizeof *g.logits);
-    spt_status st = a->text && g.example && g.parent && g.token && g.len && g.done && g.ids &&
-                            g.logits
-                        ? SPT_OK
-                        : err_nomem(err, n * (size_t)v->engine->config.vocab * sizeof *g.logits);
+    spt_status st = a->text ? decode_check(&g.opts, v->engine->config.vocab, err)
+                            : err_nomem(err, a->n * sizeof *a->text);
     if (!st)
-        st = t5_decoder_new(v->engine->model, &plan, &g.decoder, err);
+        st = decode_model_new(v->engine->model, &plan, &g.model, err);
     if (!st)
-        st = for_each_range(v, prompts, x, generate_range, &g, err);
+        st = for_each_range(v, prompts, x, false, generate_range, &g, err);
     for (size_t i = 0; !st && i < a->n; i++)
         a->label[i] = v->task->labels ? (int32_t)label_set_find(v->task->labels, a->text[i],
                                                                 strlen(a->text[i]))
                                       : -1;
-    t5_decoder_free(g.decoder);
-    mem_free(g.example);
-    mem_free(g.parent);
-    mem_free(g.token);
-    mem_free(g.len);
-    mem_free(g.done);
-    mem_free(g.ids);
-    mem_free_aligned(g.logits);
+    decode_model_free(g.model);
     buf_release(&g.text);
     return st;
 }
@@ -417,7 +371,7 @@ spt_status evaluate_targets(struct evaluator *v, const struct t5_prompts *prompt
     struct target_ctx t = {.x = x, .score = score};
     spt_status st = target_list_init(&t.list, v->examples, v->dec_rows, err);
     if (!st)
-        st = for_each_range(v, prompts, x, target_range, &t, err);
+        st = for_each_range(v, prompts, x, true, target_range, &t, err);
     target_list_release(&t.list);
     return st;
 }

@@ -203,7 +203,8 @@ static spt_status index_rows(const struct settings *s, struct predictions *p, la
 
 static spt_status read_all(const struct settings *s, struct predictions *p, spt_err *err)
 {
-    p->task.encoder = (struct data_encoder){encode_nothing, NULL, NULL, 1, -1};
+    p->task.encoder =
+        (struct data_encoder){.encode = encode_nothing, .eos_id = 1, .unk_id = -1};
     if (s->input && s->input[0])
         TRY(template_parse(s->input, strlen(s->input), &p->task.input, err));
     if (s->target && s->target[0])
