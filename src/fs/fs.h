@@ -84,6 +84,8 @@ spt_status fs_create(const char *path, fs_writer **out, spt_err *err);
 spt_status fs_write(fs_writer *w, const void *p, size_t n, spt_err *err);
 spt_status fs_commit(fs_writer *w, spt_err *err); /* frees w, whatever happens */
 void fs_abort(fs_writer *w);                      /* accepts NULL */
+/* Removes what writers that died left in a directory ("*.tmp-<16 hex digits>"). */
+spt_status fs_remove_temporaries(const char *dir, spt_err *err);
 /* fs_create + fs_write + fs_commit. */
 spt_status fs_write_all(const char *path, const void *p, size_t n, spt_err *err);
 

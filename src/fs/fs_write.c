@@ -114,6 +114,31 @@ spt_status fs_commit(fs_writer *w, spt_err *err)
     return st;
 }
 
+static bool is_temporary(const char *name)
+{
+    const char *tail = strstr(name, ".tmp-");
+    return tail && strspn(tail + 5, "0123456789abcdef") == 16 && !tail[21];
+}
+
+spt_status fs_remove_temporaries(const char *dir, spt_err *err)
+{
+    fs_names names;
+    buf path;
+    buf_init(&path, 65536);
+    TRY(fs_list(dir, &names, err));
+    spt_status st = SPT_OK;
+    for (size_t i = 0; !st && i < names.count; i++) {
+        if (!is_temporary(names.name[i]))
+            continue;
+        st = path_join(&path, dir, names.name[i], err);
+        if (!st)
+            st = fs_remove_tree(buf_str(&path), err);
+    }
+    buf_release(&path);
+    fs_names_free(&names);
+    return st;
+}
+
 spt_status fs_write_all(const char *path, const void *p, size_t n, spt_err *err)
 {
     fs_writer *w;

@@ -134,6 +134,17 @@ const size_t option_count = sizeof option_table / sizeof option_table[0];
 
 _Static_assert(sizeof option_table / sizeof option_table[0] <= 128, "settings.given is too small");
 
+/* Where and how to report: no part of what reproduces a run or names its numbers. */
+static bool is_outward(const struct option_row *o)
+{
+    static const char *const names[] = {"out",      "json",  "resume",  "dry-run",
+                                        "progress", "quiet", "threads", "keep"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(names[i], o->pub.name))
+            return true;
+    return false;
+}
+
 static void *field(struct settings *s, const struct option_row *o)
 {
     return (char *)s + o->offset;
@@ -301,7 +312,7 @@ spt_status settings_text(const struct settings *s, buf *out, spt_err *err)
     const uint32_t bit = command_bit(s->command);
     for (size_t i = 0; i < option_count; i++) {
         const struct option_row *o = &option_table[i];
-        if (!(o->commands & bit) || !s->given[i])
+        if (!(o->commands & bit) || !s->given[i] || is_outward(o))
             continue;
         const void *at = (const char *)s + o->offset;
         buf_adds(out, "spt.");

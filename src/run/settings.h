@@ -70,7 +70,7 @@ spt_status settings_set(struct settings *s, const char *option, const char *valu
 /* Whether the user set the option (by name). */
 bool settings_given(const struct settings *s, const char *option);
 /* The settings that the user gave as gin bindings of our own names, "spt.lr = 0.3": what reproduces
- * the run. */
+ * the numbers of the run. Left out: where and how to report (out, resume, quiet, threads, ...). */
 spt_status settings_text(const struct settings *s, buf *out, spt_err *err);
 
 /* The candidate nearest to `word` by edit distance, NULL when none is near. */

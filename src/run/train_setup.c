@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "fs/fs.h"
 #include "prompt/prompt_io.h"
 #include "run/init_prompt.h"
 #include "run/train_internal.h"
@@ -272,6 +273,7 @@ spt_status train_open(struct trainer *t, const struct settings *s, struct run_ou
         .lower_is_better = figure_lower_is_better(t->plan.metric),
     };
     TRY(ckpt_open(s->out, &opts, &t->ck, err));
+    TRY(fs_remove_temporaries(s->out, err));
     TRY(engine_load_model(&t->engine, s, true, err));
     TRY(fill_use(t, err));
     TRY(make_storage(t, err));

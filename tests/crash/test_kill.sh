@@ -8,11 +8,11 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 head -n 96 demo/desk/train.tsv >"$dir/train.tsv"
 head -n 24 demo/desk/dev.tsv >"$dir/dev.tsv"
-train() { "$spt" train --model demo/t5-mini --train "$dir/train.tsv" --eval "$dir/dev.tsv" \
+train() { exec "$spt" train --model demo/t5-mini --train "$dir/train.tsv" --eval "$dir/dev.tsv" \
     --length 5 --steps 24 --batch 8 --eval-every 6 --save-every 2 --seed 7 --quiet --out "$@"; }
 
 start=$(date +%s%N)
-train "$dir/whole" || { echo "not ok uninterrupted_run"; exit 1; }
+(train "$dir/whole") || { echo "not ok uninterrupted_run"; exit 1; }
 length_us=$((($(date +%s%N) - start) / 1000))
 made=0 runs=0 different=0
 while [ "$made" -lt "$kills" ]; do
@@ -25,7 +25,7 @@ while [ "$made" -lt "$kills" ]; do
             if kill -9 $pid 2>/dev/null; then made=$((made + 1)); fi
             wait $pid 2>/dev/null && break
         else
-            train "$out" --resume || { echo "not ok resume_after_kill"; different=$((different + 1)); }
+            (train "$out" --resume) || { echo "not ok resume_after_kill"; different=$((different + 1)); }
             break
         fi
     done

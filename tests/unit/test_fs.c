@@ -98,6 +98,22 @@ static void logs_are_cut_to_the_recorded_length(void **state)
     EXPECT_STATUS(fs_log_open(p, 7, &l, &err), SPT_E_FORMAT);
 }
 
+static void temporaries_of_the_dead_are_removed(void **state)
+{
+    spt_err err;
+    const char *d = test_tmpdir();
+    fs_writer *w;
+    EXPECT_OK(fs_create(test_path(d, "a"), &w, &err), &err); /* as if the process died here */
+    EXPECT_OK(fs_write_all(test_path(d, "b.tmp-12"), "x", 1, &err), &err);
+    fs_names n;
+    EXPECT_OK(fs_remove_temporaries(d, &err), &err);
+    EXPECT_OK(fs_list(d, &n, &err), &err);
+    EXPECT_EQ_I64(n.count, 1);
+    EXPECT_STR(n.name[0], "b.tmp-12");
+    fs_names_free(&n);
+    fs_abort(w);
+}
+
 static spt_status replace_file(void *ctx, spt_err *err)
 {
     return fs_write_all(ctx, "new", 3, err);
@@ -127,6 +143,7 @@ int main(void)
         cmocka_unit_test(ranges),
         cmocka_unit_test(trees),
         cmocka_unit_test(logs_are_cut_to_the_recorded_length),
+        cmocka_unit_test(temporaries_of_the_dead_are_removed),
         cmocka_unit_test(faults_leave_old_or_new),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
