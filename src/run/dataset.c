@@ -107,6 +107,9 @@ spt_status task_text_open(const struct engine *e, const struct settings *s,
                           const struct prompt *prompt, struct task_text *out, spt_err *err)
 {
     struct task_text t = {0};
+    if (s->delimiter && s->delimiter[0] && s->delimiter[1] && strcmp(s->delimiter, "tab"))
+        return err_set(err, SPT_E_USAGE, "--delimiter: \"%s\" is neither one character nor \"tab\"",
+                       s->delimiter);
     TRY(data_encoder_of_vocab(e->vocab, &t.encoder, err));
     t.owns_encoder = true;
     const struct prompt_use *use = prompt ? &prompt->use : NULL;
@@ -181,12 +184,18 @@ static enum records_kind kind_of(const char *format)
     return RECORDS_BY_NAME;
 }
 
+static char delimiter_of(const char *text)
+{
+    return !text || !text[0] ? '\0' : !strcmp(text, "tab") ? '\t' : text[0];
+}
+
 struct examples_options dataset_options(const struct settings *s, const struct task_text *t,
                                         const char *path, enum dataset_role role)
 {
     return (struct examples_options){
         .records = {.path = path,
                     .kind = kind_of(s->format),
+                    .delimiter = delimiter_of(s->delimiter),
                     .header = !strcmp(s->header, "yes")  ? HEADER_YES
                               : !strcmp(s->header, "no") ? HEADER_NO
                                                          : HEADER_AUTO},

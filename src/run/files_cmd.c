@@ -10,6 +10,7 @@
 #include "run/commands.h"
 #include "data/records.h"
 #include "run/engine.h"
+#include "run/prompt_session.h"
 #include "store/npy.h"
 #include "store/store.h"
 #include "text/json.h"
@@ -250,7 +251,7 @@ spt_status run_convert(struct settings *s, struct run_output *out, spt_err *err)
     struct prompt_dropped dropped = {0};
     TRY(prompt_format_of(to, &format, err));
     TRY(shape_of_base(s, &opts, err));
-    TRY(prompt_read(s->argument[0], NULL, &p, err));
+    TRY(prompt_open(s->argument[0], &p, err));
     spt_status st = prompt_write(p, to, format, &opts, &dropped, err);
     if (!st && dropped.count) {
         char text[400];

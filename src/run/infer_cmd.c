@@ -81,7 +81,15 @@ static spt_status feed_next(struct feed *f, struct example *out, bool *more, spt
 
 static spt_status feed_report(const struct feed *f, const struct settings *s, spt_err *err)
 {
-    const uint64_t cut = f->table ? example_stream_counts(f->table).cut_inputs : f->cut;
+    const struct examples_counts c = f->table ? example_stream_counts(f->table)
+                                              : (struct examples_counts){0};
+    if (c.unwritable_targets)
+        log_warning("%llu of %llu targets contain characters this vocabulary cannot write",
+                    (unsigned long long)c.unwritable_targets, (unsigned long long)c.examples);
+    if (c.cut_targets)
+        log_warning("%llu targets were cut to --max-target %lld",
+                    (unsigned long long)c.cut_targets, (long long)f->task->max_target);
+    const uint64_t cut = f->table ? c.cut_inputs : f->cut;
     if (!cut)
         return SPT_OK;
     if (s->strict)

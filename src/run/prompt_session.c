@@ -6,11 +6,17 @@
 #include "fs/fs.h"
 #include "prompt/prompt_io.h"
 
+spt_status prompt_open(const char *path, struct prompt **out, spt_err *err)
+{
+    const spt_status st = prompt_read(path, NULL, out, err);
+    return st && err && !strstr(err->msg, path) ? err_wrap(err, st, "%s", path) : st;
+}
+
 static spt_status open_parts(const struct settings *s, struct prompt_session *u, spt_err *err)
 {
     TRY(engine_open(s, &u->engine, err));
     if (s->prompt && s->prompt[0]) {
-        TRY(prompt_read(s->prompt, NULL, &u->prompt, err));
+        TRY(prompt_open(s->prompt, &u->prompt, err));
         TRY(prompt_check_width(u->prompt, u->engine.config.width, err));
         if (settings_given(s, "combine") && u->prompt->use.side == PROMPT_ENCODER)
             u->prompt->use.combine = !strcmp(s->combine, "after-bos") ? T5_PREFIX_AFTER_BOS

@@ -10,6 +10,9 @@ struct prompt_session {
     struct task_text task;
 };
 
+/* prompt_read whose errors name the file. */
+spt_status prompt_open(const char *path, struct prompt **out, spt_err *err);
+
 /* Reads the prompt, the vocabulary and the model's shape, and checks them against each other;
  * everything that can be refused cheaply is refused here. */
 spt_status prompt_session_open(const struct settings *s, struct prompt_session *out, spt_err *err);

@@ -8,6 +8,7 @@
 #include "fs/fs.h"
 #include "prompt/prompt_io.h"
 #include "run/init_prompt.h"
+#include "run/prompt_session.h"
 #include "run/train_internal.h"
 
 static spt_status parse_normalize(const char *text, struct t5_loss_opts *o, spt_err *err)
@@ -102,7 +103,7 @@ static spt_status length_from_file(struct trainer *t, spt_err *err)
     if (t->plan.init != PROMPT_INIT_FILE || settings_given(t->s, "length"))
         return SPT_OK;
     struct prompt *p;
-    TRY(prompt_read(t->s->init_file, NULL, &p, err));
+    TRY(prompt_open(t->s->init_file, &p, err));
     const spt_status st = prompt_check_width(p, t->plan.E, err);
     t->plan.P = p->P;
     prompt_free(p);
