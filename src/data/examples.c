@@ -491,12 +491,16 @@ static spt_status open_maker(struct maker *m, const struct examples_options *o,
 
 /* --- in memory ---------------------------------------------------------------------------- */
 
-struct meta {
-    size_t input, target;           /* into ids */
-    size_t input_text, target_text; /* into texts */
-    uint64_t line;
-    uint32_t input_len, target_len, input_text_len, target_text_len;
+struct meta { /* 32 bytes per example: large files hold millions */
+    size_t input, target; /* into ids */
+    uint32_t input_len, target_len;
+    uint32_t line; /* UINT32_MAX: that or more */
     int32_t label;
+};
+
+struct texts { /* only when texts are kept */
+    size_t input, target; /* into text */
+    uint32_t input_len, target_len;
 };
 
 struct examples {
@@ -504,7 +508,8 @@ struct examples {
     char *text;
     size_t text_len, text_cap;
     struct meta *meta;
-    size_t count, cap;
+    struct texts *texts; /* [count] when has_text */
+    size_t count, cap, texts_cap;
     bool has_text;
     label_set *labels; /* found; NULL otherwise */
     struct examples_counts n;
@@ -529,6 +534,7 @@ void examples_free(examples *e)
     id_list_release(&e->ids);
     mem_free(e->text);
     mem_free(e->meta);
+    mem_free(e->texts);
     label_set_free(e->labels);
     mem_free(e->path);
     mem_free(e->input_template);
@@ -554,10 +560,11 @@ struct example examples_at(const examples *e, size_t i)
         .line = m->line,
     };
     if (e->has_text) {
-        x.input_text = e->text + m->input_text;
-        x.input_text_len = m->input_text_len;
-        x.target_text = e->text + m->target_text;
-        x.target_text_len = m->target_text_len;
+        const struct texts *t = &e->texts[i];
+        x.input_text = t->input_len ? e->text + t->input : "";
+        x.input_text_len = t->input_len;
+        x.target_text = t->target_len ? e->text + t->target : "";
+        x.target_text_len = t->target_len;
     }
     return x;
 }
@@ -612,27 +619,42 @@ static spt_status add_ids(examples *e, const int32_t *ids, size_t len, size_t *a
     return id_list_add(&e->ids, ids, len, err);
 }
 
-static spt_status add_meta(examples *e, struct meta m, spt_err *err)
+static uint32_t short_line(uint64_t line)
+{
+    return line < UINT32_MAX ? (uint32_t)line : UINT32_MAX;
+}
+
+/* t: NULL without texts. */
+static spt_status add_meta(examples *e, struct meta m, const struct texts *t, spt_err *err)
 {
     if (e->count == UINT32_MAX)
         return err_set(err, SPT_E_FORMAT, "more than %u examples", UINT32_MAX);
     TRY(mem_grow(&e->meta, &e->cap, e->count + 1, sizeof *e->meta, UINT32_MAX, err));
+    if (t && !e->has_text) { /* the ones so far have none */
+        TRY(mem_grow(&e->texts, &e->texts_cap, e->count + 1, sizeof *e->texts, UINT32_MAX, err));
+        memset(e->texts, 0, e->count * sizeof *e->texts);
+        e->has_text = true;
+    }
+    if (e->has_text) {
+        TRY(mem_grow(&e->texts, &e->texts_cap, e->count + 1, sizeof *e->texts, UINT32_MAX, err));
+        e->texts[e->count] = t ? *t : (struct texts){0};
+    }
     e->meta[e->count++] = m;
     return SPT_OK;
 }
 
 spt_status examples_add(examples *e, const struct example *x, spt_err *err)
 {
-    struct meta m = {.line = x->line, .label = (int32_t)x->label};
+    struct meta m = {.line = short_line(x->line), .label = (int32_t)x->label};
+    struct texts t = {0};
+    const bool text = x->input_text || x->target_text;
     TRY(add_ids(e, x->input, x->input_len, &m.input, &m.input_len, err));
     TRY(add_ids(e, x->target, x->target_len, &m.target, &m.target_len, err));
-    if (x->input_text || x->target_text) {
-        e->has_text = true;
-        TRY(add_text(e, x->input_text, x->input_text_len, &m.input_text, &m.input_text_len, err));
-        TRY(add_text(e, x->target_text, x->target_text_len, &m.target_text, &m.target_text_len,
-                     err));
+    if (text) {
+        TRY(add_text(e, x->input_text, x->input_text_len, &t.input, &t.input_len, err));
+        TRY(add_text(e, x->target_text, x->target_text_len, &t.target, &t.target_len, err));
     }
-    TRY(add_meta(e, m, err));
+    TRY(add_meta(e, m, text ? &t : NULL, err));
     e->n.examples++;
     e->n.tokens_in += x->input_len;
     e->n.tokens_out += x->target_len;
@@ -748,26 +770,25 @@ static spt_status load_one(struct maker *m, examples *e, struct collector *c, bo
                            spt_err *err)
 {
     const struct prepared *p = &m->p;
-    struct meta meta = {.line = records_line(m->src.r), .label = (int32_t)p->label};
+    struct meta meta = {.line = short_line(records_line(m->src.r)), .label = (int32_t)p->label};
+    struct texts t = {0};
     TRY(add_ids(e, p->input_ids.id, p->input_ids.len, &meta.input, &meta.input_len, err));
     if (collecting)
         TRY(collect_target(m, e, c, &meta, err));
     else if (m->src.target.t)
         TRY(add_ids(e, p->target_ids.id, p->target_ids.len, &meta.target, &meta.target_len, err));
     if (m->o->keep_text) {
-        TRY(add_text(e, buf_str(&p->input), p->input.len, &meta.input_text, &meta.input_text_len,
-                     err));
-        TRY(add_text(e, buf_str(&p->target), m->src.target.t ? p->target.len : 0,
-                     &meta.target_text, &meta.target_text_len, err));
+        TRY(add_text(e, buf_str(&p->input), p->input.len, &t.input, &t.input_len, err));
+        TRY(add_text(e, buf_str(&p->target), m->src.target.t ? p->target.len : 0, &t.target,
+                     &t.target_len, err));
     }
-    return add_meta(e, meta, err);
+    return add_meta(e, meta, m->o->keep_text ? &t : NULL, err);
 }
 
 static spt_status load_all(struct maker *m, examples *e, spt_err *err)
 {
     const bool collecting = m->o->find_labels && !m->o->labels && m->src.target.t;
     struct collector c = {.on = collecting};
-    e->has_text = m->o->keep_text;
     spt_status st = collecting ? label_set_new(&e->labels, err) : SPT_OK;
     bool more = true;
     while (!st) {
