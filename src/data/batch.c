@@ -16,8 +16,7 @@ struct batch_storage {
 
 #define MAX_TOKENS ((size_t)1 << 40)
 
-static spt_status make_room(struct batch_storage *s, size_t n, size_t enc, size_t dec,
-                            spt_err *err)
+static spt_status make_room(struct batch_storage *s, size_t n, size_t enc, size_t dec, spt_err *err)
 {
     TRY(mem_grow(&s->enc_off, &s->enc_off_cap, n + 1, sizeof *s->enc_off, UINT32_MAX, err));
     TRY(mem_grow(&s->dec_off, &s->dec_off_cap, n + 1, sizeof *s->dec_off, UINT32_MAX, err));

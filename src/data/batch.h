@@ -24,13 +24,13 @@ void batch_release(batch *b); /* accepts an all-zero object */
 /* --- training order ----------------------------------------------------------------------- */
 
 struct batch_position { /* all that a checkpoint needs besides seed and data */
-    uint64_t epoch;  /* 0-based */
-    uint64_t offset; /* examples of this epoch already handed out */
+    uint64_t epoch;     /* 0-based */
+    uint64_t offset;    /* examples of this epoch already handed out */
 };
 
 struct train_order_options {
-    size_t count;   /* examples */
-    size_t batch;   /* examples per step */
+    size_t count; /* examples */
+    size_t batch; /* examples per step */
     uint64_t seed;
     bool in_order;  /* no shuffling */
     bool drop_last; /* the incomplete batch at the end of an epoch is dropped (the reference) */

@@ -123,8 +123,7 @@ static spt_status no_column(const records *r, const char *what, const char *opti
                    records_path(r), what, names, list, option);
 }
 
-static spt_status default_columns(records *r, const char **input, const char **target,
-                                  spt_err *err)
+static spt_status default_columns(records *r, const char **input, const char **target, spt_err *err)
 {
     if (!records_has_header(r) && records_table_kind(r) != TABLE_JSONL)
         return guess_columns(r, input, target, err);
@@ -361,8 +360,8 @@ static void note_trimmed(struct maker *m, size_t whole, size_t kept, const char 
     if (whole == kept)
         return;
     if (!m->n.trimmed_targets++)
-        snprintf(m->first_trimmed, sizeof m->first_trimmed, "%.*s",
-                 (int)(whole < 60 ? whole : 60), text);
+        snprintf(m->first_trimmed, sizeof m->first_trimmed, "%.*s", (int)(whole < 60 ? whole : 60),
+                 text);
 }
 
 static bool same_ignoring_case(const char *a, const char *b, size_t len)
@@ -491,14 +490,14 @@ static spt_status open_maker(struct maker *m, const struct examples_options *o,
 
 /* --- in memory ---------------------------------------------------------------------------- */
 
-struct meta { /* 32 bytes per example: large files hold millions */
+struct meta {             /* 32 bytes per example: large files hold millions */
     size_t input, target; /* into ids */
     uint32_t input_len, target_len;
     uint32_t line; /* UINT32_MAX: that or more */
     int32_t label;
 };
 
-struct texts { /* only when texts are kept */
+struct texts {            /* only when texts are kept */
     size_t input, target; /* into text */
     uint32_t input_len, target_len;
 };
@@ -754,8 +753,8 @@ static spt_status sort_labels(examples *e, spt_err *err)
     if (!st) {
         label_set_sort(e->labels);
         for (size_t i = 0; i < n; i++)
-            now[i] = (int32_t)label_set_find(e->labels, names.data + at[i],
-                                             strlen(names.data + at[i]));
+            now[i] =
+                (int32_t)label_set_find(e->labels, names.data + at[i], strlen(names.data + at[i]));
         for (size_t i = 0; i < e->count; i++)
             if (e->meta[i].label >= 0)
                 e->meta[i].label = now[e->meta[i].label];
@@ -867,11 +866,11 @@ void examples_log(const examples *e, const char *role)
                     role, examples_path(e), (unsigned long long)n->trimmed_targets,
                     e->first_trimmed);
     if (n->unwritable_targets)
-        log_warning("%s: %s: %llu of %zu targets contain characters this vocabulary cannot write%s%s: "
-                    "generated answers never equal them",
-                    role, examples_path(e), (unsigned long long)n->unwritable_targets, e->count,
-                    e->unwritable && *e->unwritable ? ": " : "",
-                    e->unwritable ? e->unwritable : "");
+        log_warning(
+            "%s: %s: %llu of %zu targets contain characters this vocabulary cannot write%s%s: "
+            "generated answers never equal them",
+            role, examples_path(e), (unsigned long long)n->unwritable_targets, e->count,
+            e->unwritable && *e->unwritable ? ": " : "", e->unwritable ? e->unwritable : "");
     if (n->empty_inputs)
         log_warning("%s: %s: %llu of %zu inputs are empty (just the end token)", role,
                     examples_path(e), (unsigned long long)n->empty_inputs, e->count);

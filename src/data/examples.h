@@ -12,18 +12,18 @@
 
 struct examples_options {
     struct records_options records; /* its `columns` are filled from the templates when empty */
-    const text_template *input;  /* NULL: the text column found by name, or column 1 */
-    const text_template *target; /* NULL: the label column found by name, or column 2 */
+    const text_template *input;     /* NULL: the text column found by name, or column 1 */
+    const text_template *target;    /* NULL: the label column found by name, or column 2 */
     /* The templates come from a prompt: in a table without header a template of one field takes
      * the text (label) column by its place, and a line says so. Lines (records.lines) always do. */
     bool by_position;
-    bool no_target;              /* targets are not read (infer) */
-    bool optional_target;        /* ... if the file has no such column */
-    const label_set *labels;     /* targets must be among these; NULL: any text */
-    bool find_labels;            /* in-memory only: collect the label set (examples_labels) */
-    const char *labels_from;     /* where `labels` come from, for messages ("the training data") */
+    bool no_target;          /* targets are not read (infer) */
+    bool optional_target;    /* ... if the file has no such column */
+    const label_set *labels; /* targets must be among these; NULL: any text */
+    bool find_labels;        /* in-memory only: collect the label set (examples_labels) */
+    const char *labels_from; /* where `labels` come from, for messages ("the training data") */
     int64_t max_input, max_target; /* feature lengths with EOS; 0: unlimited */
-    bool keep_text;              /* input and target texts stay in memory */
+    bool keep_text;                /* input and target texts stay in memory */
 };
 
 struct example {
@@ -45,7 +45,7 @@ struct examples_counts {
     uint64_t trimmed_targets;         /* spaces around a label dropped */
     uint64_t unwritable_targets;      /* targets with ids the vocabulary cannot write (unknown) */
     uint64_t tokens_in, tokens_out;   /* ids kept, EOS included */
-    int64_t longest_input, longest_target;       /* ids kept, EOS included */
+    int64_t longest_input, longest_target; /* ids kept, EOS included */
     int64_t longest_input_uncut, longest_target_uncut;
 };
 
@@ -62,7 +62,8 @@ const label_set *examples_labels(const examples *e);
 /* Source of the templates in force ("{text}"), for the prompt file. */
 const char *examples_input_template(const examples *e);
 const char *examples_target_template(const examples *e); /* NULL without targets */
-/* One info line (examples, blank and empty rows, cut inputs and targets, lengths), plus warnings. */
+/* One info line (examples, blank and empty rows, cut inputs and targets, lengths), plus warnings.
+ */
 void examples_log(const examples *e, const char *role);
 /* Examples made from arrays of ids instead of a file (tasks, tests). Copies. */
 spt_status examples_new(examples **out, spt_err *err);

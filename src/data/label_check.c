@@ -28,8 +28,7 @@ struct check {
     spt_err *err;
 };
 
-static spt_status add_finding(struct check *c, bool error, const char *fmt, ...)
-    PRINTF_LIKE(3, 4);
+static spt_status add_finding(struct check *c, bool error, const char *fmt, ...) PRINTF_LIKE(3, 4);
 static spt_status add_finding(struct check *c, bool error, const char *fmt, ...)
 {
     struct label_report *r = c->r;
@@ -130,8 +129,8 @@ static spt_status encode_labels(struct check *c)
                             c->err);
         if (st)
             break;
-        const size_t ids = one.len - (one.len && one.id[one.len - 1] == c->enc->eos_id &&
-                                      c->enc->no_second_eos);
+        const size_t ids =
+            one.len - (one.len && one.id[one.len - 1] == c->enc->eos_id && c->enc->no_second_eos);
         c->off[i] = c->all.len;
         c->r->off[i] = c->cut.len;
         st = id_list_add(&c->all, one.id, ids, c->err);
@@ -143,7 +142,8 @@ static spt_status encode_labels(struct check *c)
         char name[200];
         name_label(c, i, one.id, ids, name, sizeof name);
         if (!st && !ids)
-            st = add_finding(c, true, "label \"%.100s\" has no ids in this vocabulary: it cannot "
+            st = add_finding(c, true,
+                             "label \"%.100s\" has no ids in this vocabulary: it cannot "
                              "be told from an empty answer",
                              label_set_text(c->s, i));
         if (!st && cut && cut_labels++ < SHOWN)
@@ -174,11 +174,15 @@ static spt_status compare_all(struct check *c)
         name_label(c, a->label, a->id, a->len - 1, x, sizeof x);
         name_label(c, b->label, b->id, b->len - 1, y, sizeof y);
         if (same && equal++ < SHOWN)
-            TRY(add_finding(c, true, "labels %s and %s are the same ids: no answer can tell them "
-                            "apart; rename one", x, y));
+            TRY(add_finding(c, true,
+                            "labels %s and %s are the same ids: no answer can tell them "
+                            "apart; rename one",
+                            x, y));
         if (!same && prefix++ < SHOWN)
-            TRY(add_finding(c, false, "the ids of label %s begin those of label %s: only the end "
-                            "token tells them apart", x, y));
+            TRY(add_finding(c, false,
+                            "the ids of label %s begin those of label %s: only the end "
+                            "token tells them apart",
+                            x, y));
     }
     if (equal > SHOWN)
         TRY(add_finding(c, true, "%zu pairs of labels are the same ids", equal));
@@ -205,7 +209,8 @@ static spt_status compare_cut(struct check *c)
         name_label(c, a->label, c->all.id + c->off[a->label], la - 1, x, sizeof x);
         name_label(c, b->label, c->all.id + c->off[b->label], lb - 1, y, sizeof y);
         if (merged++ < SHOWN)
-            TRY(add_finding(c, true, "the target length %lld cuts labels %s and %s to the same "
+            TRY(add_finding(c, true,
+                            "the target length %lld cuts labels %s and %s to the same "
                             "ids; it must be at least %zu",
                             (long long)c->max_target, x, y, la > lb ? la : lb));
     }
@@ -251,7 +256,8 @@ static spt_status check_writing(struct check *c)
                             &text, c->err);
         if (!st && (text.len != len || memcmp(buf_str(&text), label, len) != 0) &&
             changed++ < SHOWN)
-            st = add_finding(c, false, "label \"%.100s\" comes back from the vocabulary as "
+            st = add_finding(c, false,
+                             "label \"%.100s\" comes back from the vocabulary as "
                              "\"%.100s\": generated answers never equal it",
                              label, buf_str(&text));
     }
@@ -324,6 +330,5 @@ spt_status label_report_log(const struct label_report *r, const char *where, spt
     }
     if (!first)
         return SPT_OK;
-    return err_set(err, SPT_E_CONFIG, "%s%s%s", where ? where : "", where ? ": " : "",
-                   first->text);
+    return err_set(err, SPT_E_CONFIG, "%s%s%s", where ? where : "", where ? ": " : "", first->text);
 }

@@ -141,8 +141,7 @@ spt_status label_set_add(label_set *s, const char *text, size_t len, bool *trimm
     if (!len)
         return err_set(err, SPT_E_FORMAT, "the label is empty");
     if (len > LABEL_MAX)
-        return err_set(err, SPT_E_FORMAT, "a label of %zu bytes; the limit is %zu", len,
-                       LABEL_MAX);
+        return err_set(err, SPT_E_FORMAT, "a label of %zu bytes; the limit is %zu", len, LABEL_MAX);
     if (memchr(text, '\0', len))
         return err_set(err, SPT_E_FORMAT, "a label with a zero byte");
     TRY(grow_buckets(s, err));

@@ -24,7 +24,7 @@ struct peeked {
 };
 
 struct slot {
-    char *name;  /* JSON Lines: the key; NULL in tables */
+    char *name; /* JSON Lines: the key; NULL in tables */
     size_t column;
 };
 
@@ -53,8 +53,8 @@ struct records {
     struct records_counts counts;
 };
 
-static const char *const known_names[] = {"text",   "input",   "inputs", "sentence",
-                                          "label",  "target",  "targets", "prompt"};
+static const char *const known_names[] = {"text",  "input",  "inputs",  "sentence",
+                                          "label", "target", "targets", "prompt"};
 
 /* --- sources ------------------------------------------------------------------------------ */
 
@@ -125,8 +125,11 @@ static bool kind_by_name(const char *path, enum table_kind *kind)
     static const struct {
         const char *suffix;
         enum table_kind kind;
-    } suffixes[] = {{".tsv", TABLE_TSV},     {".tab", TABLE_TSV},     {".csv", TABLE_CSV},
-                    {".jsonl", TABLE_JSONL}, {".ndjson", TABLE_JSONL}};
+    } suffixes[] = {{".tsv", TABLE_TSV},
+                    {".tab", TABLE_TSV},
+                    {".csv", TABLE_CSV},
+                    {".jsonl", TABLE_JSONL},
+                    {".ndjson", TABLE_JSONL}};
     size_t len = strlen(path);
     if (ends_with(path, len, ".gz"))
         len -= 3;
@@ -163,10 +166,13 @@ static spt_status refuse_by_content(const records *r, spt_err *err)
         {"ARROW1", 6, "an Arrow file; export it as JSON Lines or CSV"},
         {"%PDF-", 5, "a PDF document"},
         {"SQLite format 3", 15, "an SQLite database; export the table as CSV"},
-        {"\xfd" "7zXZ", 5, "compressed with xz; only gzip is read: decompress it first"},
+        {"\xfd"
+         "7zXZ",
+         5, "compressed with xz; only gzip is read: decompress it first"},
         {"BZh", 3, "compressed with bzip2; only gzip is read: decompress it first"},
         {"\x28\xb5\x2f\xfd", 4, "compressed with zstd; only gzip is read: decompress it first"},
-        {"version https://git-lfs", 23, "a Git LFS pointer: the data was not downloaded (git lfs pull)"},
+        {"version https://git-lfs", 23,
+         "a Git LFS pointer: the data was not downloaded (git lfs pull)"},
         {"<!DOCTYPE", 9, "a web page"},
         {"<!doctype", 9, "a web page"},
         {"<html", 5, "a web page"},
@@ -177,8 +183,8 @@ static spt_status refuse_by_content(const records *r, spt_err *err)
             return err_set(err, SPT_E_FORMAT, "%s: this is %s", r->path, others[i].what);
     while (end - p >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0)
         p += 3;
-    if (p == end || *p != '[' || (r->wanted_kind != RECORDS_BY_NAME &&
-                                  r->wanted_kind != RECORDS_JSONL))
+    if (p == end || *p != '[' ||
+        (r->wanted_kind != RECORDS_BY_NAME && r->wanted_kind != RECORDS_JSONL))
         return SPT_OK;
     for (p++; p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t');)
         p++;
@@ -221,10 +227,8 @@ static spt_status open_sources(records *r, spt_err *err)
     if (!r->lines)
         TRY(refuse_by_content(r, err));
     choose_kind(r);
-    const struct table_options o = {.kind = r->kind,
-                                    .delimiter = r->delimiter,
-                                    .whole_lines = r->lines,
-                                    .block = r->block};
+    const struct table_options o = {
+        .kind = r->kind, .delimiter = r->delimiter, .whole_lines = r->lines, .block = r->block};
     return table_open(&o, read_peeked, &r->text, &r->table, err);
 }
 
@@ -282,8 +286,8 @@ static spt_status check_width(records *r, spt_err *err)
                              r->kind == TABLE_CSV ? " or a quote too many" : "");
     if (r->row.count > r->column_count) {
         if (!all_empty(&r->row, r->column_count))
-            return records_error(r, err, "%zu fields where the first row has %zu; %s",
-                                 r->row.count, r->column_count,
+            return records_error(r, err, "%zu fields where the first row has %zu; %s", r->row.count,
+                                 r->column_count,
                                  r->kind == TABLE_CSV ? "texts with commas must be quoted"
                                                       : "a tab inside a text must be replaced");
         r->counts.ragged++;
@@ -409,8 +413,8 @@ static void tell_verdict(const records *r)
     if (r->kind == TABLE_JSONL)
         log_info("%s: JSON Lines with the keys %s", r->path, list);
     else if (r->has_header)
-        log_info("%s: %s, the first row is a header: columns %s", r->path,
-                 table_kind_name(r->kind), list);
+        log_info("%s: %s, the first row is a header: columns %s", r->path, table_kind_name(r->kind),
+                 list);
     else
         log_info("%s: %s without a header (the first row is data): columns %s; --header yes if "
                  "that is wrong",

@@ -17,14 +17,15 @@ enum header_mode { HEADER_AUTO, HEADER_YES, HEADER_NO };
 enum records_kind { RECORDS_BY_NAME, RECORDS_TSV, RECORDS_CSV, RECORDS_JSONL };
 
 struct records_options {
-    const char *path;        /* "-": standard input */
-    enum records_kind kind;  /* BY_NAME: .tsv .txt .csv .jsonl .ndjson (.gz behind), else by content */
-    char delimiter;          /* 0: the kind's own */
+    const char *path; /* "-": standard input */
+    enum records_kind
+        kind;       /* BY_NAME: .tsv .txt .csv .jsonl .ndjson (.gz behind), else by content */
+    char delimiter; /* 0: the kind's own */
     enum header_mode header;
     const char *const *columns; /* columns that the options name: their presence makes a header */
     size_t column_count;
-    bool lines;      /* every line is one record of one column, no header, nothing skipped (infer) */
-    size_t block;    /* 0: default; tests use 1 */
+    bool lines;   /* every line is one record of one column, no header, nothing skipped (infer) */
+    size_t block; /* 0: default; tests use 1 */
 };
 
 struct records_counts {

@@ -44,8 +44,8 @@ double metric_f1_binary(const int32_t *target, const int32_t *pred, size_t n)
 }
 
 /* One class costs a pass: no storage, and K is small. */
-static void count_class(const int32_t *target, const int32_t *pred, size_t n, int32_t c,
-                        size_t *tp, size_t *fp, size_t *fn)
+static void count_class(const int32_t *target, const int32_t *pred, size_t n, int32_t c, size_t *tp,
+                        size_t *fp, size_t *fn)
 {
     *tp = *fp = *fn = 0;
     for (size_t i = 0; i < n; i++) {
@@ -411,8 +411,8 @@ static size_t best_of(const struct rank_candidate *c, size_t n, bool as_float)
 {
     size_t best = 0;
     for (size_t i = 1; i < n; i++) {
-        const bool more = as_float ? (float)c[i].score > (float)c[best].score
-                                   : c[i].score > c[best].score;
+        const bool more =
+            as_float ? (float)c[i].score > (float)c[best].score : c[i].score > c[best].score;
         if (more)
             best = i;
     }

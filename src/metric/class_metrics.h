@@ -59,7 +59,7 @@ spt_status metric_auc_pr(const int32_t *target, const double *p1, const double *
 struct rank_candidate {
     int64_t input, candidate; /* the example and which of its candidates */
     bool correct;
-    double weight; /* 1 */
+    double weight;  /* 1 */
     int64_t length; /* target ids with EOS */
     double score;   /* log-likelihood */
 };

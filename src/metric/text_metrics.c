@@ -182,8 +182,8 @@ static spt_status compare_answer(struct qa *q, struct text_ref answer, double *e
 {
     buf_clear(&q->target);
     TRY(normalize(answer.p, answer.len, q->trivia, &q->target, err));
-    if (q->target.len == q->pred.len && memcmp(buf_str(&q->target), buf_str(&q->pred),
-                                               q->pred.len) == 0)
+    if (q->target.len == q->pred.len &&
+        memcmp(buf_str(&q->target), buf_str(&q->pred), q->pred.len) == 0)
         *em = 1;
     q->t.len = 0;
     TRY(word_list_split(&q->t, &q->words, buf_str(&q->target), q->target.len, err));
@@ -262,8 +262,8 @@ spt_status metric_first_of_groups(const uint64_t *group, size_t n, size_t *which
         return err_nomem(err, buckets * sizeof *bucket);
     *kept = 0;
     for (size_t i = 0; i < n; i++) {
-        size_t b = (size_t)((group[i] ^ group[i] >> 29) * 0x9e3779b97f4a7c15u >> 20) &
-                   (buckets - 1);
+        size_t b =
+            (size_t)((group[i] ^ group[i] >> 29) * 0x9e3779b97f4a7c15u >> 20) & (buckets - 1);
         while (bucket[b] && group[bucket[b] - 1] != group[i])
             b = (b + 1) & (buckets - 1);
         if (bucket[b])

@@ -1,6 +1,6 @@
 /* Metrics over texts: exact match, SQuAD, ROUGE, BLEU, edit distance. Texts are UTF-8 (invalid
- * bytes count as one character each). Values are percentages. Failures: SPT_E_NOMEM; SPT_E_FORMAT for
- * texts whose comparison would need more than a GB. */
+ * bytes count as one character each). Values are percentages. Failures: SPT_E_NOMEM; SPT_E_FORMAT
+ * for texts whose comparison would need more than a GB. */
 #ifndef SPT_METRIC_TEXT_METRICS_H
 #define SPT_METRIC_TEXT_METRICS_H
 

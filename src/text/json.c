@@ -55,12 +55,10 @@ spt_status json_error(json_reader *r, size_t offset, spt_err *err, const char *f
 const char *json_kind_name(enum json_kind k)
 {
     static const char *const name[] = {
-        [JSON_END] = "the end",      [JSON_OBJECT] = "an object",
-        [JSON_OBJECT_END] = "'}'",   [JSON_ARRAY] = "an array",
-        [JSON_ARRAY_END] = "']'",    [JSON_KEY] = "a key",
-        [JSON_STRING] = "a string",  [JSON_NUMBER] = "a number",
-        [JSON_TRUE] = "true",        [JSON_FALSE] = "false",
-        [JSON_NULL] = "null",
+        [JSON_END] = "the end",     [JSON_OBJECT] = "an object", [JSON_OBJECT_END] = "'}'",
+        [JSON_ARRAY] = "an array",  [JSON_ARRAY_END] = "']'",    [JSON_KEY] = "a key",
+        [JSON_STRING] = "a string", [JSON_NUMBER] = "a number",  [JSON_TRUE] = "true",
+        [JSON_FALSE] = "false",     [JSON_NULL] = "null",
     };
     return name[k];
 }
@@ -400,8 +398,8 @@ static spt_status push_key(json_reader *r, const struct json_event *ev, spt_err 
         r->keys = keys;
         r->key_cap = cap;
     } else if (r->key_cap && r->key_count == r->key_cap) {
-        const spt_status st = mem_grow(&r->keys, &r->key_cap, r->key_count + 1, sizeof *r->keys,
-                                       UINT32_MAX, err);
+        const spt_status st =
+            mem_grow(&r->keys, &r->key_cap, r->key_count + 1, sizeof *r->keys, UINT32_MAX, err);
         if (st)
             return r->st = st;
     }

@@ -80,8 +80,8 @@ void json_end_array(json_writer *w)
 static void add_unit(buf *out, unsigned unit)
 {
     static const char hex[] = "0123456789abcdef";
-    const char text[6] = {'\\',           'u', hex[unit >> 12 & 15], hex[unit >> 8 & 15],
-                          hex[unit >> 4 & 15], hex[unit & 15]};
+    const char text[6] = {
+        '\\', 'u', hex[unit >> 12 & 15], hex[unit >> 8 & 15], hex[unit >> 4 & 15], hex[unit & 15]};
     buf_add(out, text, sizeof text);
 }
 

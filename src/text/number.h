@@ -8,7 +8,8 @@
 
 #define NUMBER_TEXT 40 /* room for every text written here, with its NUL */
 
-/* Python's repr(float): the shortest digits that read back the same; 1.0, 1e-05, 1e+16, nan, inf. */
+/* Python's repr(float): the shortest digits that read back the same; 1.0, 1e-05, 1e+16, nan, inf.
+ */
 size_t number_repr(double v, char out[NUMBER_TEXT]);
 /* The same for a float: the shortest digits that read back the same float. */
 size_t number_repr_f32(float v, char out[NUMBER_TEXT]);

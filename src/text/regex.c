@@ -116,8 +116,8 @@ size_t regex_groups(const regex *re)
 static spt_status run(regex *re, const char *s, size_t len, size_t start, uint32_t options,
                       bool *matched, struct regex_span *groups, size_t max_groups, spt_err *err)
 {
-    const int rc = pcre2_match(re->code, (PCRE2_SPTR)(s ? s : ""), len, start, options, re->match,
-                               re->limits);
+    const int rc =
+        pcre2_match(re->code, (PCRE2_SPTR)(s ? s : ""), len, start, options, re->match, re->limits);
     if (rc == PCRE2_ERROR_NOMEMORY || rc == PCRE2_ERROR_HEAPLIMIT) {
         if (rc == PCRE2_ERROR_NOMEMORY)
             return err_nomem(err, len);

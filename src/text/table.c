@@ -23,7 +23,7 @@ struct table_reader {
     char *bytes;
     size_t start, end, cap; /* unread bytes are [start, end) */
     bool at_eof, begun;
-    char line_end; /* '\n', or '\r' for old Mac files */
+    char line_end;         /* '\n', or '\r' for old Mac files */
     uint64_t line, offset; /* of the byte at `start` */
     spt_status st;
     struct table_field *field;
@@ -237,8 +237,7 @@ static const char *plain_end(const char *p, const char *end, char delimiter)
         uint64_t x;
         memcpy(&x, p, 8);
         const uint64_t a = x ^ d, b = x ^ ones * '\n', c = x ^ ones * '\r';
-        const uint64_t stop =
-            (((a - ones) & ~a) | ((b - ones) & ~b) | ((c - ones) & ~c)) & high;
+        const uint64_t stop = (((a - ones) & ~a) | ((b - ones) & ~b) | ((c - ones) & ~c)) & high;
         if (stop)
             return p + __builtin_ctzll(stop) / 8;
     }
@@ -550,8 +549,8 @@ static spt_status judge_line_ends(struct table_reader *t, spt_err *err)
 static spt_status begin_csv(struct table_reader *t, spt_err *err)
 {
     while (t->end - t->start < 7 && !t->at_eof &&
-           (t->start == t->end ||
-            memcmp(t->bytes + t->start, "sep=", t->end - t->start < 4 ? t->end - t->start : 4) == 0))
+           (t->start == t->end || memcmp(t->bytes + t->start, "sep=",
+                                         t->end - t->start < 4 ? t->end - t->start : 4) == 0))
         TRY(read_more(t, err));
     const char *p = t->bytes + t->start;
     const size_t n = t->end - t->start;

@@ -98,8 +98,8 @@ static bool is_final_sigma(const char *s, const char *at, const char *behind, co
         if (c == LETTER)
             letter_in_front = true;
         else if (c || cp <= 0x20)
-            letter_in_front = cp == '\'' || cp == 0x2019 || cp == '.' || cp == ':' ? letter_in_front
-                                                                                   : false;
+            letter_in_front =
+                cp == '\'' || cp == 0x2019 || cp == '.' || cp == ':' ? letter_in_front : false;
     }
     if (!letter_in_front)
         return false;

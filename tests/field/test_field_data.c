@@ -1,5 +1,5 @@
-/* Field cases 10, 12, 14, 17, 19 and 28 where data/ and metric/ decide them: the files of the cases, and
- * what must come out of the one reader. */
+/* Field cases 10, 12, 14, 17, 19 and 28 where data/ and metric/ decide them: the files of the
+ * cases, and what must come out of the one reader. */
 #include "support/test.h"
 
 #include <math.h>
@@ -56,16 +56,18 @@ static void expect_labels(const examples *e, size_t n, const char *const *want)
 
 /* --- 10: tables from a spreadsheet --- */
 
-#define ROWS10(E)                                                                             \
-    "\"My card was charged, twice.\",billing" E                                               \
-    "\"She said \"\"best soap ever\"\" and meant it.\",praise" E                              \
-    "\"Two lines:\r\nfirst invoice, second refund\",billing" E "\"Ends in a quote\"\"\",praise" E \
+#define ROWS10(E)                                                                                  \
+    "\"My card was charged, twice.\",billing" E                                                    \
+    "\"She said \"\"best soap ever\"\" and meant it.\",praise" E                                   \
+    "\"Two lines:\r\nfirst invoice, second refund\",billing" E "\"Ends in a quote\"\"\",praise" E  \
     "=SUM(A1:A2) shows on my bill,billing" E "lovely,praise"
 
 static const char *const texts10[] = {"My card was charged, twice.",
                                       "She said \"best soap ever\" and meant it.",
                                       "Two lines:\r\nfirst invoice, second refund",
-                                      "Ends in a quote\"", "=SUM(A1:A2) shows on my bill", "lovely"};
+                                      "Ends in a quote\"",
+                                      "=SUM(A1:A2) shows on my bill",
+                                      "lovely"};
 static const char *const labels10[] = {"billing", "praise"};
 
 static void field_10_bom_and_csv(void **state)
@@ -76,8 +78,10 @@ static void field_10_bom_and_csv(void **state)
         FILE_OF("plain.csv", "text,label\n" ROWS10("\n") "\n"),
         FILE_OF("bom.jsonl",
                 BOM "{\"text\": \"My card was charged, twice.\", \"label\": \"billing\"}\r\n"
-                    "{\"text\": \"She said \\\"best soap ever\\\" and meant it.\", \"label\": \"praise\"}\r\n"
-                    "{\"text\": \"Two lines:\\r\\nfirst invoice, second refund\", \"label\": \"billing\"}\r\n"
+                    "{\"text\": \"She said \\\"best soap ever\\\" and meant it.\", \"label\": "
+                    "\"praise\"}\r\n"
+                    "{\"text\": \"Two lines:\\r\\nfirst invoice, second refund\", \"label\": "
+                    "\"billing\"}\r\n"
                     "{\"text\": \"Ends in a quote\\\"\", \"label\": \"praise\"}\r\n"
                     "{\"text\": \"=SUM(A1:A2) shows on my bill\", \"label\": \"billing\"}\r\n"
                     "{\"text\": \"lovely\", \"label\": \"praise\"}\r\n"),
@@ -90,20 +94,23 @@ static void field_10_bom_and_csv(void **state)
         expect_labels(e, 2, labels10);
         examples_free(e);
     }
-    examples *e = load_with(FILE_OF("label_first_no_header.tsv",
-                                    BOM "billing\tone text\npraise\ttwo\nbilling\tthree\npraise\tfour\n"
-                                        "billing\tfive\npraise\tsix\n"), NULL);
+    examples *e = load_with(FILE_OF("label_first_no_header.tsv", BOM
+                                    "billing\tone text\npraise\ttwo\nbilling\tthree\npraise\tfour\n"
+                                    "billing\tfive\npraise\tsix\n"),
+                            NULL);
     expect_labels(e, 2, labels10);
     examples_free(e);
     e = load_with(FILE_OF("two_boms.tsv", BOM "text\tlabel\na\tbilling\nb\tpraise\nc\tbilling\n" BOM
-                                              "d\tpraise\ne\tbilling\nf\tpraise\n"), NULL);
+                                              "d\tpraise\ne\tbilling\nf\tpraise\n"),
+                  NULL);
     expect_labels(e, 2, labels10);
     EXPECT_EQ_I64(examples_count(e), 6);
     EXPECT_STR(examples_at(e, 3).input_text, BOM "d");
     examples_free(e);
     /* Its kind: labels in front, so that the second mark stands before a label. */
-    e = load_with(FILE_OF("two_boms_label_first.csv", BOM "label,text\nbilling,a\npraise,b\n" BOM
-                                                          "billing,c\n"), NULL);
+    e = load_with(FILE_OF("two_boms_label_first.csv",
+                          BOM "label,text\nbilling,a\npraise,b\n" BOM "billing,c\n"),
+                  NULL);
     expect_labels(e, 2, labels10);
     examples_free(e);
     refused(FILE_OF("semicolons.csv", BOM "text;label\r\nMy card;billing\r\n"), "';'");
@@ -115,9 +122,9 @@ static void field_10_bom_and_csv(void **state)
 /* --- 12: line ends --- */
 
 static const char *const labels12[] = {"billing", "delivery", "praise"};
-#define R12(E1, E2)                                                                           \
-    "the parcel is late\tdelivery" E1 "refund the second charge\tbilling" E2                  \
-    "what a nice vase\tpraise" E1 "no update since Tuesday\tdelivery" E2                      \
+#define R12(E1, E2)                                                                                \
+    "the parcel is late\tdelivery" E1 "refund the second charge\tbilling" E2                       \
+    "what a nice vase\tpraise" E1 "no update since Tuesday\tdelivery" E2                           \
     "the invoice total is wrong\tbilling" E1 "best tea I ever had\tpraise"
 
 static void field_12_mixed_line_ends(void **state)
@@ -152,7 +159,8 @@ static void field_12_mixed_line_ends(void **state)
     }
     examples_free(train);
     char spec[300];
-    snprintf(spec, sizeof spec, "@%s", FILE_OF("labels_crlf.txt", "delivery\r\nbilling\r\npraise\r\n"));
+    snprintf(spec, sizeof spec, "@%s",
+             FILE_OF("labels_crlf.txt", "delivery\r\nbilling\r\npraise\r\n"));
     label_set *s = NULL;
     spt_err err;
     EXPECT_OK(label_set_parse(spec, &s, &err), &err);
@@ -166,10 +174,13 @@ static void field_12_mixed_line_ends(void **state)
 static void field_14_null_words_and_numbers(void **state)
 {
     examples *e = load_with(
-        FILE_OF("words.csv", "text,label\nthe country code field is empty,NA\nnobody answered,null\n"
-                             "none of the sizes fit,None\nthe price is strange,nan\nyes,TRUE\nit,true\n"
-                             "zero,0\none,1\none late,1.0\na seven,007\n"), NULL);
-    static const char *const words[] = {"0", "007", "1", "1.0", "NA", "None", "TRUE", "nan", "null", "true"};
+        FILE_OF("words.csv",
+                "text,label\nthe country code field is empty,NA\nnobody answered,null\n"
+                "none of the sizes fit,None\nthe price is strange,nan\nyes,TRUE\nit,true\n"
+                "zero,0\none,1\none late,1.0\na seven,007\n"),
+        NULL);
+    static const char *const words[] = {"0",    "007",  "1",   "1.0",  "NA",
+                                        "None", "TRUE", "nan", "null", "true"};
     EXPECT_EQ_I64(examples_count(e), 10);
     expect_labels(e, 10, words);
     examples_free(e);
@@ -179,7 +190,8 @@ static void field_14_null_words_and_numbers(void **state)
                           "{\"text\": \"it was one point zero\", \"label\": 1.0}\n"
                           "{\"text\": \"it works\", \"label\": true}\n"
                           "{\"text\": \"the id is long\", \"label\": 9007199254740993}\n"
-                          "{\"text\": \"caf\\u00e9 au lait \\ud83d\\ude42\", \"label\": \"ok\"}\n"), NULL);
+                          "{\"text\": \"caf\\u00e9 au lait \\ud83d\\ude42\", \"label\": \"ok\"}\n"),
+                  NULL);
     static const char *const numbers[] = {"1", "1.0", "9007199254740993", "ok", "true"};
     expect_labels(e, 5, numbers);
     EXPECT_EQ_I64(examples_at(e, 0).label, examples_at(e, 1).label);
@@ -225,7 +237,8 @@ static void field_17_targets_the_vocabulary_cannot_write(void **state)
     struct data_encoder enc;
     EXPECT_OK(data_encoder_of_vocab(v, &enc, &err), &err);
     struct examples_options o = {
-        .records.path = FILE_OF("train.tsv", "the compiler is strict\trust\na short function\t\xce\xbb\n"),
+        .records.path =
+            FILE_OF("train.tsv", "the compiler is strict\trust\na short function\t\xce\xbb\n"),
         .find_labels = true};
     examples *e = NULL;
     EXPECT_OK(examples_load(&o, &enc, &e, &err), &err);
@@ -238,8 +251,9 @@ static void field_17_targets_the_vocabulary_cannot_write(void **state)
     label_report_release(&r);
     examples_free(e);
     o.find_labels = false;
-    o.records.path = FILE_OF("open_ended.tsv", "x\tplain words\ny\t\xce\xbb is \xe2\x98\x83\nz\t\xe2\x98\x83\n"
-                                               "w\t\xce\xbb\n");
+    o.records.path =
+        FILE_OF("open_ended.tsv", "x\tplain words\ny\t\xce\xbb is \xe2\x98\x83\nz\t\xe2\x98\x83\n"
+                                  "w\t\xce\xbb\n");
     EXPECT_OK(examples_load(&o, &enc, &e, &err), &err);
     EXPECT_EQ_I64(examples_counts(e).unwritable_targets, 3);
     log_text[0] = '\0';
@@ -261,7 +275,9 @@ static void field_19_cut_inputs_and_targets(void **state)
     buf_init(&b, 1 << 20);
     for (int i = 0; i < 12; i++) {
         for (int k = 0; k < 2 + 4 * i; k++)
-            buf_adds(&b, "the committee met again and talked about the harbour and the price of timber ");
+            buf_adds(
+                &b,
+                "the committee met again and talked about the harbour and the price of timber ");
         buf_addf(&b, "question: was the request granted? %s it was\t%s\n", i % 2 ? "yes" : "no",
                  i % 2 ? "not billed" : "not approved");
     }
@@ -313,10 +329,11 @@ static void field_28_macro_f1_outside_the_set(void **state)
     label_set *s = NULL;
     spt_err err;
     EXPECT_OK(label_set_parse("account,billing,cancel,delivery,praise,repair", &s, &err), &err);
-    static const char *const answers[][2] = {
-        {"billing", "billing"}, {"billing", "billing"}, {"billing", "the bill"},
-        {"billing", "delivery"}, {"billing", "billing"}, {"praise", "praise"},
-        {"praise", "praise"},   {"praise", "Praise"},   {"praise", "PRAISE!"}, {"praise", ""}};
+    static const char *const answers[][2] = {{"billing", "billing"},  {"billing", "billing"},
+                                             {"billing", "the bill"}, {"billing", "delivery"},
+                                             {"billing", "billing"},  {"praise", "praise"},
+                                             {"praise", "praise"},    {"praise", "Praise"},
+                                             {"praise", "PRAISE!"},   {"praise", ""}};
     int32_t t[10], p[10];
     for (int i = 0; i < 10; i++) {
         t[i] = (int32_t)label_set_find(s, answers[i][0], strlen(answers[i][0]));

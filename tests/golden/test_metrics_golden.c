@@ -138,8 +138,9 @@ static bool compute(const char *metric, const char *key, const struct value v[2]
     } else if (strcmp(metric, "spearman") == 0) {
         EXPECT_OK(metric_spearman(v[0].number, v[1].number, n, out, &err), &err);
     } else if (strcmp(metric, "squad") == 0 || strcmp(metric, "trivia_qa") == 0) {
-        EXPECT_OK((*metric == 's' ? metric_squad : metric_trivia_qa)(answers, v[1].text, n, &em, &f1,
-                                                                     &err), &err);
+        EXPECT_OK((*metric == 's' ? metric_squad : metric_trivia_qa)(answers, v[1].text, n, &em,
+                                                                     &f1, &err),
+                  &err);
         *out = *key == 'e' ? em : f1;
     } else if (strcmp(metric, "deduplicate_metric(squad)") == 0) {
         size_t which[MOST], kept;
@@ -203,7 +204,8 @@ static int check_entry(json_reader *r, char *seen, size_t size)
                 if (!compute(buf_str(&name), name_of_value, v, &got))
                     continue;
                 if (!(fabs(got - want) <= TOL_METRIC * fabs(want)))
-                    fail_msg("%s: %s is %.17g, wanted %.17g", buf_str(&name), name_of_value, got, want);
+                    fail_msg("%s: %s is %.17g, wanted %.17g", buf_str(&name), name_of_value, got,
+                             want);
                 compared++;
                 snprintf(seen + strlen(seen), size - strlen(seen), " %s", name_of_value);
             }

@@ -103,8 +103,9 @@ static void labels_given_must_hold(void **state)
     EXPECT_TRUE(!examples_labels(e));
     examples_free(e);
     o.records.path = FILE_OF("c.tsv", "a\tpraise\nb\tdelivery\n");
-    refused(&o, SPT_E_FORMAT, "line 2: label \"delivery\" is not among the 2 labels of the "
-                              "training data: praise, billing");
+    refused(&o, SPT_E_FORMAT,
+            "line 2: label \"delivery\" is not among the 2 labels of the "
+            "training data: praise, billing");
     o.records.path = FILE_OF("c2.tsv", "a\tPraise\n");
     refused(&o, SPT_E_FORMAT, "is \"praise\" meant?");
     o.records.path = FILE_OF("d.tsv", "a\tpraise\nb\t \n");
@@ -117,10 +118,10 @@ static void labels_given_must_hold(void **state)
 
 static void cuts_keep_the_end_token(void **state)
 {
-    struct examples_options o = {
-        .records.path = FILE_OF("f.tsv", "a b c d\tnot billed\na b\tnot\na b c\tx\n"),
-        .max_input = 4,
-        .max_target = 2};
+    struct examples_options o = {.records.path =
+                                     FILE_OF("f.tsv", "a b c d\tnot billed\na b\tnot\na b c\tx\n"),
+                                 .max_input = 4,
+                                 .max_target = 2};
     examples *e = load(&o);
     const struct examples_counts n = examples_counts(e);
     EXPECT_EQ_I64(n.cut_inputs, 1);
@@ -171,7 +172,8 @@ static void columns_are_chosen_and_said(void **state)
 {
     struct examples_options o = {.find_labels = true};
     /* label first, text behind it, no header: field case 10 */
-    o.records.path = FILE_OF("j.tsv", "\xef\xbb\xbf" "billing\tone a\npraise\ttwo\nbilling\tthree\n"
+    o.records.path = FILE_OF("j.tsv", "\xef\xbb\xbf"
+                                      "billing\tone a\npraise\ttwo\nbilling\tthree\n"
                                       "praise\tfour\n");
     log_text[0] = '\0';
     log_set_sink(keep_log, NULL);
@@ -221,7 +223,8 @@ static void prompts_take_columns_by_position(void **state)
     log_set_sink(keep_log, NULL);
     examples *e = load(&o);
     log_set_sink(NULL, NULL);
-    EXPECT_TRUE(strstr(log_text, "column 1 is taken as {sentence} and column 2 as {label}") != NULL);
+    EXPECT_TRUE(strstr(log_text, "column 1 is taken as {sentence} and column 2 as {label}") !=
+                NULL);
     EXPECT_STR(examples_at(e, 1).input_text, "sst2 sentence: two");
     EXPECT_STR(examples_at(e, 1).target_text, "y");
     examples_free(e);
@@ -234,7 +237,8 @@ static void prompts_take_columns_by_position(void **state)
     e = load(&o);
     EXPECT_STR(examples_at(e, 0).input_text, "sst2 sentence: one");
     examples_free(e);
-    o.records = (struct records_options){.path = FILE_OF("p4.txt", "one\n\ntwo\twords"), .lines = true};
+    o.records =
+        (struct records_options){.path = FILE_OF("p4.txt", "one\n\ntwo\twords"), .lines = true};
     o.by_position = false;
     o.no_target = true;
     e = load(&o);

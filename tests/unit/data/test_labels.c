@@ -17,8 +17,8 @@ static label_set *parse(const char *spec)
 
 static void labels_stay_as_written(void **state)
 {
-    static const char *const text[] = {"NA", "null", "None", "nan", "TRUE", "true", "0", "1", "1.0",
-                                       "007"};
+    static const char *const text[] = {"NA",   "null", "None", "nan", "TRUE",
+                                       "true", "0",    "1",    "1.0", "007"};
     label_set *s = NULL;
     spt_err err;
     EXPECT_OK(label_set_new(&s, &err), &err);
@@ -75,7 +75,10 @@ static void lists_and_files_are_parsed(void **state)
     label_set_free(s);
     char spec[300];
     const char *path = test_path(test_tmpdir(), "labels.txt");
-    test_write(path, "\xef\xbb\xbf" "delivery\r\nbilling, again\r\n\r\npraise", 37);
+    test_write(path,
+               "\xef\xbb\xbf"
+               "delivery\r\nbilling, again\r\n\r\npraise",
+               37);
     snprintf(spec, sizeof spec, "@%s", path);
     s = parse(spec);
     EXPECT_EQ_I64(label_set_count(s), 3);

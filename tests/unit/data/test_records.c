@@ -110,18 +110,21 @@ static void headers_are_told_from_data(void **state)
 static void spreadsheets_are_read(void **state)
 {
     /* As field case 10: marks, quotes, line ends inside quotes. */
-    expect(&(struct records_options){
-               .path = FILE_OF("excel.csv", "\xef\xbb\xbf\"text\",\"label\"\r\n\"a, b\",x\r\n"
-                                            "\"two\r\nlines\",y\r\n\"ends \"\"q\"\"\",x")},
-           "text", "label", "a, b|x@2;two\r\nlines|y@3;ends \"q\"|x@5;");
+    expect(
+        &(struct records_options){.path = FILE_OF("excel.csv",
+                                                  "\xef\xbb\xbf\"text\",\"label\"\r\n\"a, b\",x\r\n"
+                                                  "\"two\r\nlines\",y\r\n\"ends \"\"q\"\"\",x")},
+        "text", "label", "a, b|x@2;two\r\nlines|y@3;ends \"q\"|x@5;");
     expect(&(struct records_options){.path = FILE_OF("lf.tsv", "\xef\xbb\xbfx\ta\n"),
                                      .header = HEADER_NO},
            "1", "2", "x|a@1;");
-    expect(&(struct records_options){
-               .path = FILE_OF("bom.jsonl", "\xef\xbb\xbf{\"text\": \"a\", \"label\": 1.0}\r\n"
-                                            "{\"label\": true, \"text\": \"b\"}\r\n")},
+    expect(&(struct records_options){.path =
+                                         FILE_OF("bom.jsonl",
+                                                 "\xef\xbb\xbf{\"text\": \"a\", \"label\": 1.0}\r\n"
+                                                 "{\"label\": true, \"text\": \"b\"}\r\n")},
            "text", "label", "a|1.0@1;b|true@2;");
-    expect(&(struct records_options){.path = FILE_OF("empties.csv", "text,label\na,x\n,\n\nb,y\n,,,\n")},
+    expect(&(struct records_options){.path = FILE_OF("empties.csv",
+                                                     "text,label\na,x\n,\n\nb,y\n,,,\n")},
            "text", "label", "a|x@2;b|y@5;");
     refused(&(struct records_options){.path = FILE_OF("semi.csv", "text;label\r\na;b\r\n")}, "text",
             "label", SPT_E_FORMAT, "--delimiter ';'");
@@ -138,13 +141,15 @@ static void line_ends_do_not_matter(void **state)
     /* As field case 12. */
     const char *want = "p q|d@1;r|b@2;";
     expect(&(struct records_options){.path = FILE_OF("a.tsv", "p q\td\nr\tb\n")}, "1", "2", want);
-    expect(&(struct records_options){.path = FILE_OF("b.tsv", "p q\td\r\nr\tb\r\n")}, "1", "2", want);
+    expect(&(struct records_options){.path = FILE_OF("b.tsv", "p q\td\r\nr\tb\r\n")}, "1", "2",
+           want);
     expect(&(struct records_options){.path = FILE_OF("c.tsv", "p q\td\r\nr\tb")}, "1", "2", want);
     expect(&(struct records_options){.path = FILE_OF("d.tsv", "p q\td\rr\tb\r")}, "1", "2", want);
-    expect(&(struct records_options){.path = FILE_OF("e.tsv", "p q\td\t\nr\tb\t\n")}, "1", "2", want);
+    expect(&(struct records_options){.path = FILE_OF("e.tsv", "p q\td\t\nr\tb\t\n")}, "1", "2",
+           want);
     expect(&(struct records_options){.path = FILE_OF("g.tsv", "p q\td\t\nr\tb\n")}, "1", "2", want);
-    expect(&(struct records_options){.path = FILE_OF("f.tsv", "p q\td\r\n\r\nr\tb\r\n\r\n")}, "1", "2",
-           "p q|d@1;r|b@3;");
+    expect(&(struct records_options){.path = FILE_OF("f.tsv", "p q\td\r\n\r\nr\tb\r\n\r\n")}, "1",
+           "2", "p q|d@1;r|b@3;");
 }
 
 static void rows_of_the_wrong_width_are_refused(void **state)
@@ -172,11 +177,13 @@ static void wrong_columns_are_named(void **state)
     expect(&o, "text", "3", "a|c@2;");
     o.path = FILE_OF("c4.jsonl", "{\"text\":\"a\",\"label\":\"b\"}\n{\"text\":\"c\"}\n");
     refused(&o, "text", "label", SPT_E_FORMAT, "line 2: there is no \"label\"");
-    o.path = FILE_OF("c5.jsonl", "{\"text\":\"a\",\"label\":\"b\"}\n{\"text\":\"c\",\"label\":null}\n");
+    o.path =
+        FILE_OF("c5.jsonl", "{\"text\":\"a\",\"label\":\"b\"}\n{\"text\":\"c\",\"label\":null}\n");
     refused(&o, "text", "label", SPT_E_FORMAT, "line 2: \"label\" is null");
     o.path = FILE_OF("c6.jsonl", "{\"text\":\"a\",\"label\":[\"b\"]}\n");
     refused(&o, "text", "label", SPT_E_FORMAT, "line 1: \"label\" is a list");
-    o.path = FILE_OF("c7.jsonl", "{\"text\":\"a\",\"label\":\"b\"}\n{\"text\":\"c\",\"text\":\"d\"}\n");
+    o.path =
+        FILE_OF("c7.jsonl", "{\"text\":\"a\",\"label\":\"b\"}\n{\"text\":\"c\",\"text\":\"d\"}\n");
     refused(&o, "text", "label", SPT_E_FORMAT, "stands twice");
     o.path = test_path(test_tmpdir(), "absent.tsv");
     refused(&o, "1", "2", SPT_E_NOTFOUND, "absent.tsv");
@@ -302,9 +309,10 @@ static void templates(void **state)
     static const struct {
         const char *template, *part;
     } bad[] = {
-        {"{", "'{' without '}'"},     {"a {b", "character 3"},      {"}", "'}' without '{'"},
-        {"a}b", "character 2"},       {"{}", "names no column"},    {"{a{b}", "'{' without '}'"},
-        {"{{{", "'{' without '}'"},   {"{nope}", "the columns are sentence, label, a film, 1"},
+        {"{", "'{' without '}'"},   {"a {b", "character 3"},
+        {"}", "'}' without '{'"},   {"a}b", "character 2"},
+        {"{}", "names no column"},  {"{a{b}", "'{' without '}'"},
+        {"{{{", "'{' without '}'"}, {"{nope}", "the columns are sentence, label, a film, 1"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         buf out;
@@ -346,8 +354,9 @@ static void other_files_are_named(void **state)
     EXPECT_STATUS(records_delimiter("ab", &d, &err), SPT_E_CONFIG);
     EXPECT_STATUS(records_delimiter("\"", &d, &err), SPT_E_CONFIG);
     expect(&(struct records_options){.path = FILE_OF("quoted.tsv", "\"a\tb\"\t\"c \"\"d\"\"\"\n"),
-                                     .kind = RECORDS_CSV, .delimiter = '\t'}, "1", "2",
-           "a\tb|c \"d\"@1;");
+                                     .kind = RECORDS_CSV,
+                                     .delimiter = '\t'},
+           "1", "2", "a\tb|c \"d\"@1;");
 }
 
 static spt_status run_faults(void *ctx, spt_err *err)

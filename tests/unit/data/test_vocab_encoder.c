@@ -14,8 +14,7 @@ static void bytes_become_ids(void **state)
     EXPECT_OK(data_encoder_of_vocab(v, &enc, &err), &err);
     const char *path = test_path(test_tmpdir(), "b.tsv");
     test_write(path, "a\xc3\xa9\tyes\n\tno\n", 12);
-    const struct examples_options o = {
-        .records.path = path, .find_labels = true, .max_input = 3};
+    const struct examples_options o = {.records.path = path, .find_labels = true, .max_input = 3};
     examples *e = NULL;
     EXPECT_OK(examples_load(&o, &enc, &e, &err), &err);
     struct example x = examples_at(e, 0);

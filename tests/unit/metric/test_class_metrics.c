@@ -46,7 +46,8 @@ static void correlations(void **state)
 {
     double v;
     spt_err err;
-    EXPECT_OK(metric_matthews(I(1, 1, 1, 0, 0, 0, 1, 0), I(1, 0, 1, 0, 0, 1, 1, 0), 8, &v, &err), &err);
+    EXPECT_OK(metric_matthews(I(1, 1, 1, 0, 0, 0, 1, 0), I(1, 0, 1, 0, 0, 1, 1, 0), 8, &v, &err),
+              &err);
     EXPECT_NEAR(v, 50, TOL_METRIC);
     EXPECT_OK(metric_matthews(I(1, 0, 1, 0), I(1, -1, 1, 0), 4, &v, &err), &err);
     EXPECT_NEAR(v, 67.08203932499369, TOL_METRIC);
@@ -82,7 +83,8 @@ static void tables(void **state)
     EXPECT_TRUE(metric_rule("f1_macro") && !metric_rule("nothing"));
 }
 
-static struct rank_candidate rc(int64_t input, int64_t cand, bool correct, int64_t len, double score)
+static struct rank_candidate rc(int64_t input, int64_t cand, bool correct, int64_t len,
+                                double score)
 {
     return (struct rank_candidate){input, cand, correct, 1, len, score};
 }
@@ -110,9 +112,9 @@ static void rank_classification(void **state)
     EXPECT_NEAR(r.accuracy, 100, TOL_METRIC);
     EXPECT_TRUE(isnan(r.f1));
     const struct rank_candidate three[] = {
-        rc(0, 0, 1, 1, -1), rc(0, 1, 0, 1, -2), rc(0, 2, 0, 1, -3), rc(1, 0, 0, 1, -2),
-        rc(1, 1, 1, 1, -1), rc(1, 2, 0, 1, -3), rc(2, 0, 0, 1, -1), rc(2, 1, 0, 1, -2),
-        rc(2, 2, 1, 1, -3)};
+        rc(0, 0, 1, 1, -1), rc(0, 1, 0, 1, -2), rc(0, 2, 0, 1, -3),
+        rc(1, 0, 0, 1, -2), rc(1, 1, 1, 1, -1), rc(1, 2, 0, 1, -3),
+        rc(2, 0, 0, 1, -1), rc(2, 1, 0, 1, -2), rc(2, 2, 1, 1, -3)};
     EXPECT_OK(metric_rank_classification(three, 9, 3, false, &r, &err), &err);
     EXPECT_NEAR(r.accuracy, 66.66666666666667, TOL_METRIC);
     EXPECT_NEAR(r.f1, 55.55555555555555, TOL_METRIC);

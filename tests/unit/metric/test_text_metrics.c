@@ -22,11 +22,19 @@ static void normal_forms(void **state)
         {"The  Cat's hat, an apple", "cats hat apple", "cat s hat apple"},
         {"A.N.", "", "n"},
         {"theatre a", "theatre", "theatre"},
-        {"\xc3\x89" "COLE the", "\xc3\xa9" "cole", "\xc3\xa9" "cole"},
-        {"rock_n_roll \xe2\x80\x98yes\xe2\x80\x99", "rocknroll \xe2\x80\x98yes\xe2\x80\x99", "rock n roll yes"},
+        {"\xc3\x89"
+         "COLE the",
+         "\xc3\xa9"
+         "cole",
+         "\xc3\xa9"
+         "cole"},
+        {"rock_n_roll \xe2\x80\x98yes\xe2\x80\x99", "rocknroll \xe2\x80\x98yes\xe2\x80\x99",
+         "rock n roll yes"},
         {"The  Cat`s", "cats", "cat s"},
         {"", "", ""},
-        {"  the\xc2\xa0" "an\t", "", ""},
+        {"  the\xc2\xa0"
+         "an\t",
+         "", ""},
         {"a-b an\xc3\xa9 the9", "ab an\xc3\xa9 the9", "b an\xc3\xa9 the9"},
     };
     spt_err err;
@@ -130,12 +138,22 @@ static void bleu(void **state)
     expect_bleu((const char *const[]){"a b c d e f"}, (const char *const[]){"a b c x y"}, 1,
                 32.555630133216134);
     expect_bleu((const char *const[]){"a b"}, (const char *const[]){""}, 1, 0);
-    expect_bleu((const char *const[]){"It rained, 3.5 hours.", "won\xe2\x80\x99t you pay $5 (five)?"},
-                (const char *const[]){"It rained 3.5 hours!", "won't you pay $5 (six)?"}, 2, 43.606670185559366);
+    expect_bleu(
+        (const char *const[]){"It rained, 3.5 hours.", "won\xe2\x80\x99t you pay $5 (five)?"},
+        (const char *const[]){"It rained 3.5 hours!", "won't you pay $5 (six)?"}, 2,
+        43.606670185559366);
     expect_bleu((const char *const[]){"the cat sat on the mat \xe2\x80\x94 twice, 1,000. times"},
-                (const char *const[]){"the cat sat on a mat \xe2\x80\x94 twice 1,000. times"}, 1, 39.59377364332708);
-    expect_bleu((const char *const[]){"\xe2\x80\x9eGr\xc3\xbc\xc3\x9f" "e\xe2\x80\x9c an alle 12. Leser", "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe3\x80\x81\xe3\x83\x86\xe3\x82\xb9\xe3\x83\x88\xe3\x80\x82 x y z w"},
-                (const char *const[]){"\xe2\x80\x9eGr\xc3\xbc\xc3\x9f" "e\xe2\x80\x9c an die 12. Leser", "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe3\x80\x81\xe3\x83\x86\xe3\x82\xb9\xe3\x83\x88\xe3\x80\x82 x y z"}, 2, 70.31124063565278);
+                (const char *const[]){"the cat sat on a mat \xe2\x80\x94 twice 1,000. times"}, 1,
+                39.59377364332708);
+    expect_bleu((const char *const[]){"\xe2\x80\x9eGr\xc3\xbc\xc3\x9f"
+                                      "e\xe2\x80\x9c an alle 12. Leser",
+                                      "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe3\x80\x81\xe3\x83\x86"
+                                      "\xe3\x82\xb9\xe3\x83\x88\xe3\x80\x82 x y z w"},
+                (const char *const[]){"\xe2\x80\x9eGr\xc3\xbc\xc3\x9f"
+                                      "e\xe2\x80\x9c an die 12. Leser",
+                                      "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\xe3\x80\x81\xe3\x83\x86"
+                                      "\xe3\x82\xb9\xe3\x83\x88\xe3\x80\x82 x y z"},
+                2, 70.31124063565278);
 }
 
 static void edits(void **state)
@@ -158,12 +176,13 @@ static void edits(void **state)
 
 static void equal_texts(void **state)
 {
-    const struct text_ref t[] = {ref("a"), ref("b c"), ref("")}, p[] = {ref("a"), ref("b"), ref("")};
+    const struct text_ref t[] = {ref("a"), ref("b c"), ref("")},
+                          p[] = {ref("a"), ref("b"), ref("")};
     EXPECT_NEAR(metric_exact_match(t, p, 3), 66.66666666666666, TOL_METRIC);
     const int32_t x[] = {5, 1}, y[] = {5, 1, 1};
     const int32_t *const ts[] = {x, x}, *const ps[] = {x, y};
-    EXPECT_NEAR(metric_sequence_accuracy(ts, (const size_t[]){2, 2}, ps, (const size_t[]){2, 3}, 2), 50,
-                TOL_METRIC);
+    EXPECT_NEAR(metric_sequence_accuracy(ts, (const size_t[]){2, 2}, ps, (const size_t[]){2, 3}, 2),
+                50, TOL_METRIC);
 }
 
 static void lower_case(void **state)
@@ -175,7 +194,10 @@ static void lower_case(void **state)
         {"\xce\x9f\xce\x94\xce\x9f\xce\xa3", "\xce\xbf\xce\xb4\xce\xbf\xcf\x82"}, /* final sigma */
         {"\xce\xa3\xce\x91 \xce\xa3", "\xcf\x83\xce\xb1 \xcf\x83"},
         {"\xe1\xba\x9e\xf0\x90\x90\x80", "\xc3\x9f\xf0\x90\x90\xa8"},
-        {"\xff" "A", "\xef\xbf\xbd" "a"},
+        {"\xff"
+         "A",
+         "\xef\xbf\xbd"
+         "a"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         buf out;
@@ -188,7 +210,8 @@ static void lower_case(void **state)
 
 static spt_status run_faults(void *ctx, spt_err *err)
 {
-    const struct text_ref t[] = {ref("The cat . sat"), ref("b c, d")}, p[] = {ref("a cat"), ref("b c d")};
+    const struct text_ref t[] = {ref("The cat . sat"), ref("b c, d")},
+                          p[] = {ref("a cat"), ref("b c d")};
     const struct text_refs r[] = {{t, 2}, {t + 1, 1}};
     double em, f1, v;
     struct rouge_scores s;

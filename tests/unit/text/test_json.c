@@ -36,11 +36,12 @@ static spt_status read_all(const char *text, size_t len, unsigned flags, size_t 
 
 static void events_come_in_order(void **state)
 {
-    const char text[] = " {\"a\" : [1, -2.5e3, true, null, \"x\\ty\"], \"b\":{}, \"\\u0063\":false } \n";
+    const char text[] =
+        " {\"a\" : [1, -2.5e3, true, null, \"x\\ty\"], \"b\":{}, \"\\u0063\":false } \n";
     static const enum json_kind want[] = {
-        JSON_OBJECT, JSON_KEY,  JSON_ARRAY,     JSON_NUMBER, JSON_NUMBER,     JSON_TRUE, JSON_NULL,
-        JSON_STRING, JSON_ARRAY_END, JSON_KEY,  JSON_OBJECT, JSON_OBJECT_END, JSON_KEY,  JSON_FALSE,
-        JSON_OBJECT_END, JSON_END, JSON_END};
+        JSON_OBJECT, JSON_KEY,    JSON_ARRAY,      JSON_NUMBER, JSON_NUMBER, JSON_TRUE,
+        JSON_NULL,   JSON_STRING, JSON_ARRAY_END,  JSON_KEY,    JSON_OBJECT, JSON_OBJECT_END,
+        JSON_KEY,    JSON_FALSE,  JSON_OBJECT_END, JSON_END,    JSON_END};
     spt_err err;
     json_reader r;
     json_open(&r, text, sizeof text - 1, 0);
@@ -71,9 +72,10 @@ static void events_come_in_order(void **state)
 
 static void conveniences_read_a_config(void **state)
 {
-    const char text[] = "{\"d_model\": 512, \"name\": \"t\\u00e9\\ud83d\\ude42\", \"eps\": 1e-6,\n"
-                        " \"skip\": [[{\"x\": {}}], 3], \"tied\": false, \"big\": 18446744073709551615,"
-                        " \"raw\": {\"k\": [1, 2]}, \"list\": [3, 4]}";
+    const char text[] =
+        "{\"d_model\": 512, \"name\": \"t\\u00e9\\ud83d\\ude42\", \"eps\": 1e-6,\n"
+        " \"skip\": [[{\"x\": {}}], 3], \"tied\": false, \"big\": 18446744073709551615,"
+        " \"raw\": {\"k\": [1, 2]}, \"list\": [3, 4]}";
     spt_err err;
     json_reader r;
     json_open(&r, text, sizeof text - 1, 0);
@@ -181,7 +183,8 @@ static void wrong_documents_are_refused(void **state)
 
 static void every_truncation_is_refused(void **state)
 {
-    const char text[] = "{\"a\": [1.5e3, true, \"\\ud83d\\ude42 \xc3\xa9\\n\", {\"b\": null}], \"c\": \"\"}";
+    const char text[] =
+        "{\"a\": [1.5e3, true, \"\\ud83d\\ude42 \xc3\xa9\\n\", {\"b\": null}], \"c\": \"\"}";
     spt_err err;
     for (size_t n = 0; n < sizeof text - 1; n++)
         EXPECT_STATUS(read_all(text, n, 0, NULL, &err), SPT_E_FORMAT);
@@ -296,12 +299,26 @@ static void floats_print_as_python_does(void **state)
         double v;
         const char *text;
     } cases[] = {
-        {0.1, "0.1"}, {1, "1.0"}, {-0.0, "-0.0"}, {1e16, "1e+16"}, {9999999999999998, "9999999999999998.0"},
-        {1e15, "1000000000000000.0"}, {123456789012345680, "1.2345678901234568e+17"},
-        {0.0001, "0.0001"}, {0.00001, "1e-05"}, {1.5e-7, "1.5e-07"}, {5e-324, "5e-324"},
-        {2.2250738585072014e-308, "2.2250738585072014e-308"}, {1.7976931348623157e308, "1.7976931348623157e+308"},
-        {0.1 + 0.2, "0.30000000000000004"}, {100, "100.0"}, {1e-100, "1e-100"}, {22.02381, "22.02381"},
-        {1.0 / 3, "0.3333333333333333"}, {1e22, "1e+22"}, {-123.456, "-123.456"},
+        {0.1, "0.1"},
+        {1, "1.0"},
+        {-0.0, "-0.0"},
+        {1e16, "1e+16"},
+        {9999999999999998, "9999999999999998.0"},
+        {1e15, "1000000000000000.0"},
+        {123456789012345680, "1.2345678901234568e+17"},
+        {0.0001, "0.0001"},
+        {0.00001, "1e-05"},
+        {1.5e-7, "1.5e-07"},
+        {5e-324, "5e-324"},
+        {2.2250738585072014e-308, "2.2250738585072014e-308"},
+        {1.7976931348623157e308, "1.7976931348623157e+308"},
+        {0.1 + 0.2, "0.30000000000000004"},
+        {100, "100.0"},
+        {1e-100, "1e-100"},
+        {22.02381, "22.02381"},
+        {1.0 / 3, "0.3333333333333333"},
+        {1e22, "1e+22"},
+        {-123.456, "-123.456"},
     };
     char out[NUMBER_TEXT];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -361,8 +378,9 @@ static void writing_equals_python(void **state)
     json_begin_array(&w);
     json_end_array(&w);
     json_end_object(&w);
-    EXPECT_STR(buf_str(&b), "{\n  \"\xc3\xa9\": [\n    18446744073709551615,\n    \"\x7f\xef\xbf\xbd\"\n"
-                            "  ],\n  \"z\": []\n}");
+    EXPECT_STR(buf_str(&b),
+               "{\n  \"\xc3\xa9\": [\n    18446744073709551615,\n    \"\x7f\xef\xbf\xbd\"\n"
+               "  ],\n  \"z\": []\n}");
     buf_clear(&b);
     json_write_init(&w, &b, 0);
     json_begin_array(&w);

@@ -66,8 +66,9 @@ static void replacing_equals_python(void **state)
         spt_err err;
         buf out;
         buf_init(&out, 100);
-        EXPECT_OK(regex_replace(re, cases[i].text, strlen(cases[i].text), cases[i].with, &out, &err),
-                  &err);
+        EXPECT_OK(
+            regex_replace(re, cases[i].text, strlen(cases[i].text), cases[i].with, &out, &err),
+            &err);
         EXPECT_STR(buf_str(&out), cases[i].want);
         buf_release(&out);
         regex_free(re);
@@ -130,9 +131,17 @@ static void utf8_accepts_exactly_the_scalar_values(void **state)
         for (size_t cut = 1; cut < n; cut++)
             EXPECT_EQ_I64(utf8_decode(s, s + cut, &back), 0);
     }
-    static const char *const bad[] = {"\x80", "\xc0\xaf", "\xc1\xbf", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf",
-                                      "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf8\x88\x80\x80\x80",
-                                      "\xc3(", "\xe2\x82(", "\xf0\x9f\x99("};
+    static const char *const bad[] = {"\x80",
+                                      "\xc0\xaf",
+                                      "\xc1\xbf",
+                                      "\xe0\x9f\xbf",
+                                      "\xf0\x8f\xbf\xbf",
+                                      "\xed\xa0\x80",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf8\x88\x80\x80\x80",
+                                      "\xc3(",
+                                      "\xe2\x82(",
+                                      "\xf0\x9f\x99("};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         EXPECT_EQ_I64(utf8_valid_prefix(bad[i], strlen(bad[i])), 0);
     char mixed[200];

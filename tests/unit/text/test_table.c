@@ -60,8 +60,9 @@ static void expect_rows(enum table_kind kind, const char *text, size_t len, cons
         buf out;
         spt_err err;
         buf_init(&out, 1 << 20);
-        EXPECT_OK(dump(&(struct table_options){.kind = kind, .block = block}, text, len, &out, &err),
-                  &err);
+        EXPECT_OK(
+            dump(&(struct table_options){.kind = kind, .block = block}, text, len, &out, &err),
+            &err);
         EXPECT_STR(buf_str(&out), want);
         buf_release(&out);
     }
@@ -74,9 +75,10 @@ static void expect_refused(enum table_kind kind, const char *text, size_t len, c
         buf out;
         spt_err err;
         buf_init(&out, 1 << 20);
-        if (dump(&(struct table_options){.kind = kind, .block = block, .max_record = 200}, text, len,
-                 &out, &err) != SPT_E_FORMAT)
-            fail_msg("block %zu: \"%s\" was not refused (%s): %s", block, text, part, buf_str(&out));
+        if (dump(&(struct table_options){.kind = kind, .block = block, .max_record = 200}, text,
+                 len, &out, &err) != SPT_E_FORMAT)
+            fail_msg("block %zu: \"%s\" was not refused (%s): %s", block, text, part,
+                     buf_str(&out));
         EXPECT_MSG(&err, part);
         buf_release(&out);
     }
@@ -96,13 +98,19 @@ static void tsv_rows(void **state)
     ROWS(TABLE_TSV, "a\tb\r\n\r\nc\td\r\n\r\n", "<a><b>@1 ~@2 <c><d>@3 ~@4 ");
     ROWS(TABLE_TSV, "a\tb\t\n\t\n", "<a><b><>@1 <><>@2 ");
     ROWS(TABLE_TSV, "\"a\t\"b\"\n", "<\"a><\"b\">@1 ");
-    ROWS(TABLE_TSV, "\xef\xbb\xbf\xef\xbb\xbf" "a\n\xef\xbb\xbf" "b", "<a>@1 <\xef\xbb\xbf" "b>@2 ");
+    ROWS(TABLE_TSV,
+         "\xef\xbb\xbf\xef\xbb\xbf"
+         "a\n\xef\xbb\xbf"
+         "b",
+         "<a>@1 <\xef\xbb\xbf"
+         "b>@2 ");
     ROWS(TABLE_TSV, "\n", "~@1 ");
 }
 
 static void csv_rows(void **state)
 {
-    ROWS(TABLE_CSV, "text,label\r\n\"a, b\",\"say \"\"x\"\"\"\r\n", "<text><label>@1 <a, b><say \"x\">@2 ");
+    ROWS(TABLE_CSV, "text,label\r\n\"a, b\",\"say \"\"x\"\"\"\r\n",
+         "<text><label>@1 <a, b><say \"x\">@2 ");
     ROWS(TABLE_CSV, "a,b\n\"two\r\nlines\",c\nd,e", "<a><b>@1 <two\r\nlines><c>@2 <d><e>@4 ");
     ROWS(TABLE_CSV, "\xef\xbb\xbf\"te,xt\",label\n", "<te,xt><label>@1 ");
     ROWS(TABLE_CSV, "a,b\n\xef\xbb\xbf\"c,d\",e\n", "<a><b>@1 <c,d><e>@2 ");
@@ -148,7 +156,8 @@ static void wrong_tables_are_refused(void **state)
     REFUSED(TABLE_CSV, "\xff\xfet\0e\0x\0t\0,\0l\0\n\0", "UTF-16 (little endian)");
     REFUSED(TABLE_CSV, "\xfe\xff\0t\0e\0\n", "UTF-16 (big endian)");
     REFUSED(TABLE_TSV, "\xff\xfe\0\0t\0\0\0\n\0\0\0", "UTF-32 (little endian)");
-    REFUSED(TABLE_JSONL, "{\"a\":1}\n{\"a\":1,\"a\":2}\n", "line 2, byte 15: the key \"a\" stands twice");
+    REFUSED(TABLE_JSONL, "{\"a\":1}\n{\"a\":1,\"a\":2}\n",
+            "line 2, byte 15: the key \"a\" stands twice");
     REFUSED(TABLE_JSONL, "{\"a\":1}\n[1]\n", "an array where an object should stand");
     REFUSED(TABLE_JSONL, "{\"a\":1}\n{\"a\":\"\\ud83d x\"}\n", "line 2");
     REFUSED(TABLE_JSONL, "{\"a\":1}{\"a\":2}\n", "where the end");
@@ -190,11 +199,13 @@ static void delimiters_can_be_given(void **state)
     spt_err err;
     buf_init(&out, 1000);
     EXPECT_OK(dump(&(struct table_options){.kind = TABLE_CSV, .delimiter = ';'}, "a;\"b;c\"\n", 8,
-                   &out, &err), &err);
+                   &out, &err),
+              &err);
     EXPECT_STR(buf_str(&out), "<a><b;c>@1 ");
     buf_clear(&out);
-    EXPECT_OK(dump(&(struct table_options){.kind = TABLE_CSV, .delimiter = ','}, "a;b\n", 4, &out,
-                   &err), &err);
+    EXPECT_OK(
+        dump(&(struct table_options){.kind = TABLE_CSV, .delimiter = ','}, "a;b\n", 4, &out, &err),
+        &err);
     EXPECT_STR(buf_str(&out), "<a;b>@1 ");
     buf_release(&out);
 }
@@ -237,7 +248,8 @@ static void lines_do_not_wait_for_more(void **state)
     table_reader *t = NULL;
     spt_err err;
     EXPECT_OK(table_open(&(struct table_options){.kind = TABLE_TSV, .whole_lines = true},
-                         one_line_at_a_time, &turn, &t, &err), &err);
+                         one_line_at_a_time, &turn, &t, &err),
+              &err);
     static const char *const want[] = {"a\tb", "c, d", "", "e"};
     for (int i = 0; i < 5; i++) {
         struct table_row row;
@@ -287,8 +299,9 @@ static void memory_does_not_grow_with_the_source(void **state)
         table_reader *t = NULL;
         spt_err err;
         fault_reset_peak();
-        EXPECT_OK(table_open(&(struct table_options){.kind = TABLE_TSV}, from_nowhere, &e, &t, &err),
-                  &err);
+        EXPECT_OK(
+            table_open(&(struct table_options){.kind = TABLE_TSV}, from_nowhere, &e, &t, &err),
+            &err);
         struct table_row row;
         bool more = true;
         uint64_t rows = 0;
