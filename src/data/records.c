@@ -330,25 +330,43 @@ static void trim(const char **s, size_t *len)
     }
 }
 
+static bool is_known_name(const char *s, size_t len)
+{
+    for (size_t k = 0; k < sizeof known_names / sizeof *known_names; k++)
+        if (same_ignoring_case(s, len, known_names[k]))
+            return true;
+    return false;
+}
+
+static bool is_asked_name(const records *r, const char *s, size_t len)
+{
+    for (size_t k = 0; k < r->asked_count; k++) {
+        uint64_t number;
+        if (!number_u64(r->asked[k], strlen(r->asked[k]), &number) &&
+            same_ignoring_case(s, len, r->asked[k]))
+            return true;
+    }
+    return false;
+}
+
+/* A row that holds a name the options give is a header. One that holds a usual name is, too, unless
+ * a number stands beside it: "text<TAB>1" is the word "text" with label 1. */
 static bool is_header(const records *r)
 {
     if (r->header != HEADER_AUTO || r->lines)
         return r->header == HEADER_YES && !r->lines;
+    bool known = false, numbers = false;
     for (size_t i = 0; i < r->row.count; i++) {
         const char *s = r->row.field[i].text;
         size_t len = r->row.field[i].len;
+        double number;
         trim(&s, &len);
-        for (size_t k = 0; k < sizeof known_names / sizeof *known_names; k++)
-            if (same_ignoring_case(s, len, known_names[k]))
-                return true;
-        for (size_t k = 0; k < r->asked_count; k++) {
-            uint64_t number;
-            if (!number_u64(r->asked[k], strlen(r->asked[k]), &number) &&
-                same_ignoring_case(s, len, r->asked[k]))
-                return true;
-        }
+        if (is_asked_name(r, s, len))
+            return true;
+        known |= is_known_name(s, len);
+        numbers |= number_f64(s, len, &number);
     }
-    return false;
+    return known && !numbers;
 }
 
 static spt_status add_column(records *r, const char *s, size_t len, spt_err *err)

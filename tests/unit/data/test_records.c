@@ -103,6 +103,10 @@ static void headers_are_told_from_data(void **state)
     o.columns = names;
     o.column_count = 1;
     expect(&o, "Frage", "antwort", "x|y@2;"); /* case is forgiven when only one column fits */
+    expect(&(struct records_options){.path = FILE_OF("word.tsv", "text\t1\nother\t0\n")}, "1", "2",
+           "text|1@1;other|0@2;");
+    expect(&(struct records_options){.path = FILE_OF("index.csv", ",text,label\n0,a,b\n")}, "text",
+           "label", "a|b@2;");
     refused(&(struct records_options){.path = FILE_OF("only.csv", "text,label\n")}, "text", "label",
             SPT_E_FORMAT, "no records behind the header");
 }
