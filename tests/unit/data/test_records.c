@@ -289,7 +289,7 @@ static spt_status render(const char *template, const char *path, buf *out, spt_e
 
 static void templates(void **state)
 {
-    const char *path = FILE_OF("t.tsv", "sentence\tlabel\ta film \t1\n"
+    const char *path = FILE_OF("t.tsv", "sentence\tlabel\ta film \tn\n"
                                         "a {film} \t1\tx\ty\n");
     static const struct {
         const char *template, *want;
@@ -316,7 +316,7 @@ static void templates(void **state)
         {"{", "'{' without '}'"},   {"a {b", "character 3"},
         {"}", "'}' without '{'"},   {"a}b", "character 2"},
         {"{}", "names no column"},  {"{a{b}", "'{' without '}'"},
-        {"{{{", "'{' without '}'"}, {"{nope}", "the columns are sentence, label, a film, 1"},
+        {"{{{", "'{' without '}'"}, {"{nope}", "the columns are sentence, label, a film, n"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         buf out;
