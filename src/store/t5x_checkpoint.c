@@ -397,8 +397,11 @@ static spt_status add_leaf(struct walk *w, const msgpack_token *t, enum map_kind
         st = kind == MAP_SPEC ? leaf_spec(w, t, &l, err) : leaf_pieces(w, t, &l, err);
     else
         st = leaf_native(w, t, &l, err);
-    if (st)
-        return err_wrap(err, st, "%s", buf_str(&w->path));
+    if (st) {
+        if (err)
+            err->offset = l.offset;
+        return err_wrap(err, st, "%s (at byte %zu)", buf_str(&w->path), l.offset);
+    }
     const size_t len = w->path.len + 1;
     if (w->count == w->max_count || len > w->max_name_bytes - w->name_bytes)
         return err_at(err, SPT_E_FORMAT, l.offset, "more parameter names than %zu bytes can mean",

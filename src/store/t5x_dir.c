@@ -93,10 +93,14 @@ enum t5x_what t5x_detect(const char *path)
 
 bool t5x_probe(const char *path, const unsigned char *bytes, size_t n, uint64_t size)
 {
-    (void)size;
+    enum t5x_what what;
+    bool is_step;
     (void)bytes;
     (void)n;
-    return t5x_detect(path) != T5X_NOT;
+    (void)size;
+    const spt_status st = look(path, &what, &is_step, NULL);
+    /* When looking failed, opening will say why; "no" would blame the file. */
+    return st ? st != SPT_E_NOTFOUND : what != T5X_NOT;
 }
 
 static spt_status refuse(const char *path, enum t5x_what what, spt_err *err)

@@ -347,10 +347,14 @@ static spt_status write_metadata(struct writing *w, const struct tensor_view *v,
 
 spt_status zarr_write(savedir *d, const char *name, const struct tensor_view *v, spt_err *err)
 {
-    zarr_array a = {.dtype = v->dtype,
-                    .shape = v->shape,
-                    .chunk = zarr_choose_chunks(v->dtype, &v->shape),
-                    .codec = ZARR_GZIP};
+    const struct tensor_shape chunk = zarr_choose_chunks(v->dtype, &v->shape);
+    return zarr_write_chunked(d, name, v, &chunk, err);
+}
+
+spt_status zarr_write_chunked(savedir *d, const char *name, const struct tensor_view *v,
+                              const struct tensor_shape *chunk, spt_err *err)
+{
+    zarr_array a = {.dtype = v->dtype, .shape = v->shape, .chunk = *chunk, .codec = ZARR_GZIP};
     size_t n;
     TRY(tensor_size(a.dtype, &a.shape, &n, &a.bytes, err));
     TRY(tensor_size(a.dtype, &a.chunk, &n, &a.chunk_bytes, err));

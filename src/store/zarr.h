@@ -49,6 +49,9 @@ struct tensor_shape zarr_choose_chunks(enum dtype t, const struct tensor_shape *
 /* Writes an array below an open save directory: `name` is the directory's name in it. gzip level
  * 1, chunks by zarr_choose_chunks. */
 spt_status zarr_write(savedir *d, const char *name, const struct tensor_view *v, spt_err *err);
+/* The same with chunks of a given shape (every dimension >= 1). */
+spt_status zarr_write_chunked(savedir *d, const char *name, const struct tensor_view *v,
+                              const struct tensor_shape *chunk, spt_err *err);
 /* The text of .zarray as zarr_write writes it. */
 spt_status zarr_metadata(const struct tensor_view *v, const struct tensor_shape *chunk, buf *out,
                          spt_err *err);

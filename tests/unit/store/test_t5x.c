@@ -550,6 +550,101 @@ static void writing_under_faults(void **state)
     mem_free(dir);
 }
 
+static spt_status open_store_and_read(void *ctx, spt_err *err)
+{
+    store *s = NULL;
+    TRY(store_open(ctx, NULL, &s, err));
+    spt_status st = SPT_OK;
+    EXPECT_STR(store_kind(s), "t5x");
+    EXPECT_EQ_I64(store_step(s), 3);
+    EXPECT_EQ_I64(store_count(s), 5); /* without the nil leaf */
+    for (size_t i = 0; i < store_count(s) && !st; i++) {
+        struct store_data d = {0};
+        st = store_load(s, i, &d, err);
+        if (!st && !strncmp(store_at(s, i)->name, "target/", 7))
+            EXPECT_TRUE(store_at(s, i)->elements == 4 && !memcmp(d.view.data, four, 16));
+        store_release(s, &d);
+    }
+    store_close(s);
+    return st;
+}
+
+/* All kinds of leaves, through store.h, by file, step directory and MODEL_DIR. */
+static void as_a_store_under_faults(void **state)
+{
+    char dir[300], step[330];
+    spt_err err;
+    buf b;
+    const struct tensor_shape s22 = shape_2d(2, 2);
+    snprintf(dir, sizeof dir, "%s/as_store", test_tmpdir());
+    snprintf(step, sizeof step, "%s/checkpoint_3", dir);
+    put_zarr(step, "target.z", "[2,2]", "null", true);
+    buf_init(&b, 10000);
+    put_head(&b, 3);
+    msgpack_put_map(&b, 5);
+    put_key(&b, "z");
+    put_spec(&b, 'b', "target.z/", &s22);
+    put_key(&b, "n");
+    msgpack_put_nil(&b);
+    put_key(&b, "pieces");
+    put_pieces(&b, "0", "1", "0", "1");
+    put_key(&b, "a");
+    put_array(&b, DT_F32, shape_1d(4), four);
+    put_key(&b, "b");
+    put_array(&b, DT_F32, shape_2d(4, 1), four);
+    test_write(test_path(step, "checkpoint"), b.data, b.len);
+    buf_release(&b);
+    EXPECT_OK(open_store_and_read(dir, &err), &err);
+    EXPECT_OK(open_store_and_read((void *)test_path(step, "checkpoint"), &err), &err);
+    EXPECT_TRUE(fault_every_alloc(open_store_and_read, step) > 20);
+    char *file = mem_strdup(test_path(step, "checkpoint"));
+    EXPECT_TRUE(fault_every_alloc(open_store_and_read, file) > 20);
+    mem_free(file);
+    EXPECT_TRUE(fault_every_syscall(open_store_and_read, step, 5) > 10);
+    EXPECT_TRUE(fault_every_syscall(open_store_and_read, dir, 24) > 10);
+}
+
+static void bfloat16_and_stale_temporaries(void **state)
+{
+    static const double wide[3] = {1, 2.5, -1e-3};
+    const struct t5x_item both[] = {
+        {"target/a", {DT_F64, {1, {3}}, wide}, true},
+        {"target/b", {DT_F64, {1, {3}}, wide}, false},
+        {"state/param_states/a", {DT_F64, {1, {3}}, wide}, false},
+    };
+    char dir[300];
+    spt_err err;
+    t5x_reader *r;
+    struct t5x_value v;
+    for (int half = 0; half < 2; half++) {
+        snprintf(dir, sizeof dir, "%s/convert%d", test_tmpdir(), half);
+        EXPECT_OK(fs_make_dirs(test_path(dir, "checkpoint_4.tmp-1600000000/x"), &err), &err);
+        EXPECT_OK(fs_make_dirs(test_path(dir, "notes.tmp-1"), &err), &err);
+        const struct t5x_save s = {5, both, 3, half ? DT_BF16 : DT_F32};
+        EXPECT_OK(t5x_write(dir, &s, NULL, &err), &err);
+        EXPECT_TRUE(!fs_exists(test_path(dir, "checkpoint_4.tmp-1600000000")));
+        EXPECT_TRUE(fs_exists(test_path(dir, "notes.tmp-1")));
+        EXPECT_OK(t5x_write_numpy(dir, &(struct t5x_save){5, both, 1, s.target_dtype}, &err), &err);
+        EXPECT_OK(t5x_open(dir, &r, &err), &err);
+        const char *const names[] = {"target/a", "target/b"};
+        for (int i = 0; i < 2; i++) {
+            float got[3];
+            const struct t5x_leaf *l = t5x_find(r, names[i]);
+            EXPECT_EQ_I64(l->dtype, half ? DT_BF16 : DT_F32);
+            EXPECT_EQ_I64(l->in_zarr, i == 0);
+            EXPECT_OK(t5x_read(r, l, &v, &err), &err);
+            tensor_to_f32(&v.view, 0, 3, got);
+            for (int k = 0; k < 3; k++)
+                EXPECT_EQ_F64(got[k], half ? bf16_to_f32(f32_to_bf16((float)wide[k]))
+                                           : (float)wide[k]);
+            t5x_release(&v);
+        }
+        EXPECT_EQ_I64(t5x_find(r, "state/param_states/a")->dtype, DT_F64); /* slots keep theirs */
+        EXPECT_TRUE(strstr(t5x_directory(r), "checkpoint_5"));
+        t5x_close(r);
+    }
+}
+
 static void existing_steps_are_skipped(void **state)
 {
     const char *dir = test_path(test_tmpdir(), "skip");
@@ -629,6 +724,8 @@ int main(void)
         cmocka_unit_test(listing_and_pruning),
         cmocka_unit_test(detection),
         cmocka_unit_test(writing_under_faults),
+        cmocka_unit_test(as_a_store_under_faults),
+        cmocka_unit_test(bfloat16_and_stale_temporaries),
         cmocka_unit_test(existing_steps_are_skipped),
         cmocka_unit_test(power_cuts),
     };

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "codec/gzip.h"
 #include "store/zarr.h"
+#include "support/memfs.h"
 
 #define META(chunks, comp, dtype, fill, more, shape)                                              \
     "{\"chunks\":" chunks ",\"compressor\":" comp ",\"dtype\":\"" dtype "\",\"fill_value\":" fill \
@@ -355,6 +356,41 @@ static void writing(void **state)
     EXPECT_TRUE(fault_every_syscall(write_and_read, (void *)&views[0], 28) > 10);
 }
 
+/* Random shapes in random chunks, on a file system in memory: written and read is the same. */
+static void random_chunks(void **state)
+{
+    static unsigned char data[8 * 4096], got[8 * 4096];
+    uint32_t x = 12345;
+    size_t cut_in_pieces = 0;
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (unsigned char)(i * 31 + i / 256);
+    for (int round = 0; round < 500; round++) {
+        struct tensor_view v = {(enum dtype)(round % DT_COUNT), {round % 5, {0}}, data};
+        struct tensor_shape chunk = v.shape;
+        zarr_array a;
+        spt_err err;
+        savedir *d;
+        for (int i = 0; i < v.shape.rank; i++) {
+            v.shape.dim[i] = 1 + (x = x * 1664525 + 1013904223) / 65536 % 8;
+            chunk.dim[i] = 1 + (x = x * 1664525 + 1013904223) / 65536 % 9;
+        }
+        memfs *m = memfs_new();
+        memfs_use(m);
+        EXPECT_OK(savedir_begin("/tmp", &d, &err), &err);
+        EXPECT_OK(zarr_write_chunked(d, "x", &v, &chunk, &err), &err);
+        EXPECT_OK(savedir_publish(d, "/out", &err), &err);
+        EXPECT_OK(zarr_open("/out/x", &a, &err), &err);
+        EXPECT_TRUE(shape_equal(&a.chunk, &chunk) && shape_equal(&a.shape, &v.shape));
+        memset(got, 0xee, sizeof got);
+        EXPECT_OK(zarr_read("/out/x", &a, ZARR_MISSING_WEIGHTS, got, &err), &err);
+        EXPECT_TRUE(!memcmp(got, data, a.bytes) && got[a.bytes] == 0xee);
+        cut_in_pieces += a.chunk_count > 1;
+        memfs_use(NULL);
+        memfs_free(m);
+    }
+    EXPECT_TRUE(cut_in_pieces > 200);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,7 +398,7 @@ int main(void)
         cmocka_unit_test(refused),            cmocka_unit_test(edges_and_separators),
         cmocka_unit_test(absent_chunks),      cmocka_unit_test(damaged_chunks),
         cmocka_unit_test(lies_cost_nothing),  cmocka_unit_test(chunk_shapes_of_writers),
-        cmocka_unit_test(writing),
+        cmocka_unit_test(writing),            cmocka_unit_test(random_chunks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
