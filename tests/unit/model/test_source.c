@@ -113,6 +113,7 @@ static void every_parameter_under_its_t5x_name(void **state)
     EXPECT_EQ_I64(c->buckets, want.buckets);
     EXPECT_EQ_I64(c->act, want.act);
     EXPECT_TRUE(c->gated && !c->head_is_embedding && !c->scale_logits && !c->per_layer_bias);
+    EXPECT_TRUE(!warnings && !strstr(story, "no T5 uses"));
     EXPECT_OK(t5_names_list(&want, &names, &n, &err), &err);
     EXPECT_EQ_I64(t5_source_count(s), n);
     for (size_t i = 0; i < n; i++) {
@@ -231,6 +232,19 @@ static void missing_extra_and_wrongly_shaped(void **state)
         tiny_t5_free(&m);
     }
     mem_free(names);
+}
+
+static void missing_are_counted(void **state)
+{
+    (void)state;
+    struct tiny_t5 m;
+    tiny_t5_make(&m, &tiny_t5_default, 1);
+    tiny_t5_drop(&m, "encoder.block.1.layer.0.layer_norm.weight");
+    expect_refused(&m, tiny_t5_config, "encoder.block.1.layer.0.layer_norm.weight' is missing");
+    tiny_t5_drop(&m, "encoder.block.1.layer.1.layer_norm.weight");
+    tiny_t5_drop(&m, "decoder.final_layer_norm.weight");
+    expect_refused(&m, tiny_t5_config, "decoder.final_layer_norm.weight' is missing (and 2 more)");
+    tiny_t5_free(&m);
 }
 
 static void integers_are_not_weights(void **state)
@@ -666,6 +680,7 @@ int main(void)
         cmocka_unit_test(every_parameter_under_its_t5x_name),
         cmocka_unit_test(one_hash_for_every_container),
         cmocka_unit_test(missing_extra_and_wrongly_shaped),
+        cmocka_unit_test(missing_are_counted),
         cmocka_unit_test(integers_are_not_weights),
         cmocka_unit_test(other_kinds_of_model),
         cmocka_unit_test(scanned_layers_are_refused),

@@ -175,12 +175,18 @@ static void refused_files(void **state)
         {"version https://git-lfs.github.com/spec/v1\n", 43, "Git LFS pointer"},
         {"hello", 5, "68 65 6c 6c"},
         {"x", 1, "not a tensor file"},
+        {"0123456789", 10, "not a tensor file"},
+        {"\5\0\0\0\0\0\0\0[1,2]", 13, "not a tensor file"},
+        {"\5\0\0\0\0\0\0\0{1,2}", 13, "safetensors header"},
     };
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         const char *path = test_path(test_tmpdir(), "file");
         test_write(path, files[i].bytes, files[i].size);
         expect_refused(path, SPT_E_FORMAT, files[i].part);
     }
+    const char *named = test_path(test_tmpdir(), "x.safetensors");
+    test_write(named, "\5\0\0\0\0\0\0\0[1,2]", 13);
+    expect_refused(named, SPT_E_FORMAT, "does not begin with '{'");
     char tar[512] = "model/";
     memcpy(tar + 257, "ustar", 5);
     const char *path = test_path(test_tmpdir(), "file");

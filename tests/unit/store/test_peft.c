@@ -82,6 +82,16 @@ static void long_name_of_the_base(void **state)
 {
     (void)state;
     const struct store_tensor t = {"prompt_embeddings", {DT_F32, {2, {P, E}}, rows}};
+    for (int n = 254; n <= 257; n++) { /* peft_type, however, must be a real one */
+        char type[400];
+        struct peft_prompt none = {0};
+        spt_err e = {0};
+        const char *d = test_tmpdir();
+        snprintf(type, sizeof type, "{\"peft_type\": \"%0*d\", \"num_virtual_tokens\": 3}", n, 0);
+        write_adapter(d, type, &t, 1);
+        EXPECT_STATUS(peft_prompt_read(d, NULL, &none, &e), SPT_E_FORMAT);
+        EXPECT_MSG(&e, n > 255 ? "peft_type is not a string of at most" : "is not a soft prompt");
+    }
     for (int n = 254; n <= 257; n++) {
         char config[1024], name[300];
         struct peft_prompt p = {0};

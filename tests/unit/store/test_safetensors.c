@@ -42,6 +42,7 @@ static const struct {
     {"i64", ONE("I64", "[3]", "[0,24]"), 24, NULL},
     {"u64", ONE("U64", "[3]", "[0,24]"), 24, NULL},
     {"f8", ONE("F8_E4M3", "[3]", "[0,3]"), 3, "F8_E4M3 is not supported"},
+    {"f8, the other", ONE("F8_E5M2", "[3]", "[0,3]"), 3, "F8_E5M2 is not supported"},
     {"f4", ONE("F4", "[2]", "[0,1]"), 1, "F4 is not supported"},
     {"complex", ONE("C64", "[1]", "[0,8]"), 8, "C64 is not supported"},
     {"unknown dtype", ONE("F31", "[1]", "[0,4]"), 4, "unknown dtype 'F31'"},

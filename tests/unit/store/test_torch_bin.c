@@ -197,6 +197,8 @@ static void reads_views_and_strides(void **state)
         {{"torch\nFloatStorage", "0", 4, 3, 0, {0}, {0}, false}, {4}, 1},
         {{"torch\nFloatStorage", "0", 4, 0, 2, {1, 4}, {77, 1}, false}, {1, -2, 3.5f, 4}, 4},
         {{"torch\nFloatStorage", "0", 4, 0, 3, {2, 1, 2}, {1, 9, 2}, false}, {1, 3.5f, -2, 4}, 4},
+        {{"torch\nFloatStorage", "0", 4, 0, 3, {2, 2, 1}, {1, 2, 7}, false}, {1, 3.5f, -2, 4}, 4},
+        {{"torch\nFloatStorage", "0", 4, 0, 4, {1, 2, 2, 1}, {1, 1, 2, 1}, false}, {1, 3.5f, -2, 4}, 4},
         {{"torch\nFloatStorage", "0", 4, 4, 2, {0, 5}, {5, 1}, false}, {0}, 0},
         {{"torch\nFloatStorage", "0", 4, 0, 2, {2, 2}, {0, 0}, false}, {1, 1, 1, 1}, 4},
     };
@@ -447,6 +449,36 @@ static void ways_to_write_a_dict(void **state)
         store_close(s);
         buf_release(&p);
         buf_release(&z);
+    }
+}
+
+/* _rebuild_tensor_v2 takes six or seven arguments. */
+static void number_of_arguments(void **state)
+{
+    (void)state;
+    static const struct desc d = OK_TENSOR;
+    for (int n = 4; n <= 9; n++) {
+        buf p, z, t;
+        buf_init(&p, 1 << 20);
+        buf_init(&z, 1 << 20);
+        buf_init(&t, 1 << 20);
+        op_tensor(&t, &d);
+        /* what op_tensor wrote without its last two arguments and "tR" */
+        static const char tail[] = "\x89" "ccollections\nOrderedDict\n)RtR";
+        buf_adds(&p, "}");
+        op_str(&p, "w");
+        buf_add(&p, t.data, t.len - (sizeof tail - 1));
+        for (int i = 4; i < n; i++)
+            buf_addc(&p, 'N');
+        buf_adds(&p, "tRs.");
+        bin_of(&z, &p, ZIP_TORCH);
+        spt_err err = {0};
+        const spt_status st = open_exact(buf_str(&z), z.len, &err);
+        if ((st == SPT_OK) != (n == 6 || n == 7))
+            fail_msg("%d arguments: %s (%s)", n, spt_status_text(st), err.msg);
+        buf_release(&p);
+        buf_release(&z);
+        buf_release(&t);
     }
 }
 
@@ -915,6 +947,7 @@ int main(void)
         cmocka_unit_test(bad_pickles),
         cmocka_unit_test(good_pickles),
         cmocka_unit_test(ways_to_write_a_dict),
+        cmocka_unit_test(number_of_arguments),
         cmocka_unit_test(doubled_names),
         cmocka_unit_test(pickle_bombs),
         cmocka_unit_test(alias_bomb),
