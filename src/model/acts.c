@@ -208,6 +208,7 @@ static void lay_host(struct layout *l, const struct t5_config *c, const struct d
     a->loss = take(l, d->dec_rows, 1, sizeof *a->loss);
     a->z = take(l, d->dec_rows, 1, sizeof *a->z);
     a->log_p = take(l, d->dec_rows, 1, sizeof *a->log_p);
+    a->log_z = take(l, d->dec_rows, 1, sizeof *a->log_z);
     a->line = take(l, LINE, 1, sizeof *a->line);
     if (d->dropout)
         lay_masks(l, c, d, a);
@@ -290,6 +291,10 @@ void t5_acts_free(t5_acts *a)
     if (a->device)
         a->m->t->release(a->m->o, a->device);
     mem_free_aligned(a->host);
+    mem_free(a->lists);
+    mem_free(a->lens);
+    mem_free(a->row_of);
+    mem_free(a->token_log_p);
     mem_free(a->enc);
     mem_free(a->dec);
     mem_free(a);
@@ -349,7 +354,7 @@ spt_status acts_begin(t5_acts *a, const struct t5_prompts *p, const struct packe
 {
     static const struct t5_prompts none;
     p = p ? p : &none;
-    a->encoded = a->ran_forward = a->has_drop = false;
+    a->encoded = a->ran_forward = a->has_drop = a->tree = false;
     if (first < 0 || count < 0 || first > batch->B - count)
         return err_set(err, SPT_E_INTERNAL, "examples %lld + %lld of %lld", (long long)first,
                        (long long)count, (long long)batch->B);

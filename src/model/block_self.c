@@ -55,6 +55,28 @@ static struct ops_attention self_attention(const struct block_ctx *b, const stru
     };
 }
 
+/* Rows that continue each other in several ways: every row has a list of the rows it sees. */
+static struct ops_slots tree_attention(const struct block_ctx *b, const struct self_block *w,
+                                       const struct self_acts *s)
+{
+    const t5_model *m = b->m;
+    return (struct ops_slots){.rows = b->r.rows,
+                              .len = b->a->list_stride,
+                              .heads = m->c.heads,
+                              .head_dim = m->c.head_dim,
+                              .lens = b->a->lens,
+                              .slots = b->a->lists,
+                              .slot_stride = b->a->list_stride,
+                              .q = s->qkv,
+                              .k = row_at(m, s->qkv, 1, m->J),
+                              .v = row_at(m, s->qkv, 2, m->J),
+                              .q_stride = 3 * m->J,
+                              .k_stride = 3 * m->J,
+                              .v_stride = 3 * m->J,
+                              .bias = w->bias,
+                              .span = m->span};
+}
+
 /* From s->qkv to the output stream. */
 static void attend(const struct block_ctx *b, const struct self_block *w, struct self_acts *s,
                    bool causal)
@@ -62,8 +84,13 @@ static void attend(const struct block_ctx *b, const struct self_block *w, struct
     const struct ops_table *t = b->m->t;
     ops *o = b->m->o;
     const int64_t rows = b->r.rows, E = b->m->c.width, J = b->m->J;
-    const struct ops_attention at = self_attention(b, w, s, causal);
-    t->attention(o, &at, s->att);
+    if (causal && b->a->tree) {
+        const struct ops_slots at = tree_attention(b, w, s);
+        t->attention_slots(o, &at, s->att);
+    } else {
+        const struct ops_attention at = self_attention(b, w, s, causal);
+        t->attention(o, &at, s->att);
+    }
     residual_out(b, w->out, s->att, mask_of(b->a, s->drop_out), s->x, s->y);
     bad_tensor(b, "self-attention query, key, value", s->qkv, rows * 3 * J);
     bad_tensor(b, "self-attention weighted values", s->att, rows * J);

@@ -159,6 +159,14 @@ struct t5_targets {
 spt_status t5_score(const t5_model *m, const struct t5_prompts *prompts,
                     const struct t5_targets *targets, t5_acts *acts, float *score,
                     float *token_score, int32_t *argmax, spt_err *err);
+/* The same for many targets per example that begin alike (labels): decoder rows, logits and their
+ * sums are computed once for targets with a common beginning. Differs from t5_score by rounding, so
+ * it is a choice of the run. The plan's dec_rows counts the distinct rows (t5_label_rows). */
+spt_status t5_score_labels(const t5_model *m, const struct t5_prompts *prompts,
+                           const struct t5_targets *targets, t5_acts *acts, float *score,
+                           float *token_score, int32_t *argmax, spt_err *err);
+/* Distinct decoder rows of `count` targets of one example, without a decoder prompt. */
+int64_t t5_label_rows(const struct t5_targets *targets, int64_t first, int64_t count);
 
 /* --- step-by-step decoding --------------------------------------------------------------------
  * Keys and values of cross-attention are computed once per example. Keys and values of

@@ -133,7 +133,7 @@ struct t5_acts {
     bool loss_all;       /* loss_index is the identity */
     int32_t *target, *argmax;
     float *weight;
-    double *loss, *z, *log_p;
+    double *loss, *z, *log_p, *log_z;
     float *line; /* [LINE] gradients on their way to the host */
     struct t5_loss_opts opts;
 
@@ -157,6 +157,14 @@ struct t5_acts {
     void *d_loss;                  /* [loss rows, E] gradient of the head's input */
     void *logits;                  /* wide [head_chunk, V] */
     int64_t head_chunk;
+
+    /* t5_score_labels: rows form trees. Row r attends the rows lists[r * list_stride + j], j <
+     * lens[r]. Grown when needed. */
+    bool tree;
+    int32_t *lists, *lens, *row_of; /* [rows, stride], [rows], [tokens] row of a token */
+    double *token_log_p;            /* [tokens] */
+    int64_t list_stride;
+    size_t lists_cap, lens_cap, row_of_cap, token_log_p_cap;
 
     /* Where a search for non-finite values writes its finding while passes run again. */
     char *bad_name;
@@ -240,8 +248,22 @@ void decoder_embed(t5_acts *a, const struct t5_prompts *p, const int32_t *dec_in
 void decoder_layers(t5_acts *a); /* up to a->dec_out */
 /* From a->d_loss to a->d_enc (when need_enc), and to the decoder prompt rows (when ddec). */
 void decoder_backward(t5_acts *a, const int32_t *shard_of, bool need_enc, float *ddec);
+/* Brings the inputs of the head side by side, before head_chunk. */
+void head_gather(t5_acts *a);
+/* Logits [n, V] of the loss rows from `at` on, in a->logits, and what the loss op says of them. */
+void head_chunk(t5_acts *a, int64_t at, int64_t n, bool backward);
 /* Loss over the loss rows; with backward a->d_loss. */
 void head_forward(t5_acts *a, bool backward);
+/* The checks of every pass. */
+spt_status check_pass(const t5_model *m, const t5_acts *a, const struct t5_prompts *p,
+                      const struct t5_dropout *drop, spt_err *err);
+/* Decoder offsets of n sequences with token offsets off[0..n]. */
+spt_status place_sequences(t5_acts *a, int64_t n, const int64_t *off, const int32_t *dec_in,
+                           const int32_t *target, spt_err *err);
+void place_heads(t5_acts *a);
+/* Rows whose token has a weight, in order. */
+void find_loss_rows(t5_acts *a, const int64_t *off, const float *weight);
+float weight_at(const float *w, int64_t i);
 
 /* to[i] += d[i] for n elements of the backend. */
 void add_to_host(t5_acts *a, const void *d, int64_t n, float *to);

@@ -13,14 +13,14 @@ static const struct t5_prompts no_prompts;
 
 /* --- sequences and loss rows --------------------------------------------------------------- */
 
-static float weight_at(const float *w, int64_t i)
+float weight_at(const float *w, int64_t i)
 {
     return w ? w[i] : 1;
 }
 
 /* Decoder offsets of n sequences with token offsets off[0..n]. */
-static spt_status place_sequences(t5_acts *a, int64_t n, const int64_t *off, const int32_t *dec_in,
-                                  const int32_t *target, spt_err *err)
+spt_status place_sequences(t5_acts *a, int64_t n, const int64_t *off, const int32_t *dec_in,
+                           const int32_t *target, spt_err *err)
 {
     const int64_t tokens = off[n] - off[0], rows = tokens + n * a->P_dec;
     if (n > a->plan.examples || rows > a->plan.dec_rows)
@@ -39,7 +39,7 @@ static spt_status place_sequences(t5_acts *a, int64_t n, const int64_t *off, con
 }
 
 /* Orders of (row, head) pairs for absorbed cross-attention. */
-static void place_heads(t5_acts *a)
+void place_heads(t5_acts *a)
 {
     const int64_t H = a->m->c.heads, M = a->dec_rows;
     for (int64_t m = 0; a->absorb && m < M; m++)
@@ -52,7 +52,7 @@ static void place_heads(t5_acts *a)
 }
 
 /* Rows whose token has a weight, in order. */
-static void find_loss_rows(t5_acts *a, const int64_t *off, const float *weight)
+void find_loss_rows(t5_acts *a, const int64_t *off, const float *weight)
 {
     int64_t n = 0;
     for (int64_t i = 0; i < a->nseq; i++)
@@ -65,33 +65,42 @@ static void find_loss_rows(t5_acts *a, const int64_t *off, const float *weight)
     a->loss_all = n == a->dec_rows;
 }
 
-void head_forward(t5_acts *a, bool backward)
+void head_gather(t5_acts *a)
 {
     const t5_model *m = a->m;
-    const struct ops_table *t = m->t;
-    const int64_t E = m->c.width, V = m->c.vocab;
-    const void *in = a->dec_out;
-    if (!a->loss_all) {
-        t->gather_rows(m->o, a->tmp, a->dec_out, a->loss_index, a->loss_rows, E);
-        in = a->tmp;
-    }
+    if (!a->loss_all)
+        m->t->gather_rows(m->o, a->tmp, a->dec_out, a->loss_index, a->loss_rows, m->c.width);
+}
+
+void head_chunk(t5_acts *a, int64_t at, int64_t n, bool backward)
+{
+    const t5_model *m = a->m;
+    const int64_t E = m->c.width;
+    const void *in = a->loss_all ? a->dec_out : a->tmp;
+    m->t->matmul(m->o, m->head, row_at(m, in, at, E), a->logits, n, false);
+    const struct ops_loss_args args = {.rows = n,
+                                       .V = m->c.vocab,
+                                       .target = a->target + at,
+                                       .weight = a->weight + at,
+                                       .z_loss = a->opts.z_loss,
+                                       .label_smoothing = a->opts.label_smoothing,
+                                       .loss = a->loss + at,
+                                       .z = a->z + at,
+                                       .log_p = a->log_p + at,
+                                       .log_z = a->log_z + at,
+                                       .argmax = a->argmax + at,
+                                       .backward = backward};
+    m->t->loss(m->o, a->logits, &args);
+    if (backward)
+        m->t->matmul_t(m->o, m->head, a->logits, row_at(m, a->d_loss, at, E), n, false);
+}
+
+void head_forward(t5_acts *a, bool backward)
+{
+    head_gather(a);
     for (int64_t at = 0; at < a->loss_rows; at += a->head_chunk) {
-        const int64_t left = a->loss_rows - at, n = left < a->head_chunk ? left : a->head_chunk;
-        t->matmul(m->o, m->head, row_at(m, in, at, E), a->logits, n, false);
-        const struct ops_loss_args args = {.rows = n,
-                                           .V = V,
-                                           .target = a->target + at,
-                                           .weight = a->weight + at,
-                                           .z_loss = a->opts.z_loss,
-                                           .label_smoothing = a->opts.label_smoothing,
-                                           .loss = a->loss + at,
-                                           .z = a->z + at,
-                                           .log_p = a->log_p + at,
-                                           .argmax = a->argmax + at,
-                                           .backward = backward};
-        t->loss(m->o, a->logits, &args);
-        if (backward)
-            t->matmul_t(m->o, m->head, a->logits, row_at(m, a->d_loss, at, E), n, false);
+        const int64_t left = a->loss_rows - at;
+        head_chunk(a, at, left < a->head_chunk ? left : a->head_chunk, backward);
     }
 }
 
@@ -166,8 +175,8 @@ static void sum_loss(const t5_acts *a, const struct packed_batch *batch, struct 
 
 /* --- passes -------------------------------------------------------------------------------- */
 
-static spt_status check_pass(const t5_model *m, const t5_acts *a, const struct t5_prompts *p,
-                             const struct t5_dropout *drop, spt_err *err)
+spt_status check_pass(const t5_model *m, const t5_acts *a, const struct t5_prompts *p,
+                      const struct t5_dropout *drop, spt_err *err)
 {
     if (a->m != m)
         return err_set(err, SPT_E_INTERNAL, "activations belong to another model");
@@ -230,68 +239,6 @@ spt_status t5_backward(const t5_model *m, const struct packed_batch *batch, t5_a
         decoder_backward(acts, shard_of, need_enc, dec);
     if (need_enc)
         encoder_backward(acts, batch, shard_of, denc);
-    return SPT_OK;
-}
-
-/* --- scoring ------------------------------------------------------------------------------- */
-
-static spt_status place_targets(t5_acts *a, const struct t5_targets *g, spt_err *err)
-{
-    int64_t i = 0;
-    TRY(place_sequences(a, g->n, g->off, g->dec_in, g->dec_target, err));
-    for (int64_t b = 0; b < a->B; b++) {
-        a->cross_off[b] = a->dec_off[i];
-        while (i < g->n && g->example[i] == b)
-            i++;
-    }
-    a->cross_off[a->B] = a->dec_off[i];
-    if (i < g->n)
-        return err_set(err, SPT_E_INTERNAL, "target %lld belongs to example %d, not in order",
-                       (long long)i, g->example[i]);
-    return SPT_OK;
-}
-
-spt_status t5_score(const t5_model *m, const struct t5_prompts *prompts,
-                    const struct t5_targets *targets, t5_acts *acts, float *score,
-                    float *token_score, int32_t *argmax, spt_err *err)
-{
-    t5_acts *a = acts;
-    prompts = prompts ? prompts : &no_prompts;
-    TRY(check_pass(m, a, prompts, NULL, err));
-    if (!a->encoded)
-        return err_set(err, SPT_E_INTERNAL, "scores without an encoder pass");
-    a->ran_forward = a->has_drop = false;
-    a->P_dec = prompts->dec ? prompts->P_dec : 0;
-    TRY(place_targets(a, targets, err));
-    place_heads(a);
-    find_loss_rows(a, targets->off, targets->weight);
-    a->opts = (struct t5_loss_opts){0};
-    for (int64_t i = 0; i < a->loss_rows; i++) {
-        a->target[i] = targets->dec_target[a->loss_token[i]];
-        a->weight[i] = 1;
-    }
-    decoder_embed(a, prompts, targets->dec_in + targets->off[0]);
-    decoder_layers(a);
-    head_forward(a, false);
-    for (int64_t i = targets->off[0]; i < targets->off[targets->n]; i++) {
-        if (token_score)
-            token_score[i] = 0;
-        if (argmax)
-            argmax[i] = -1;
-    }
-    int64_t i = 0;
-    for (int64_t s = 0; s < targets->n; s++) {
-        double sum = 0;
-        for (; i < a->loss_rows && a->loss_token[i] < targets->off[s + 1]; i++) {
-            const int64_t token = a->loss_token[i];
-            sum += (double)weight_at(targets->weight, token) * a->log_p[i];
-            if (token_score)
-                token_score[token] = (float)a->log_p[i];
-            if (argmax)
-                argmax[token] = a->argmax[i];
-        }
-        score[s] = (float)sum;
-    }
     return SPT_OK;
 }
 

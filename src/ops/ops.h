@@ -62,6 +62,7 @@ struct ops_attention {
  * query position len - 1. Bias as above. */
 struct ops_slots {
     int64_t rows, len, heads, head_dim;
+    const int32_t *lens; /* [rows] own lengths <= len, or NULL: len for all */
     const int32_t *slots;
     int64_t slot_stride;
     const void *q, *k, *v;                /* [rows], [slots], [slots] */
@@ -80,6 +81,7 @@ struct ops_loss_args {
     double *loss;    /* [rows] weighted cross entropy + z-loss, spec/t5x.md section 3.1 */
     double *z;       /* [rows] weighted z-loss part, or NULL */
     double *log_p;   /* [rows] log softmax of the target, unweighted, or NULL */
+    double *log_z;   /* [rows] log-sum-exp of the logits, or NULL */
     int32_t *argmax; /* [rows] lowest index of the largest logit, or NULL */
     bool backward;  /* overwrite logits with d loss / d logits */
 };

@@ -569,11 +569,12 @@ static void slots_range(void *ctx, int64_t first, int64_t last, int thread)
 {
     const struct slots_job *j = ctx;
     const struct ops_slots *a = j->a;
-    const int64_t D = a->head_dim, n = a->len;
-    float *k = j->c->scratch[thread], *v = k + n * D, *rest = v + n * D;
+    const int64_t D = a->head_dim;
+    float *k = j->c->scratch[thread], *v = k + a->len * D, *rest = v + a->len * D;
     for (int64_t item = first; item < last; item++) {
         const int64_t r = item / a->heads, h = item % a->heads;
         const int32_t *slots = a->slots + r * a->slot_stride;
+        const int64_t n = a->lens ? a->lens[r] : a->len;
         for (int64_t i = 0; i < n; i++) {
             memcpy(k + i * D, (const float *)a->k + slots[i] * a->k_stride + h * D,
                    (size_t)D * sizeof(float));
@@ -642,6 +643,8 @@ static void loss_range(void *ctx, int64_t first, int64_t last, int thread)
         const double ce = -(conf - low) * log_p - spread;
         if (a->log_p)
             a->log_p[i] = log_p;
+        if (a->log_z)
+            a->log_z[i] = log_z;
         a->loss[i] = (ce + z * log_z * log_z - norm) * w;
         if (a->z)
             a->z[i] = z * log_z * log_z * w;

@@ -132,9 +132,10 @@ void REF(attention_slots)(ops *o, const struct ops_slots *a, void *out)
     const int64_t D = a->head_dim;
     for (int64_t r = 0; r < a->rows; r++)
         for (int64_t h = 0; h < a->heads; h++) {
+            const int64_t len = a->lens ? a->lens[r] : a->len;
             const struct query q = {
                 .D = D,
-                .nkeys = a->len,
+                .nkeys = len,
                 .slots = a->slots + r * a->slot_stride,
                 .q = (const real *)a->q + r * a->q_stride + h * D,
                 .k = (const real *)a->k + h * D,
@@ -144,7 +145,7 @@ void REF(attention_slots)(ops *o, const struct ops_slots *a, void *out)
                 .bias = a->bias,
                 .span = a->span,
                 .head = h,
-                .position = a->len - 1,
+                .position = len - 1,
             };
             weighted_values(&q, log_sum(&q), (real *)out + (r * a->heads + h) * D);
         }

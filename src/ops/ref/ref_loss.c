@@ -43,6 +43,8 @@ void REF(loss)(ops *o, void *logits, const struct ops_loss_args *a)
         const double ce = -(conf - low) * log_p - low * sum;
         if (a->log_p)
             a->log_p[i] = log_p;
+        if (a->log_z)
+            a->log_z[i] = log_z;
         if (a->argmax)
             a->argmax[i] = arg_max(x, a->V);
         a->loss[i] = (ce + z * log_z * log_z - norm) * w;
