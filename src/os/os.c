@@ -182,6 +182,18 @@ static int real_drop(void *p, size_t size)
     return last > first ? result(madvise((void *)first, last - first, MADV_DONTNEED)) : 0;
 }
 
+static int real_huge(void *p, size_t size)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t first = ((uintptr_t)p + page - 1) / page * page;
+    const uintptr_t last = ((uintptr_t)p + size) / page * page;
+#ifdef MADV_HUGEPAGE
+    return last > first ? result(madvise((void *)first, last - first, MADV_HUGEPAGE)) : 0;
+#else
+    return 0;
+#endif
+}
+
 static int real_lock(int fd)
 {
     return result(flock(fd, LOCK_EX | LOCK_NB));
@@ -301,6 +313,7 @@ const struct os_ops os_real = {
     .map = real_map,
     .unmap = real_unmap,
     .drop = real_drop,
+    .huge = real_huge,
     .lock = real_lock,
     .clock_ns = real_clock_ns,
     .monotonic_ns = real_monotonic_ns,
@@ -347,6 +360,7 @@ int os_readlink(const char *path, char *out, size_t cap) { return ops->readlink(
 void *os_map(int fd, size_t size, int *e) { return ops->map(fd, size, e); }
 int os_unmap(void *p, size_t size) { return ops->unmap(p, size); }
 int os_drop(void *p, size_t size) { return ops->drop(p, size); }
+int os_huge(void *p, size_t size) { return ops->huge(p, size); }
 int os_lock(int fd) { return ops->lock(fd); }
 int64_t os_clock_ns(void) { return ops->clock_ns(); }
 int64_t os_monotonic_ns(void) { return ops->monotonic_ns(); }

@@ -54,6 +54,7 @@ struct os_ops {
     void *(*map)(int fd, size_t size, int *e);
     int (*unmap)(void *p, size_t size);
     int (*drop)(void *p, size_t size); /* the pages are not needed any more */
+    int (*huge)(void *p, size_t size); /* large pages would be welcome there */
     int (*lock)(int fd); /* exclusive, non-blocking, released by close or death: -EWOULDBLOCK */
     int64_t (*clock_ns)(void);     /* wall clock, ns since 1970 */
     int64_t (*monotonic_ns)(void); /* for durations */
@@ -94,6 +95,7 @@ int os_readlink(const char *path, char *out, size_t cap);
 void *os_map(int fd, size_t size, int *e);
 int os_unmap(void *p, size_t size);
 int os_drop(void *p, size_t size);
+int os_huge(void *p, size_t size);
 int os_lock(int fd);
 int64_t os_clock_ns(void);
 int64_t os_monotonic_ns(void);

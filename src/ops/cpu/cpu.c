@@ -158,7 +158,7 @@ static int64_t cpu_find_nonfinite(ops *o, const void *x, int64_t n)
 
 struct gather_job {
     const struct cpu *c;
-    struct cpu_table t;
+    const ops_weight *t;
     const int32_t *ids;
     float *out;
 };
@@ -167,20 +167,20 @@ static void gather_range(void *ctx, int64_t first, int64_t last, int thread)
 {
     (void)thread;
     const struct gather_job *j = ctx;
-    const int64_t E = j->t.E;
+    const int64_t E = j->t->N;
     for (int64_t i = first; i < last; i++)
-        if (j->t.half)
-            j->c->k->from_bf16((const uint16_t *)j->t.data + j->ids[i] * E, j->out + i * E, E);
+        if (j->t->store == STORE_BF16)
+            j->c->k->from_bf16((const uint16_t *)j->t->data + j->ids[i] * E, j->out + i * E, E);
         else
-            memcpy(j->out + i * E, (const float *)j->t.data + j->ids[i] * E,
+            memcpy(j->out + i * E, (const float *)j->t->data + j->ids[i] * E,
                    (size_t)E * sizeof(float));
 }
 
 static void cpu_gather(ops *o, const ops_weight *w, const int32_t *ids, int64_t rows, void *out)
 {
     struct cpu *c = (struct cpu *)o;
-    struct gather_job j = {.c = c, .t = cpu_table_of(w), .ids = ids, .out = out};
-    each(c, rows, j.t.E, gather_range, &j);
+    struct gather_job j = {.c = c, .t = w, .ids = ids, .out = out};
+    each(c, rows, w->N, gather_range, &j);
 }
 
 /* --- norm -------------------------------------------------------------------------------------- */
@@ -753,6 +753,15 @@ static spt_status choose(const char *isa, bool *wide, spt_err *err)
     return SPT_OK;
 }
 
+/* Our kernel where the chip has AVX512-BF16; oneDNN where it has AMX, or where SPT_ONEDNN=1 asks
+ * for it (0 forbids it). */
+static void choose_bf16(struct cpu *c, bool wide)
+{
+    const char *want = os_getenv("SPT_ONEDNN");
+    c->own_bf16 = wide && dnnl_has(dnnl_cpu_isa_avx512_core_bf16);
+    c->tiles = c->own_bf16 && (want && *want ? !strcmp(want, "1") : dnnl_has(dnnl_cpu_isa_avx512_core_amx));
+}
+
 spt_status ops_cpu_open(const struct ops_config *cfg, ops **out, spt_err *err)
 {
     const struct ops_config none = {0};
@@ -769,7 +778,7 @@ spt_status ops_cpu_open(const struct ops_config *cfg, ops **out, spt_err *err)
     if (!c)
         return err_nomem(err, sizeof *c);
     c->compute = cfg->compute;
-    c->native_bf16 = wide && dnnl_has(dnnl_cpu_isa_avx512_core_bf16);
+    choose_bf16(c, wide);
     c->k = wide ? kernels_avx512() : kernels_avx2();
     c->ops.t = &tables[wide][cfg->compute == OPS_BFLOAT16];
     spt_status st = pool_new(cfg->threads, &c->pool, err);
@@ -807,7 +816,7 @@ static bool is_cpu(const ops *o)
 
 double ops_cpu_peak(ops *o, bool half, double seconds)
 {
-    return is_cpu(o) ? products_peak(((struct cpu *)o)->products, half, seconds) : 0;
+    return is_cpu(o) ? products_peak((struct cpu *)o, half, seconds) : 0;
 }
 
 static void read_range(void *ctx, int64_t first, int64_t last, int thread)

@@ -7,8 +7,20 @@
 
 enum {
     PANEL = 64,      /* columns of a weight panel */
-    ROW_BLOCK = 1024 /* rows of x that a product keeps in cache at a time */
+    K_ROUND = 32
 };
+
+struct cpu;
+
+static inline int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
 
 /* Attention of one example and head, or of one decoding row; all pointers already at the head. */
 struct head_job {
@@ -37,6 +49,9 @@ struct kernels {
     /* The same added to y, for the first `cols` columns (rounded up to whole vectors). */
     void (*gemm_add)(const float *x, int64_t ldx, int64_t rows, int64_t K, const float *panel,
                      int64_t cols, float *y, int64_t ldy);
+    /* y = x panel with bfloat16 operands, K even, the panel in pairs of rows; NULL: not here. */
+    void (*gemm_bf16)(const uint16_t *x, int64_t ldx, int64_t rows, int64_t K,
+                      const uint16_t *panel, float *y, int64_t ldy);
     void (*to_bf16)(const float *x, uint16_t *y, int64_t n);
     void (*from_bf16)(const uint16_t *x, float *y, int64_t n);
     void (*from_f16)(const uint16_t *x, float *y, int64_t n);
@@ -67,17 +82,34 @@ struct kernels {
 const struct kernels *kernels_avx2(void);
 const struct kernels *kernels_avx512(void);
 
-/* --- products (product.c) ---------------------------------------------------------------------- */
+/* --- weights and products (weight.c, product.c) ------------------------------------------------ */
 
-struct products; /* the primitives of this context, by shape */
-struct cpu;
+enum weight_store {
+    STORE_F32,
+    STORE_BF16,  /* [K'][64] */
+    STORE_PAIRS, /* [K' / 2][64][2] */
+};
+
+/* A prepared matrix: panels of 64 columns, [panels][K'][64] with K' = K rounded up to 32 and zeros
+ * in the padding. One copy serves both directions. */
+struct ops_weight {
+    int64_t K, N, Kp; /* of a table: V, E */
+    int64_t panels;
+    enum weight_store store;
+    bool bf16; /* operands of the products */
+    void *data;
+    size_t bytes;
+};
+
+struct products; /* scratch and primitives of a context */
 
 spt_status products_new(struct cpu *c, struct products **out, spt_err *err);
 void products_free(struct products *p);
 size_t products_scratch(const struct products *p);
-
-/* Operations per second of the best tile, all threads at once. */
-double products_peak(struct products *p, bool bf16, double seconds);
+/* Makes room for the products of w, so that running them needs no memory. */
+spt_status products_prepare(struct cpu *c, const ops_weight *w, unsigned uses, spt_err *err);
+/* Operations per second of the best kernel on numbers in cache, all threads at once. */
+double products_peak(struct cpu *c, bool bf16, double seconds);
 
 spt_status cpu_weight_new(ops *o, const struct ops_matrix *parts, int nparts, unsigned uses,
                           bool head, ops_weight **out, spt_err *err);
@@ -88,13 +120,7 @@ void cpu_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t
 
 /* A table [V, E] to gather from. It keeps the precision of its file (float16 becomes float32),
  * because prompts are initialised from its rows, in every compute mode. */
-struct cpu_table {
-    int64_t V, E;
-    bool half; /* bfloat16 */
-    const void *data;
-};
 spt_status cpu_table_new(ops *o, const struct ops_matrix *m, ops_weight **out, spt_err *err);
-struct cpu_table cpu_table_of(const ops_weight *w);
 
 /* Reads n elements of a tensor into float32 with the kernels of c. */
 void cpu_read_f32(const struct cpu *c, const struct tensor_view *v, int64_t first, int64_t n,
@@ -108,7 +134,8 @@ struct cpu {
     struct pool *pool;
     int threads;
     enum ops_compute compute;
-    bool native_bf16; /* products may take bfloat16 operands */
+    bool own_bf16;    /* gemm_bf16 runs here */
+    bool tiles;       /* bfloat16 products through oneDNN */
     struct products *products;
     /* Scratch of attention, one block per thread; grows to the largest shape seen. */
     float *scratch[POOL_MAX_THREADS];

@@ -5,6 +5,7 @@
 #define KERNELS kernels_avx2
 #define KERNELS_NAME "avx2"
 #define TRANSPOSE_PAIRS NULL
+#define GEMM_BF16 NULL
 #include "ops/cpu/kernels_impl.h"
 #else
 #include "ops/cpu/cpu_internal.h"

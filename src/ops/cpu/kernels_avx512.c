@@ -2,6 +2,14 @@
 #if defined(__x86_64__)
 #include "ops/cpu/simd_avx512.h"
 
+#include <string.h>
+
+#if defined(__clang__)
+#define BF16_UNROLL _Pragma("unroll")
+#else
+#define BF16_UNROLL _Pragma("GCC unroll 8")
+#endif
+
 /* Rows in pairs: unit (r, j) of src holds rows 2 r and 2 r + 1 of column j. Two neighbouring units
  * are a 64-bit word of four numbers; exchanging its middle ones turns the 2 x 2 square, and the
  * rest is a transpose of 32 x 32 words, eight by eight. */
@@ -34,7 +42,51 @@ static void transpose_pairs(const uint16_t *src, uint16_t *dst)
         }
 }
 
+/* The kernel for chips with AVX512-BF16: 6 rows by 64 columns of sums, a pair of products per
+ * lane and step. The chain over K has one order, whatever the number of rows. */
+#define BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+
+BF16 static inline __attribute__((always_inline)) void bf16_block(const uint16_t *x, int64_t ldx,
+                                                                  int mr, int64_t K,
+                                                                  const uint16_t *b, float *y,
+                                                                  int64_t ldy)
+{
+    __m512 acc[6][4];
+    BF16_UNROLL for (int i = 0; i < mr; i++)
+        BF16_UNROLL for (int v = 0; v < 4; v++)
+            acc[i][v] = _mm512_setzero_ps();
+    for (int64_t k = 0; k < K; k += 2, b += 128) {
+        __m512i row[4];
+        BF16_UNROLL for (int v = 0; v < 4; v++)
+            row[v] = _mm512_loadu_si512(b + v * 32);
+        BF16_UNROLL for (int i = 0; i < mr; i++) {
+            int32_t pair;
+            memcpy(&pair, x + i * ldx + k, sizeof pair);
+            const __m512i a = _mm512_set1_epi32(pair);
+            BF16_UNROLL for (int v = 0; v < 4; v++)
+                acc[i][v] = _mm512_dpbf16_ps(acc[i][v], (__m512bh)a, (__m512bh)row[v]);
+        }
+    }
+    BF16_UNROLL for (int i = 0; i < mr; i++)
+        BF16_UNROLL for (int v = 0; v < 4; v++)
+            _mm512_storeu_ps(y + i * ldy + v * 16, acc[i][v]);
+}
+
+BF16 static void gemm_bf16(const uint16_t *x, int64_t ldx, int64_t rows, int64_t K,
+                           const uint16_t *panel, float *y, int64_t ldy)
+{
+    for (; rows >= 6; rows -= 6, x += 6 * ldx, y += 6 * ldy)
+        bf16_block(x, ldx, 6, K, panel, y, ldy);
+    if (rows >= 3) {
+        bf16_block(x, ldx, 3, K, panel, y, ldy);
+        rows -= 3, x += 3 * ldx, y += 3 * ldy;
+    }
+    for (; rows > 0; rows--, x += ldx, y += ldy)
+        bf16_block(x, ldx, 1, K, panel, y, ldy);
+}
+
 #define KERNELS kernels_avx512
+#define GEMM_BF16 gemm_bf16
 #define KERNELS_NAME "avx512"
 #define TRANSPOSE_PAIRS transpose_pairs
 #include "ops/cpu/kernels_impl.h"

@@ -722,6 +722,7 @@ static const struct kernels table = {
     .name = KERNELS_NAME,
     .gemm = gemm,
     .gemm_add = gemm_add,
+    .gemm_bf16 = GEMM_BF16,
     .to_bf16 = to_bf16,
     .from_bf16 = from_bf16,
     .from_f16 = from_f16,
