@@ -107,9 +107,8 @@ spt_status task_text_open(const struct engine *e, const struct settings *s,
                           const struct prompt *prompt, struct task_text *out, spt_err *err)
 {
     struct task_text t = {0};
-    if (s->delimiter && s->delimiter[0] && s->delimiter[1] && strcmp(s->delimiter, "tab"))
-        return err_set(err, SPT_E_USAGE, "--delimiter: \"%s\" is neither one character nor \"tab\"",
-                       s->delimiter);
+    if (s->delimiter && s->delimiter[0])
+        TRY(records_delimiter(s->delimiter, &t.delimiter, err));
     TRY(data_encoder_of_vocab(e->vocab, &t.encoder, err));
     t.owns_encoder = true;
     const struct prompt_use *use = prompt ? &prompt->use : NULL;
@@ -184,23 +183,19 @@ static enum records_kind kind_of(const char *format)
     return RECORDS_BY_NAME;
 }
 
-static char delimiter_of(const char *text)
-{
-    return !text || !text[0] ? '\0' : !strcmp(text, "tab") ? '\t' : text[0];
-}
-
 struct examples_options dataset_options(const struct settings *s, const struct task_text *t,
                                         const char *path, enum dataset_role role)
 {
     return (struct examples_options){
         .records = {.path = path,
                     .kind = kind_of(s->format),
-                    .delimiter = delimiter_of(s->delimiter),
+                    .delimiter = t->delimiter,
                     .header = !strcmp(s->header, "yes")  ? HEADER_YES
                               : !strcmp(s->header, "no") ? HEADER_NO
                                                          : HEADER_AUTO},
         .input = t->input,
         .target = t->target,
+        .by_position = !settings_given(s, "input"),
         .optional_target = role == DATASET_INPUTS,
         .labels = role == DATASET_TARGETS ? NULL : t->labels,
         .labels_from = t->labels_from,

@@ -16,6 +16,7 @@ struct task_text {
     int64_t max_input, max_target;
     struct data_encoder encoder;
     bool owns_encoder;
+    char delimiter; /* 0: the kind's own */
     bool input_is_bare; /* the input template is a single column and nothing else */
 };
 

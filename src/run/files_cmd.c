@@ -225,7 +225,8 @@ spt_status run_inspect(struct settings *s, struct run_output *out, spt_err *err)
 
 /* --- convert, extract ---------------------------------------------------------------------------- */
 
-static spt_status shape_of_base(const struct settings *s, struct prompt_write_opts *o, spt_err *err)
+static spt_status shape_of_base(const struct settings *s, struct prompt_write_opts *o,
+                                int64_t *width, spt_err *err)
 {
     if (!s->model || !s->model[0])
         return SPT_OK;
@@ -233,6 +234,7 @@ static spt_status shape_of_base(const struct settings *s, struct prompt_write_op
     TRY(t5_source_open(s->model, NULL, &source, err));
     o->num_heads = t5_source_config(source)->heads;
     o->num_layers = t5_source_config(source)->enc_layers;
+    *width = t5_source_config(source)->width;
     t5_source_close(source);
     return SPT_OK;
 }
@@ -250,8 +252,9 @@ spt_status run_convert(struct settings *s, struct run_output *out, spt_err *err)
     struct prompt_write_opts opts = {0};
     struct prompt_dropped dropped = {0};
     TRY(prompt_format_of(to, &format, err));
-    TRY(shape_of_base(s, &opts, err));
-    TRY(prompt_open(s->argument[0], &p, err));
+    int64_t width = 0;
+    TRY(shape_of_base(s, &opts, &width, err));
+    TRY(prompt_open(s->argument[0], width, &p, err));
     spt_status st = prompt_write(p, to, format, &opts, &dropped, err);
     if (!st && dropped.count) {
         char text[400];

@@ -10,8 +10,8 @@ struct prompt_session {
     struct task_text task;
 };
 
-/* prompt_read whose errors name the file. */
-spt_status prompt_open(const char *path, struct prompt **out, spt_err *err);
+/* prompt_read whose errors name the file. width: of the model, 0: not known. */
+spt_status prompt_open(const char *path, int64_t width, struct prompt **out, spt_err *err);
 
 /* Reads the prompt, the vocabulary and the model's shape, and checks them against each other;
  * everything that can be refused cheaply is refused here. */

@@ -103,11 +103,10 @@ static spt_status length_from_file(struct trainer *t, spt_err *err)
     if (t->plan.init != PROMPT_INIT_FILE || settings_given(t->s, "length"))
         return SPT_OK;
     struct prompt *p;
-    TRY(prompt_open(t->s->init_file, &p, err));
-    const spt_status st = prompt_check_width(p, t->plan.E, err);
+    TRY(prompt_open(t->s->init_file, t->plan.E, &p, err));
     t->plan.P = p->P;
     prompt_free(p);
-    return st;
+    return SPT_OK;
 }
 
 static spt_status make_prompt(struct trainer *t, spt_err *err)
