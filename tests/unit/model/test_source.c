@@ -186,7 +186,9 @@ static void one_hash_for_every_container(void **state)
         s = open_dir(path, &err);
         assert_non_null(s);
         EXPECT_TRUE(!t5_source_hf_config(s));
-        EXPECT_EQ_I64(t5_source_config(s)->max_distance, 128);
+        const struct t5_config *c = t5_source_config(s);
+        EXPECT_EQ_I64(c->max_distance, 128);
+        EXPECT_TRUE(c->pad_id == 0 && c->eos_id == 1 && c->start_id == 0 && c->norm_eps == 1e-6f);
         EXPECT_OK(t5_source_hash(s, other, &err), &err);
         EXPECT_STR(other, hash);
         t5_source_close(s);
@@ -552,25 +554,39 @@ static void field_20_sizes_of_the_tensors_win(void **state)
     tiny_t5_free(&m);
 }
 
-/* Copies count by value, not by type. */
+/* Copies count by value, not by type; over more than one chunk of the comparison. */
 static void copies_in_another_type(void **state)
 {
     (void)state;
+    enum { V = 2100 };
     struct tiny_t5 m;
-    static uint16_t half[96 * 8];
-    struct t5_config c;
-    tiny_t5_make(&m, &tiny_t5_default, 1);
+    static uint16_t half[V * 8];
+    struct t5_config big = tiny_t5_default, c;
+    char wide[33], narrow[33];
+    const char *config = config_with("\"vocab_size\": 96", "\"vocab_size\": 2100");
+    big.vocab = V;
+    tiny_t5_make(&m, &big, 1);
     float *shared = tiny_t5_values(&m, "shared.weight");
-    for (size_t i = 0; i < 96 * 8; i++) {
+    for (size_t i = 0; i < V * 8; i++) {
         half[i] = f32_to_bf16(shared[i]);
         shared[i] = bf16_to_f32(half[i]);
     }
     m.t[m.count++] =
-        (struct store_tensor){"encoder.embed_tokens.weight", {DT_BF16, shape_2d(96, 8), half}};
-    expect_open(&m, tiny_t5_config, &c, NULL);
-    half[96 * 8 - 1] ^= 1;
-    expect_refused(&m, tiny_t5_config, "encoder.embed_tokens.weight' differs");
+        (struct store_tensor){"encoder.embed_tokens.weight", {DT_BF16, shape_2d(V, 8), half}};
+    expect_open(&m, config, &c, wide);
+    half[V * 8 - 1] ^= 1;
+    expect_refused(&m, config, "encoder.embed_tokens.weight' differs");
+    half[V * 8 - 1] ^= 1;
     m.count--;
+    for (size_t i = 0; i < m.count; i++) { /* the only embedding is bfloat16 */
+        if (!strcmp(m.t[i].name, "shared.weight")) {
+            const struct tensor_view old = m.t[i].view;
+            m.t[i].view = (struct tensor_view){DT_BF16, old.shape, half};
+            expect_open(&m, config, &c, narrow);
+            m.t[i].view = old;
+        }
+    }
+    EXPECT_STR(narrow, wide);
     tiny_t5_free(&m);
 }
 

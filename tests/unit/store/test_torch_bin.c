@@ -345,6 +345,20 @@ static const struct {
     {P("0."), "operation 0x30"},
     {P("2."), "operation 0x32"},
     {P("}(Ns."), "a mark among items"},
+    {P("ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage" "ctorch\nFloatStorage\nX\x01\x00\x00\x00" "0X\x03\x00\x00\x00" "cpu\x8a\x01\x40" "tQK\x00K\x04\x85K\x01\x85" "\x89" "ccollections\nOrderedDict\n)RtR."),
+     "need more"},
+    {P("ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage" "ctorch\nFloatStorage\nX\x01\x00\x00\x00" "0X\x03\x00\x00\x00" "cpu\x8a\x01\x80" "tQK\x00K\x04\x85K\x01\x85" "\x89" "ccollections\nOrderedDict\n)RtR."),
+     "not a storage"},
+    {P("ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage" "ccollections\nOrderedDict\nX\x01\x00\x00\x00" "0X\x03\x00\x00\x00" "cpuK\x04" "tQK\x00K\x04\x85K\x01\x85" "\x89" "ccollections\nOrderedDict\n)RtR."),
+     "not a storage"},
+    {P("ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage" "NX\x01\x00\x00\x00" "0X\x03\x00\x00\x00" "cpuK\x04" "tQK\x00K\x04\x85K\x01\x85" "\x89" "ccollections\nOrderedDict\n)RtR."),
+     "not a storage"},
+    {P("ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage" "ctorch\nFloatStorage\nX\x01\x00\x00\x00" "0X\x03\x00\x00\x00" "cpuK\x04" "tQK\x00]K\x01\x85" "\x89" "ccollections\nOrderedDict\n)RtR."),
+     "not described"},
+    {P("ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage" "ctorch\nFloatStorage\nX\x01\x00\x00\x00" "0X\x03\x00\x00\x00" "cpuK\x04" "tQK\x00N\x85K\x01\x85" "\x89" "ccollections\nOrderedDict\n)RtR."),
+     "not described"},
+    {P("ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage" "ctorch\nFloatStorage\nX\x01\x00\x00\x00" "0X\x03\x00\x00\x00" "cpuK\x04" "tQK\x00K\x04\x85K\x01K\x01\x86" "\x89" "ccollections\nOrderedDict\n)RtR."),
+     "not described"},
     {P("((NX\x07\x00\x00\x00storagetQ."), "not a storage"},
     {P("(X\x07\x00\x00\x00storage" "ctorch\nFloatStorage\nX\x01\x00\x00\x00" "0NK\x04)tQ."),
      "view of another storage"},
@@ -628,6 +642,8 @@ static void changed_fields(void **state)
         {central + 30, 2, 0xffff},     /* extra length */
         {central + 42, 4, 1},          /* local offset */
         {central + 42, 4, UINT32_MAX},
+        {central + 20, 8, 0x7fffffff7fffffff}, /* beyond the file */
+        {central + 20, 8, 0x0000100000001000},
         {0, 4, 0},                     /* local signature */
         {8, 2, 8},                     /* local method */
         {18, 4, 5},                    /* local size */
@@ -846,6 +862,42 @@ static void legacy_two_storages(void **state)
     buf_release(&f);
 }
 
+static void legacy_many_storages(void **state)
+{
+    (void)state;
+    enum { N = 37 };
+    buf f;
+    char key[8];
+    buf_init(&f, 1 << 20);
+    buf_add(&f, "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.M\xe9\x03.}.}(", 23);
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof key, "%d", i * 7919 % 1000);
+        const struct desc d = {"torch\nByteStorage", key, 1, 0, 0, {0}, {0}, true};
+        op_str(&f, key);
+        op_tensor(&f, &d);
+    }
+    buf_adds(&f, "u.](");
+    for (int i = N - 1; i >= 0; i--) {
+        snprintf(key, sizeof key, "%d", i * 7919 % 1000);
+        op_str(&f, key);
+    }
+    buf_adds(&f, "e.");
+    for (int i = N - 1; i >= 0; i--) {
+        le(&f, 1, 8);
+        le(&f, (uint64_t)i, 1);
+    }
+    store *s = NULL;
+    spt_err err = {0};
+    EXPECT_OK(torch_bin_open_mem(buf_str(&f), f.len, &s, &err), &err);
+    for (size_t i = 0; i < N; i++) {
+        float v;
+        EXPECT_OK(store_read_f32(s, i, &v, &err), &err);
+        EXPECT_EQ_F64(v, (double)i);
+    }
+    store_close(s);
+    buf_release(&f);
+}
+
 static void bare_tensor(void **state)
 {
     (void)state;
@@ -957,6 +1009,7 @@ int main(void)
         cmocka_unit_test(truncated_and_changed),
         cmocka_unit_test(legacy_container),
         cmocka_unit_test(legacy_two_storages),
+        cmocka_unit_test(legacy_many_storages),
         cmocka_unit_test(bare_tensor),
         cmocka_unit_test(golden_containers_agree),
         cmocka_unit_test(faults),
