@@ -83,7 +83,8 @@ static void expect_state(const ckpt_loaded *l, int64_t step)
 static const char *fresh(const char *name)
 {
     spt_err err;
-    const char *dir = test_path(test_tmpdir(), name);
+    static char dir[512]; /* test_path() reuses its buffers */
+    snprintf(dir, sizeof dir, "%s", test_path(test_tmpdir(), name));
     EXPECT_OK(fs_remove_tree(dir, &err), &err);
     EXPECT_OK(fs_make_dirs(test_path(dir, "train"), &err), &err);
     warnings[0] = '\0';
@@ -491,6 +492,34 @@ static void manifests_by_verdict(void **state)
         {"spt-state 1\nstep 1\n" FILE0 "unknown 1\n", "byte"},
         {"spt-state 1\nstep 1\n" FILE0 "log 1 x", "byte"},
         {"spt-state 1\n\nstep 1\n" FILE0, "byte 12"},
+        {"spt-state x\nstep 1\n" FILE0, "byte 0"},
+        {"spt-state \nstep 1\n" FILE0, "byte 0"},
+        {"spt-state 1 2\nstep 1\n" FILE0, "byte 0"},
+        {"spt-state 99999999999999999999\nstep 1\n" FILE0, "byte 0"},
+        {"spt-state 1\nstep x\n" FILE0, "byte 12"},
+        {"spt-state 1\nstep 1 2\n" FILE0, "byte 12"},
+        {"spt-state 1\nstep  1\n" FILE0, "byte 12"},
+        {"spt-state 1\nstep 1\nscore \n" FILE0, "byte 19"},
+        {"spt-state 1\nstep 1\nfile x " H " state.safetensors\nblocks 16384\n", "byte 19"},
+        {"spt-state 1\nstep 1\nfile 0 zz state.safetensors\nblocks 16384\n", "byte 19"},
+        {"spt-state 1\nstep 1\nfile 0 " H " state.safetensorz\nblocks 16384\n", "byte 19"},
+        {"spt-state 1\nstep 1\nfile 0 " H "\nblocks 16384\n", "byte 19"},
+        {"spt-state 1\nstep 1\n" FILE0 FILE0, "byte"},
+        {"spt-state 1\nstep 1\nfile 1 " H " state.safetensors\nblocks 16384 0123456\n", "byte"},
+        {"spt-state 1\nstep 1\nfile 1 " H " state.safetensors\nblocks 16384 0123456G\n", "byte"},
+        {"spt-state 1\nstep 1\nfile 1 " H " state.safetensors\nblocks 16384 0123456/\n", "byte"},
+        {"spt-state 1\nstep 1\nfile 1 " H " state.safetensors\nblocks 16384  01234567\n", "byte"},
+        {"spt-state 1\nstep 1\nfile 1 " H " state.safetensors\nblocks x\n", "byte"},
+        {"spt-state 1\nstep 1\nfile 32768 " H " state.safetensors\nblocks 16384 01234567\n",
+         "not described"},
+        {"spt-state 1\nstep 1\n" FILE0 "export x " H " a-1\n", "byte"},
+        {"spt-state 1\nstep 1\n" FILE0 "export 1 zz a-1\n", "byte"},
+        {"spt-state 1\nstep 1\n" FILE0 "export 1 " H "\n", "byte"},
+        {"spt-state 1\nstep 1\n" FILE0 "export 1\n", "byte"},
+        {"spt-state 1\nstep 1\n" FILE0 "log x y\n", "byte"},
+        {"spt-state 1\nstep 1\n" FILE0 "log 1 \n", "byte"},
+        {"spt-state 1\nstep 1\n" FILE0 "log 1\n", "byte"},
+        {"spt-state 1\nstep 1\n" FILE0 "log 1 a\nexport 1 " H " a-1\n", "would write"},
     };
     spt_err err;
     for (size_t i = 0; i < sizeof ok / sizeof *ok; i++)
@@ -500,6 +529,83 @@ static void manifests_by_verdict(void **state)
             fail_msg("accepted: %s", bad[i].text);
         EXPECT_MSG(&err, bad[i].why);
     }
+}
+
+/* Entries that only look like ours, a state and its manifest of different sizes, no error wanted. */
+static void odd_entries(void **state)
+{
+    const char *dir = fresh("odd");
+    static const char *const names[] = {"state-", "state-01", "state-1x", "state--1", "xstate-9",
+                                        "state-99999999999999999999", "trash.state-x", "tmp.x.0"};
+    static char long_name[5000];
+    spt_err err;
+    ckpt *ck;
+    ckpt_loaded *l;
+    struct sample p;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        EXPECT_OK(fs_make_dirs(test_path(dir, names[i]), &err), &err);
+    test_write(test_path(dir, ".tmp-0123456789abcdeg"), "x", 1);
+    EXPECT_STATUS(ckpt_load_latest(dir, &l, NULL), SPT_E_NOTFOUND);
+    EXPECT_OK(ckpt_open(dir, NULL, &ck, &err), &err);
+    EXPECT_STR(ckpt_dir(ck), dir);
+    save(ck, 3);
+    memset(long_name, 'n', sizeof long_name - 1);
+    sample(&p, 4);
+    p.logs[0].name = long_name;
+    EXPECT_STATUS(ckpt_save(ck, &p.s, &err), SPT_E_FORMAT);
+    expect_steps(dir, (const int64_t[]){3}, 1);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        EXPECT_TRUE(fs_exists(test_path(dir, names[i])));
+    EXPECT_OK(ckpt_load(dir, 3, &l, &err), &err);
+    EXPECT_EQ_I64(ckpt_loaded_log_count(l), 2);
+    EXPECT_STR(ckpt_loaded_log_name(l, 1), "train/events file");
+    EXPECT_TRUE(ckpt_loaded_tensor(l, ckpt_loaded_name(l, 0)) != NULL);
+    const void *data;
+    const struct tensor_shape shape = shape_2d(3, 4);
+    EXPECT_STATUS(ckpt_loaded_get(l, "prompt", DT_F64, &shape, &data, &err), SPT_E_FORMAT);
+    ckpt_loaded_free(l);
+    ckpt_loaded_free(NULL);
+    /* a damaged one among those to be deleted, and one claimed by two states */
+    save(ck, 5);
+    test_write(test_path(dir, "state-3/MANIFEST"), "rubbish", 7);
+    ckpt_close(ck);
+    const struct ckpt_opts one = {.keep = 1};
+    EXPECT_OK(ckpt_open(dir, &one, &ck, &err), &err);
+    sample(&p, 15);
+    p.export.name = "prompt-5.txt"; /* contains "5": allowed for step 5 and, by its text, not for 15 */
+    EXPECT_STATUS(ckpt_save(ck, &p.s, &err), SPT_E_USAGE);
+    sample(&p, 51);
+    p.export.name = "both-5-51.txt";
+    EXPECT_OK(ckpt_save(ck, &p.s, &err), &err);
+    expect_steps(dir, (const int64_t[]){51}, 1);
+    ckpt_close(ck);
+    /* the manifest says another size */
+    test_write(test_path(dir, "state-51/state.safetensors"), "short", 5);
+    EXPECT_STATUS(ckpt_load(dir, 51, &l, &err), SPT_E_FORMAT);
+    EXPECT_MSG(&err, "its manifest says");
+    EXPECT_OK(fs_remove_tree(test_path(dir, "state-51/state.safetensors"), &err), &err);
+    EXPECT_STATUS(ckpt_load(dir, 51, &l, NULL), SPT_E_FORMAT);
+}
+
+static void relative_and_odd_directories(void **state)
+{
+    char where[4096];
+    spt_err err;
+    ckpt *ck;
+    EXPECT_TRUE(getcwd(where, sizeof where) != NULL);
+    EXPECT_EQ_I64(chdir(test_tmpdir()), 0);
+    static const char *const dirs[] = {"rel", "rel2/", "a/b//c/", "./d"};
+    for (size_t i = 0; i < sizeof dirs / sizeof *dirs; i++) {
+        EXPECT_OK(ckpt_open(dirs[i], NULL, &ck, &err), &err);
+        struct sample p;
+        sample(&p, 1);
+        p.s.log_count = 0;
+        EXPECT_OK(ckpt_save(ck, &p.s, &err), &err);
+        ckpt_close(ck);
+        expect_steps(dirs[i], (const int64_t[]){1}, 1);
+    }
+    EXPECT_EQ_I64(chdir(where), 0);
+    EXPECT_STATUS(ckpt_open("", NULL, &ck, &err), SPT_E_USAGE);
 }
 
 /* --- old files (one sample per format version, read for ever) --- */
@@ -585,6 +691,8 @@ int main(void)
         cmocka_unit_test(damage_is_located),
         cmocka_unit_test(a_state_under_another_name),
         cmocka_unit_test(manifests_by_verdict),
+        cmocka_unit_test(odd_entries),
+        cmocka_unit_test(relative_and_odd_directories),
         cmocka_unit_test(make_fixture),
         cmocka_unit_test(states_of_every_version),
         cmocka_unit_test(out_of_memory_everywhere),
