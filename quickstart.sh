@@ -12,7 +12,7 @@ trap 'rm -rf "$run"' EXIT
 model=demo/t5-mini data=demo/desk
 
 accuracy() { "$spt" eval --model $model --data $data/test.tsv --json --quiet "$@" |
-    sed -n 's/.*"accuracy": \([0-9.]*\).*/\1/p'; }
+    sed -n 's/.*"accuracy": \([0-9]*\.[0-9]\{0,2\}\).*/\1/p'; }
 
 echo
 echo "== before: the frozen model without a prompt, and with a random one"
@@ -20,7 +20,7 @@ labels=billing,delivery,account,product,cancel,praise
 none=$(accuracy --labels $labels)
 "$spt" init --model $model --length 20 --init uniform --seed 1 --out "$run/random.safetensors" --quiet
 random=$(accuracy --labels $labels --prompt "$run/random.safetensors")
-echo "accuracy on $data/test.tsv: no prompt $none, random prompt $random"
+echo "accuracy on $data/test.tsv in percent: no prompt $none, random prompt $random"
 
 echo
 echo "== training"
@@ -30,7 +30,7 @@ echo "== training"
 echo
 echo "== after"
 after=$(accuracy --prompt "$run/desk")
-echo "accuracy on $data/test.tsv: no prompt $none, random prompt $random, trained prompt $after"
+echo "accuracy on $data/test.tsv in percent: no prompt $none, random prompt $random, trained prompt $after"
 
 echo
 echo "== five new messages"
