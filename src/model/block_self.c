@@ -7,12 +7,14 @@ void residual_out(const struct block_ctx *b, const ops_weight *w, const void *in
     const struct ops_table *t = b->m->t;
     ops *o = b->m->o;
     const int64_t n = b->r.rows * b->m->c.width;
+    if (!drop && x != y)
+        t->matmul_sum(o, w, in, x, y, b->r.rows);
+    else if (!drop)
+        t->matmul(o, w, in, y, b->r.rows, true);
+    if (!drop)
+        return;
     if (x != y)
         t->copy(o, y, x, n);
-    if (!drop) {
-        t->matmul(o, w, in, y, b->r.rows, true);
-        return;
-    }
     t->matmul(o, w, in, b->a->tmp, b->r.rows, false);
     t->drop_rows(o, b->a->tmp, b->m->c.width, b->r.off, b->r.n, drop);
     t->add(o, y, b->a->tmp, n);

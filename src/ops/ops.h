@@ -112,6 +112,9 @@ struct ops_table {
 
     /* y[rows, N] = x[rows, K] W, or y += ... when add. */
     void (*matmul)(ops *o, const ops_weight *w, const void *x, void *y, int64_t rows, bool add);
+    /* y[rows, N] = base[rows, N] + x W: the bits of copying base to y and adding. */
+    void (*matmul_sum)(ops *o, const ops_weight *w, const void *x, const void *base, void *y,
+                       int64_t rows);
     /* dx[rows, K] = dy[rows, N] W^T, or dx += ... when add. */
     void (*matmul_t)(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows, bool add);
 

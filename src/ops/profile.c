@@ -153,6 +153,13 @@ static void p_matmul(ops *o, const ops_weight *w, const void *x, void *y, int64_
          product_bytes(o, w, rows, add), t->matmul(in, w->inner, x, y, rows, add));
 }
 
+static void p_matmul_sum(ops *o, const ops_weight *w, const void *x, const void *base, void *y,
+                         int64_t rows)
+{
+    BOOK(OPS_P_PRODUCT, 2 * rows * w->K * w->N, product_bytes(o, w, rows, true),
+         t->matmul_sum(in, w->inner, x, base, y, rows));
+}
+
 static void p_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows,
                        bool add)
 {
@@ -306,6 +313,7 @@ static const struct ops_table watching = {
     .weight_free = p_weight_free,
     .weight_bytes = p_weight_bytes,
     .matmul = p_matmul,
+    .matmul_sum = p_matmul_sum,
     .matmul_t = p_matmul_t,
     .table_new = p_table_new,
     .gather = p_gather,

@@ -98,6 +98,12 @@ static void products(void **state)
     o->t->matmul(o, w, x, twice, ROWS, true);
     for (int i = 0; i < ROWS * N; i++)
         EXPECT_NEAR(twice[i], 2 * y[i], 1e-14);
+    double *sum = zeros(ROWS * N), *twice_sum = zeros(ROWS * N);
+    o->t->matmul_sum(o, w, x, y, sum, ROWS);
+    memcpy(twice_sum, y, ROWS * N * sizeof *y);
+    o->t->matmul(o, w, x, twice_sum, ROWS, true);
+    EXPECT_TRUE(!memcmp(sum, twice_sum, ROWS * N * sizeof *sum));
+    free(sum), free(twice_sum);
     const struct ops_matrix odd[2] = {parts[0], {{DT_F32, shape_2d(K + 1, 1), a}, false}};
     ops_weight *no = NULL;
     EXPECT_STATUS(o->t->weight_new(o, odd, 2, OPS_FORWARD, false, &no, &err), SPT_E_FORMAT);

@@ -683,6 +683,7 @@ static void cpu_loss(ops *o, void *logits, const struct ops_loss_args *a)
         .weight_free = cpu_weight_free,       \
         .weight_bytes = cpu_weight_bytes,     \
         .matmul = cpu_matmul,                 \
+        .matmul_sum = cpu_matmul_sum,         \
         .matmul_t = cpu_matmul_t,             \
         .table_new = cpu_table_new,           \
         .gather = cpu_gather,                 \

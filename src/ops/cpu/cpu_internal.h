@@ -115,6 +115,8 @@ spt_status cpu_weight_new(ops *o, const struct ops_matrix *parts, int nparts, un
                           bool head, ops_weight **out, spt_err *err);
 void cpu_weight_free(ops *o, ops_weight *w);
 size_t cpu_weight_bytes(const ops_weight *w);
+void cpu_matmul_sum(ops *o, const ops_weight *w, const void *x, const void *base, void *y,
+                    int64_t rows);
 void cpu_matmul(ops *o, const ops_weight *w, const void *x, void *y, int64_t rows, bool add);
 void cpu_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows, bool add);
 

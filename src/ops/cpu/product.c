@@ -174,6 +174,7 @@ struct run {
     struct chunks chunks;
     const void *x; /* float32 rows of K, or the bfloat16 copy: chunk after chunk, dense */
     float *y;      /* rows of N */
+    const float *base; /* rows of N to which the result is added on its way to y, or NULL */
     int64_t rows;
     int row_parts, panel_parts;
 };
@@ -283,11 +284,13 @@ static const void *panel_of(const struct run *r, const struct source *s, void *s
 }
 
 static void copy_out(const struct run *r, const float *from, int64_t row, int64_t rows, int64_t n,
-                     bool add)
+                     const float *base, bool add)
 {
     const int64_t width = least(PANEL, r->N - n);
     for (int64_t i = 0; i < rows; i++) {
         float *y = r->y + (row + i) * r->N + n;
+        if (base)
+            memcpy(y, base + (row + i) * r->N + n, (size_t)width * sizeof *y);
         if (add)
             r->p->c->k->add(y, from + i * PANEL, width);
         else
@@ -332,7 +335,7 @@ static void run_rows(struct run *r, const void *panel, int64_t chunk, int64_t fi
             }
         }
         if (y == b->dst)
-            copy_out(r, y, row, rows, n, add);
+            copy_out(r, y, row, rows, n, chunk ? NULL : r->base, add);
         row += rows;
     }
 }
@@ -418,8 +421,8 @@ static void copy_rows(void *ctx, int64_t first, int64_t last, int thread)
 /* Few rows and a small matrix: not worth waking the other threads. */
 enum { SMALL_PRODUCT = 1 << 18 };
 
-static void run_product(struct cpu *c, const ops_weight *w, bool back, const float *x, float *y,
-                        int64_t rows, bool add)
+static void run_product(struct cpu *c, const ops_weight *w, bool back, const float *x,
+                        const float *base, float *y, int64_t rows, bool add)
 {
     struct run r = {.p = c->products, .w = w, .back = back, .add = add,
                     .K = back ? w->N : w->K, .N = back ? w->K : w->N};
@@ -429,6 +432,7 @@ static void run_product(struct cpu *c, const ops_weight *w, bool back, const flo
         r.rows = least(block, rows - at);
         r.x = x + at * r.K;
         r.y = y + at * r.N;
+        r.base = base ? base + at * r.N : NULL;
         const bool small = (double)r.rows * (double)r.K * (double)r.N < SMALL_PRODUCT;
         if (w->bf16) {
             struct copy_job j = {.r = &r, .x = x + at * r.K, .to = c->products->rows};
@@ -503,14 +507,20 @@ static void wide_part(void *ctx, int64_t first, int64_t last, int thread)
 
 void cpu_matmul(ops *o, const ops_weight *w, const void *x, void *y, int64_t rows, bool add)
 {
-    run_product((struct cpu *)o, w, false, x, y, rows, add);
+    run_product((struct cpu *)o, w, false, x, NULL, y, rows, add);
+}
+
+void cpu_matmul_sum(ops *o, const ops_weight *w, const void *x, const void *base, void *y,
+                    int64_t rows)
+{
+    run_product((struct cpu *)o, w, false, x, base, y, rows, true);
 }
 
 void cpu_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows, bool add)
 {
     struct cpu *c = (struct cpu *)o;
     if (w->N <= WIDE || w->bf16) {
-        run_product(c, w, true, dy, dx, rows, add);
+        run_product(c, w, true, dy, NULL, dx, rows, add);
         return;
     }
     struct wide_run r = {.c = c, .w = w, .dy = dy, .dx = dx, .rows = rows, .add = add};

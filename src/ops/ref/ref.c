@@ -170,6 +170,13 @@ static void ref_matmul(ops *o, const ops_weight *w, const void *x_, void *y_, in
     }
 }
 
+static void ref_matmul_sum(ops *o, const ops_weight *w, const void *x, const void *base, void *y,
+                           int64_t rows)
+{
+    ref_copy(o, y, base, rows * w->N);
+    ref_matmul(o, w, x, y, rows, true);
+}
+
 static void ref_matmul_t(ops *o, const ops_weight *w, const void *dy_, void *dx_, int64_t rows,
                          bool add)
 {
@@ -386,6 +393,7 @@ static const struct ops_table table = {
     .weight_free = ref_weight_free,
     .weight_bytes = ref_weight_bytes,
     .matmul = ref_matmul,
+    .matmul_sum = ref_matmul_sum,
     .matmul_t = ref_matmul_t,
     .table_new = ref_table_new,
     .gather = ref_gather,
