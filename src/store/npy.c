@@ -346,54 +346,26 @@ static void npy_free(void *impl)
 
 static const struct store_format format = {"npy", npy_load, npy_drop, npy_free};
 
-/* Takes f over. */
-static spt_status open_bytes(struct npy *f, const char *path, const struct store_opts *opts,
-                             store **out, spt_err *err)
+static spt_status parse_file(void *object, store *s, const struct store_opts *opts, spt_err *err)
 {
-    store *s = NULL;
-    const char *name = path_base(path);
+    struct npy *f = object;
+    const char *name = path_base(store_path(s));
     const size_t len = strlen(name) - (path_has_suffix(name, ".npy") ? 4 : 0);
-    spt_status st = store_new(&format, path, &s, err);
-    if (!st) {
-        st = parse(f, opts, err);
-        if (!st)
-            st = store_add(s, name, len, f->dtype, &f->shape, err);
-        if (!st)
-            st = store_finish(s, f, err);
-        if (st)
-            err_wrap(err, st, "%s", path);
-    }
-    if (st) {
-        store_close(s);
-        npy_free(f);
-        return st;
-    }
-    *out = s;
-    return SPT_OK;
+    TRY(parse(f, opts, err));
+    return store_add(s, name, len, f->dtype, &f->shape, err);
 }
+
+static const struct store_file file = {&format, sizeof(struct npy), parse_file};
 
 spt_status npy_open(const char *path, const struct store_opts *opts, store **out, spt_err *err)
 {
-    struct npy *f = mem_zalloc(1, sizeof *f);
-    if (!f)
-        return err_nomem(err, sizeof *f);
-    const spt_status st = store_bytes_map(path, &f->bytes, err);
-    if (st) {
-        mem_free(f);
-        return st;
-    }
-    return open_bytes(f, path, opts, out, err);
+    return store_file_open(&file, path, opts, out, err);
 }
 
 spt_status npy_open_mem(const void *bytes, size_t size, const struct store_opts *opts, store **out,
                         spt_err *err)
 {
-    struct npy *f = mem_zalloc(1, sizeof *f);
-    if (!f)
-        return err_nomem(err, sizeof *f);
-    f->bytes.p = bytes;
-    f->bytes.size = size;
-    return open_bytes(f, "(memory)", opts, out, err);
+    return store_file_open_mem(&file, bytes, size, opts, out, err);
 }
 
 bool npy_probe(const char *path, const unsigned char *bytes, size_t n, uint64_t size)

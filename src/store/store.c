@@ -54,6 +54,55 @@ spt_status store_new(const struct store_format *f, const char *path, store **out
     return SPT_OK;
 }
 
+/* --- formats of one file ---------------------------------------------------------------------- */
+
+/* Takes the object over. */
+static spt_status open_object(const struct store_file *f, void *object, const char *path,
+                              const struct store_opts *opts, store **out, spt_err *err)
+{
+    store *s = NULL;
+    spt_status st = store_new(f->format, path, &s, err);
+    if (!st) {
+        st = f->parse(object, s, opts, err);
+        if (!st)
+            st = store_finish(s, object, err);
+        if (st)
+            err_wrap(err, st, "%s", path);
+    }
+    if (st) {
+        store_close(s);
+        f->format->close(object);
+        return st;
+    }
+    *out = s;
+    return SPT_OK;
+}
+
+spt_status store_file_open(const struct store_file *f, const char *path,
+                           const struct store_opts *opts, store **out, spt_err *err)
+{
+    struct store_bytes *object = mem_zalloc(1, f->object_size);
+    if (!object)
+        return err_nomem(err, f->object_size);
+    const spt_status st = store_bytes_map(path, object, err);
+    if (st) {
+        mem_free(object);
+        return st;
+    }
+    return open_object(f, object, path, opts, out, err);
+}
+
+spt_status store_file_open_mem(const struct store_file *f, const void *bytes, size_t size,
+                               const struct store_opts *opts, store **out, spt_err *err)
+{
+    struct store_bytes *object = mem_zalloc(1, f->object_size);
+    if (!object)
+        return err_nomem(err, f->object_size);
+    object->p = bytes;
+    object->size = size;
+    return open_object(f, object, "(memory)", opts, out, err);
+}
+
 void store_close(store *s)
 {
     if (!s)

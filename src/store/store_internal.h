@@ -33,6 +33,19 @@ static inline spt_status store_bytes_map(const char *path, struct store_bytes *o
     return SPT_OK;
 }
 
+/* How a format of one file opens. Its private object starts with a struct store_bytes; parse()
+ * describes the tensors with store_add(). */
+struct store_file {
+    const struct store_format *format; /* close() also serves an object that was half parsed */
+    size_t object_size;
+    spt_status (*parse)(void *object, store *s, const struct store_opts *opts, spt_err *err);
+};
+/* Over a mapped file, or over bytes that outlive the store. */
+spt_status store_file_open(const struct store_file *f, const char *path,
+                           const struct store_opts *opts, store **out, spt_err *err);
+spt_status store_file_open_mem(const struct store_file *f, const void *bytes, size_t size,
+                               const struct store_opts *opts, store **out, spt_err *err);
+
 static inline void store_bytes_release(struct store_bytes *b)
 {
     fs_unmap(&b->map);

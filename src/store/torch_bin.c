@@ -446,50 +446,23 @@ static spt_status parse(struct torch_bin *f, store *s, spt_err *err)
     return st;
 }
 
-/* Takes f over. */
-static spt_status open_bytes(struct torch_bin *f, const char *path, store **out, spt_err *err)
+static spt_status parse_file(void *object, store *s, const struct store_opts *opts, spt_err *err)
 {
-    store *s = NULL;
-    spt_status st = store_new(&format, path, &s, err);
-    if (!st) {
-        st = parse(f, s, err);
-        if (!st)
-            st = store_finish(s, f, err);
-        if (st)
-            err_wrap(err, st, "%s", path);
-    }
-    if (st) {
-        store_close(s);
-        torch_bin_free(f);
-        return st;
-    }
-    *out = s;
-    return SPT_OK;
+    (void)opts;
+    return parse(object, s, err);
 }
+
+static const struct store_file file = {&format, sizeof(struct torch_bin), parse_file};
 
 spt_status torch_bin_open(const char *path, const struct store_opts *opts, store **out,
                           spt_err *err)
 {
-    (void)opts;
-    struct torch_bin *f = mem_zalloc(1, sizeof *f);
-    if (!f)
-        return err_nomem(err, sizeof *f);
-    const spt_status st = store_bytes_map(path, &f->bytes, err);
-    if (st) {
-        mem_free(f);
-        return st;
-    }
-    return open_bytes(f, path, out, err);
+    return store_file_open(&file, path, opts, out, err);
 }
 
 spt_status torch_bin_open_mem(const void *bytes, size_t size, store **out, spt_err *err)
 {
-    struct torch_bin *f = mem_zalloc(1, sizeof *f);
-    if (!f)
-        return err_nomem(err, sizeof *f);
-    f->bytes.p = bytes;
-    f->bytes.size = size;
-    return open_bytes(f, "(memory)", out, err);
+    return store_file_open_mem(&file, bytes, size, NULL, out, err);
 }
 
 bool torch_bin_probe(const char *path, const unsigned char *bytes, size_t n, uint64_t size)
