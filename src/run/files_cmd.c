@@ -183,18 +183,20 @@ static spt_status inspect_vocab(const char *path, const vocab *v, bool json, buf
 }
 
 /* A run directory stands for its best prompt. */
-static spt_status inspect_one(const char *path, bool json, buf *text, spt_err *err)
+static spt_status inspect_one(const struct settings *s, const char *path, buf *text, spt_err *err)
 {
-    store *s = NULL;
+    const bool json = s->json;
+    const struct store_opts opts = {.npy_bf16 = s->npy_bf16};
+    store *file = NULL;
     buf best;
     buf_init(&best, 65536);
     const char *at = path;
     if (fs_is_dir(path) && prompt_best_path(path, &best, NULL) == SPT_OK)
         at = buf_str(&best);
-    spt_status st = store_open(at, NULL, &s, err);
+    spt_status st = store_open(at, &opts, &file, err);
     if (!st)
-        st = inspect_store(at, s, json, text, err);
-    store_close(s);
+        st = inspect_store(at, file, json, text, err);
+    store_close(file);
     if (st == SPT_E_FORMAT && !fs_is_dir(at)) {
         vocab *v;
         if (vocab_open(at, NULL, &v, NULL) == SPT_OK) {
@@ -214,7 +216,7 @@ spt_status run_inspect(struct settings *s, struct run_output *out, spt_err *err)
     for (size_t i = 0; i < s->arguments; i++) {
         buf text;
         buf_init(&text, TEXT_MAX);
-        spt_status st = inspect_one(s->argument[i], s->json, &text, err);
+        spt_status st = inspect_one(s, s->argument[i], &text, err);
         if (!st)
             st = output_text(out, &text, err);
         buf_release(&text);
@@ -254,7 +256,7 @@ spt_status run_convert(struct settings *s, struct run_output *out, spt_err *err)
     TRY(prompt_format_of(to, &format, err));
     int64_t width = 0;
     TRY(shape_of_base(s, &opts, &width, err));
-    TRY(prompt_open(s->argument[0], width, &p, err));
+    TRY(prompt_open(s, s->argument[0], width, &p, err));
     spt_status st = prompt_write(p, to, format, &opts, &dropped, err);
     if (!st && dropped.count) {
         char text[400];
@@ -297,7 +299,8 @@ spt_status run_extract(struct settings *s, struct run_output *out, spt_err *err)
     if (s->arguments < 2 || !to)
         return err_set(err, SPT_E_USAGE, "spt extract CHECKPOINT VARIABLE OUT.npy");
     store *st_in;
-    TRY(store_open(s->argument[0], NULL, &st_in, err));
+    const struct store_opts opts = {.npy_bf16 = s->npy_bf16};
+    TRY(store_open(s->argument[0], &opts, &st_in, err));
     size_t i;
     spt_status st = SPT_OK;
     if (!find_variable(st_in, s->argument[1], &i)) {

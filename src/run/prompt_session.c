@@ -6,9 +6,10 @@
 #include "fs/fs.h"
 #include "prompt/prompt_io.h"
 
-spt_status prompt_open(const char *path, int64_t width, struct prompt **out, spt_err *err)
+spt_status prompt_open(const struct settings *s, const char *path, int64_t width,
+                       struct prompt **out, spt_err *err)
 {
-    const struct prompt_read_opts o = {.width = width};
+    const struct prompt_read_opts o = {.width = width, .npy_bf16 = s->npy_bf16};
     const spt_status st = prompt_read(path, &o, out, err);
     return st && err && !strstr(err->msg, path) ? err_wrap(err, st, "%s", path) : st;
 }
@@ -17,7 +18,7 @@ static spt_status open_parts(const struct settings *s, struct prompt_session *u,
 {
     TRY(engine_open(s, &u->engine, err));
     if (s->prompt && s->prompt[0]) {
-        TRY(prompt_open(s->prompt, u->engine.config.width, &u->prompt, err));
+        TRY(prompt_open(s, s->prompt, u->engine.config.width, &u->prompt, err));
         if (settings_given(s, "combine") && u->prompt->use.side == PROMPT_ENCODER)
             u->prompt->use.combine = !strcmp(s->combine, "after-bos") ? T5_PREFIX_AFTER_BOS
                                      : !strcmp(s->combine, "suffix")  ? T5_SUFFIX

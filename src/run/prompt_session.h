@@ -10,8 +10,9 @@ struct prompt_session {
     struct task_text task;
 };
 
-/* prompt_read whose errors name the file. width: of the model, 0: not known. */
-spt_status prompt_open(const char *path, int64_t width, struct prompt **out, spt_err *err);
+/* prompt_read as the settings say, whose errors name the file. width: of the model, 0: not known. */
+spt_status prompt_open(const struct settings *s, const char *path, int64_t width,
+                       struct prompt **out, spt_err *err);
 
 /* Reads the prompt, the vocabulary and the model's shape, and checks them against each other;
  * everything that can be refused cheaply is refused here. */

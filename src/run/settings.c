@@ -125,6 +125,8 @@ const struct option_row option_table[] = {
     SWITCH("dry-run", dry_run, T, "say what would be done, and stop"),
     SWITCH("strict", strict, USES, "treat warnings as errors"),
     SWITCH("save-full", save_full, T, "also write complete T5X checkpoints"),
+    SWITCH("npy-bf16", npy_bf16, USES | V | P | X,
+           "read .npy arrays of opaque 2-byte values (|V2) as bfloat16"),
     SWITCH("decode", decode, K, "ids to text instead of text to ids"),
     CHOICE("progress", progress, "auto|always|never", "auto", T | E | I | S,
            "one changing line on a terminal, plain lines elsewhere"),

@@ -103,7 +103,7 @@ static spt_status length_from_file(struct trainer *t, spt_err *err)
     if (t->plan.init != PROMPT_INIT_FILE || settings_given(t->s, "length"))
         return SPT_OK;
     struct prompt *p;
-    TRY(prompt_open(t->s->init_file, t->plan.E, &p, err));
+    TRY(prompt_open(t->s, t->s->init_file, t->plan.E, &p, err));
     t->plan.P = p->P;
     prompt_free(p);
     return SPT_OK;
