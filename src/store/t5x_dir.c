@@ -230,7 +230,9 @@ spt_status t5x_prune(const char *model_dir, size_t keep, spt_err *err)
         buf_addf(&path, "%s/checkpoint_%lld", model_dir, (long long)steps[i]);
         buf_addf(&trash, "%s/trash.checkpoint_%lld", model_dir, (long long)steps[i]);
         bool pinned = false;
-        st = buf_status(&trash, "path", err);
+        st = buf_status(&path, "path", err);
+        if (!st)
+            st = buf_status(&trash, "path", err);
         if (!st)
             st = exists_in(buf_str(&path), "PINNED", &pinned, err);
         if (st || pinned)

@@ -1,4 +1,5 @@
 /* ckpt/: saving, loading, retention, the lock, and damage of every kind. */
+#define _GNU_SOURCE /* kill, getcwd */
 #include "support/test.h"
 
 #include <errno.h>
@@ -667,6 +668,45 @@ static void out_of_memory_everywhere(void **state)
     mem_free(dir);
 }
 
+/* A replacement that the power interrupted, beside leftovers: recovery under every failure keeps the
+ * state. */
+static spt_status recovery(void *ctx, spt_err *err)
+{
+    const char *dir = ctx;
+    char live[600], trash[600], tmp[600];
+    ckpt *ck = NULL;
+    ckpt_loaded *l = NULL;
+    snprintf(live, sizeof live, "%s/state-1", dir);
+    snprintf(trash, sizeof trash, "%s/trash.state-1", dir);
+    snprintf(tmp, sizeof tmp, "%s/tmp.1.01234567", dir);
+    if (fs_exists(live))
+        TRY(fs_rename(live, trash, err));
+    TRY(fs_make_dirs(tmp, err));
+    spt_status st = ckpt_open(dir, NULL, &ck, err);
+    if (!st) {
+        st = ckpt_load_latest(dir, &l, err);
+    }
+    if (!st)
+        expect_state(l, 1);
+    ckpt_loaded_free(l);
+    ckpt_close(ck);
+    return st;
+}
+
+static void recovery_under_faults(void **state)
+{
+    char *dir = mem_strdup(fresh("recovery"));
+    spt_err err;
+    ckpt *ck;
+    EXPECT_OK(ckpt_open(dir, NULL, &ck, &err), &err);
+    save(ck, 1);
+    ckpt_close(ck);
+    EXPECT_TRUE(fault_every_alloc(recovery, dir) > 30);
+    EXPECT_TRUE(fault_every_syscall(recovery, dir, EIO) > 30);
+    EXPECT_OK(recovery(dir, &err), &err);
+    mem_free(dir);
+}
+
 static void system_calls_fail(void **state)
 {
     char *dir = mem_strdup(fresh("sys"));
@@ -697,6 +737,7 @@ int main(void)
         cmocka_unit_test(states_of_every_version),
         cmocka_unit_test(out_of_memory_everywhere),
         cmocka_unit_test(system_calls_fail),
+        cmocka_unit_test(recovery_under_faults),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

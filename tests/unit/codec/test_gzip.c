@@ -170,6 +170,46 @@ static void lies_about_size_are_refused(void **state)
     EXPECT_TRUE(deflate_may_hold((size_t)1 << 20, (size_t)1 << 30));
 }
 
+static spt_status broken_source(void *ctx, void *p, size_t n, size_t *got, spt_err *err)
+{
+    struct pieces *s = ctx;
+    return s->left ? take(ctx, p, n, got, err) : err_set(err, SPT_E_IO, "the disk is gone");
+}
+
+static void a_failing_source(void **state)
+{
+    static const char *const tails[] = {"", "\0", "\0\0\0"};
+    spt_err err;
+    buf z;
+    buf_init(&z, 1000);
+    EXPECT_OK(gzip_encode("text", 4, 1, &z, &err), &err);
+    const size_t whole = z.len;
+    for (size_t cut = 0; cut <= whole + 2; cut++) {
+        struct pieces s = {z.data, cut < whole ? cut : whole, 3};
+        char block[10];
+        size_t got = 1;
+        gzip_reader *g;
+        z.len = whole;
+        if (cut > whole) {
+            buf_add(&z, tails[cut - whole], cut - whole);
+            s = (struct pieces){z.data, z.len, 3};
+        }
+        EXPECT_OK(gzip_reader_open(broken_source, &s, &g, &err), &err);
+        spt_status st = SPT_OK;
+        EXPECT_OK(gzip_reader_read(g, block, 0, &got, &err), &err);
+        do
+            st = gzip_reader_read(g, block, sizeof block, &got, &err);
+        while (!st && got);
+        EXPECT_EQ_I64(st, SPT_E_IO);
+        EXPECT_MSG(&err, "disk is gone");
+        EXPECT_STATUS(gzip_reader_read(g, block, 1, &got, &err), SPT_E_IO); /* sticky */
+        EXPECT_MSG(&err, "earlier");
+        gzip_reader_close(g);
+    }
+    gzip_reader_close(NULL);
+    buf_release(&z);
+}
+
 static spt_status every_call(void *ctx, spt_err *err)
 {
     char back[600];
@@ -205,6 +245,7 @@ int main(void)
         cmocka_unit_test(damage_is_seen),
         cmocka_unit_test(zlib_streams_are_told_apart),
         cmocka_unit_test(lies_about_size_are_refused),
+        cmocka_unit_test(a_failing_source),
         cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -487,6 +487,57 @@ static void listing_and_pruning(void **state)
     EXPECT_STATUS(t5x_latest(test_tmpdir(), &last, &err), SPT_E_NOTFOUND);
 }
 
+static spt_status prune_once(void *ctx, spt_err *err)
+{
+    char path[600];
+    for (int i = 1; i <= 3; i++) {
+        snprintf(path, sizeof path, "%s/checkpoint_%d/inner", (const char *)ctx, i);
+        TRY(fs_make_dirs(path, err));
+    }
+    return t5x_prune(ctx, 1, err);
+}
+
+static void pruning_under_faults(void **state)
+{
+    char *dir = mem_strdup(test_path(test_tmpdir(), "prune"));
+    int64_t *steps;
+    size_t n;
+    spt_err err;
+    EXPECT_TRUE(fault_every_alloc(prune_once, dir) > 10);
+    EXPECT_TRUE(fault_every_syscall(prune_once, dir, 5) > 10);
+    EXPECT_OK(t5x_list(dir, &steps, &n, &err), &err);
+    EXPECT_TRUE(n == 1 && steps[0] == 3);
+    mem_free(steps);
+    mem_free(dir);
+}
+
+/* The shapes of msgpack arrays by size class: their headers differ. */
+static void array_headers_of_every_size(void **state)
+{
+    static float big[20000];
+    static const int64_t sizes[] = {63, 64, 100, 16383, 16384, 20000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const struct t5x_item item = {"target/w", {DT_F32, {1, {sizes[i]}}, big}, false};
+        const struct t5x_save s = {0, &item, 1, DT_F32};
+        spt_err err;
+        t5x_reader *r;
+        memfs *m = memfs_new();
+        memfs_use(m);
+        for (int64_t k = 0; k < sizes[i]; k++)
+            big[k] = (float)(k + sizes[i]);
+        EXPECT_OK(t5x_write("/m", &s, NULL, &err), &err);
+        EXPECT_OK(t5x_open("/m/checkpoint_0/checkpoint", &r, &err), &err);
+        struct t5x_value v;
+        EXPECT_OK(t5x_read(r, t5x_find(r, "target/w"), &v, &err), &err);
+        EXPECT_TRUE(v.view.shape.dim[0] == sizes[i] &&
+                    !memcmp(v.view.data, big, (size_t)sizes[i] * 4));
+        t5x_release(&v);
+        t5x_close(r);
+        memfs_use(NULL);
+        memfs_free(m);
+    }
+}
+
 static void detection(void **state)
 {
     char dir[300];
@@ -722,6 +773,8 @@ int main(void)
         cmocka_unit_test(bare_trees_are_explained),
         cmocka_unit_test(names_do_not_multiply),
         cmocka_unit_test(listing_and_pruning),
+        cmocka_unit_test(pruning_under_faults),
+        cmocka_unit_test(array_headers_of_every_size),
         cmocka_unit_test(detection),
         cmocka_unit_test(writing_under_faults),
         cmocka_unit_test(as_a_store_under_faults),
