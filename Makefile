@@ -34,7 +34,7 @@ CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 ifdef WERROR
 WARN += -Werror
 endif
-PKGS := sentencepiece libpcre2-8 zlib msgpack libxxhash
+PKGS := sentencepiece libpcre2-8 zlib libxxhash
 CPPFLAGS += -Iinclude -Isrc -D_FILE_OFFSET_BITS=64 $(shell pkg-config --cflags $(PKGS)) \
 	-DSPT_VERSION='"$(VERSION)"'
 # Contraction is off so that a row's bits depend on the source, not on the optimiser's mood;
