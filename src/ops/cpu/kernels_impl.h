@@ -541,6 +541,21 @@ static void scores_of(const struct head_job *j, const float *kt, int64_t i, int6
                   keys - p < PANEL ? keys - p : PANEL, s + p, ld, false);
 }
 
+/* The same for few queries, whose keys are not worth turning around: with the keys as rows and the
+ * queries as columns, scores[i, j] = t[j, i]. The chain over d is the same, so are the bits. */
+enum { FEW = 16 };
+
+static void few_scores(const float *q, int64_t q_stride, int64_t queries, const float *k,
+                       int64_t k_stride, int64_t keys, int64_t D, float *turned, float *t, float *s,
+                       int64_t ld)
+{
+    pack_turned(q, q_stride, queries, D, turned);
+    gemm_cols(k, k_stride, 1, keys, D, turned, PANEL, queries, t, FEW, false);
+    for (int64_t i = 0; i < queries; i++)
+        for (int64_t j = 0; j < keys; j++)
+            s[i * ld + j] = t[j * FEW + i];
+}
+
 /* s = exp(s + bias - max), zeros in [n, ld). Returns max, *sum. */
 static float softmax_row(float *s, const float *bias, int64_t n, int64_t ld, float *sum)
 {
@@ -585,21 +600,28 @@ static int64_t attention_scratch(int64_t queries, int64_t keys, int64_t D)
     const int64_t kp = up(keys, PANEL), dp = up(D, PANEL);
     /* ext, K^T, V^T, V (or K), two blocks of scores, out, panels of q and dout, dk, dv */
     return up(queries + keys + PANEL, PANEL) + 2 * kp * D + kp * dp + 2 * QB * kp + 3 * QB * dp +
-           2 * kp * dp + 2 * QB * dp;
+           2 * kp * dp + 2 * QB * dp + PANEL * D + kp * FEW;
 }
 
 static void attention(const struct head_job *j, float *scratch)
 {
     const int64_t D = j->D, ld = up(j->keys, PANEL), dp = up(D, PANEL);
     float *ext = scratch, *kt = ext + up(j->q_first + j->queries + j->keys + PANEL, PANEL);
-    float *vp = kt + ld * D, *s = vp + ld * dp, *o = s + QB * ld;
+    float *vp = kt + ld * D, *s = vp + ld * dp, *o = s + QB * ld, *qt = o + QB * dp;
     const float *bias = spread_bias(j, ext);
-    pack_turned(j->k, j->k_stride, j->keys, D, kt);
-    pack_rows(j->v, j->v_stride, j->keys, D, vp);
+    const bool few = j->queries <= FEW, in_place = few && D % VL == 0;
+    if (few)
+        few_scores(j->q, j->q_stride, j->queries, j->k, j->k_stride, j->keys, D, qt,
+                   qt + PANEL * D, s, ld);
+    else
+        pack_turned(j->k, j->k_stride, j->keys, D, kt);
+    if (!in_place)
+        pack_rows(j->v, j->v_stride, j->keys, D, vp);
     for (int64_t at = 0; at < j->queries; at += QB) {
         const int64_t n = j->queries - at < QB ? j->queries - at : QB;
         float inverse[QB];
-        scores_of(j, kt, at, n, j->keys, s, ld);
+        if (!few)
+            scores_of(j, kt, at, n, j->keys, s, ld);
         for (int64_t i = 0; i < n; i++) {
             float sum;
             const float max = softmax_row(s + i * ld, bias ? bias - (at + i) : NULL,
@@ -611,8 +633,9 @@ static void attention(const struct head_job *j, float *scratch)
                 multiply(s + i * ld, j->drop, j->keys);
         }
         for (int64_t p = 0; p < D; p += PANEL)
-            gemm_cols(s, ld, 1, n, j->keys, vp + p * j->keys, PANEL, D - p < PANEL ? D - p : PANEL,
-                      o + p, dp, false);
+            gemm_cols(s, ld, 1, n, j->keys, in_place ? j->v + p : vp + p * j->keys,
+                      in_place ? j->v_stride : PANEL, D - p < PANEL ? D - p : PANEL, o + p, dp,
+                      false);
         for (int64_t i = 0; i < n; i++) {
             float *y = j->y + (at + i) * j->out_stride;
             const vf a = vset(inverse[i]);
@@ -669,13 +692,17 @@ static void attention_bwd(const struct head_job *j, float *scratch)
     float *ext = scratch, *kt = ext + up(j->q_first + j->queries + j->keys + PANEL, PANEL);
     float *vt = kt + ld * D, *kp = vt + ld * D, *s = kp + ld * dp, *ds = s + QB * ld;
     float *o = ds + QB * ld, *qp = o + QB * dp, *gp = qp + QB * dp, *dk = gp + QB * dp;
-    float *dv = dk + ld * dp;
+    float *dv = dk + ld * dp, *qt = dv + ld * dp, *t = qt + PANEL * D;
     const float *bias = spread_bias(j, ext);
-    pack_turned(j->k, j->k_stride, j->keys, D, kt);
-    pack_turned(j->v, j->v_stride, j->keys, D, vt);
-    if (j->dq)
+    const bool few = j->queries <= FEW, in_place = few && D % VL == 0;
+    if (!few) {
+        pack_turned(j->k, j->k_stride, j->keys, D, kt);
+        pack_turned(j->v, j->v_stride, j->keys, D, vt);
+    }
+    if (j->dq && !in_place)
         pack_rows(j->k, j->k_stride, j->keys, D, kp);
-    memset(dk, 0, (size_t)(2 * ld * dp) * sizeof *dk);
+    memset(dk, 0, (size_t)(j->grad_keys * dp) * sizeof *dk);
+    memset(dv, 0, (size_t)(j->grad_keys * dp) * sizeof *dv);
     for (int64_t at = 0; at < j->queries; at += QB) {
         const int64_t n = j->queries - at < QB ? j->queries - at : QB;
         const int64_t nq = !j->dq || j->grad_queries <= at      ? 0
@@ -685,10 +712,15 @@ static void attention_bwd(const struct head_job *j, float *scratch)
         const int64_t keys = nq ? j->keys : j->grad_keys;
         if (!keys)
             continue;
-        scores_of(j, kt, at, n, keys, s, ld);
-        for (int64_t p = 0; p < keys; p += PANEL)
-            gemm_cols(j->dout + at * j->out_stride, j->out_stride, 1, n, D, vt + p * D, PANEL,
-                      keys - p < PANEL ? keys - p : PANEL, ds + p, ld, false);
+        if (few) {
+            few_scores(j->q, j->q_stride, n, j->k, j->k_stride, keys, D, qt, t, s, ld);
+            few_scores(j->dout, j->out_stride, n, j->v, j->v_stride, keys, D, qt, t, ds, ld);
+        } else {
+            scores_of(j, kt, at, n, keys, s, ld);
+            for (int64_t p = 0; p < keys; p += PANEL)
+                gemm_cols(j->dout + at * j->out_stride, j->out_stride, 1, n, D, vt + p * D, PANEL,
+                          keys - p < PANEL ? keys - p : PANEL, ds + p, ld, false);
+        }
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = at + i, seen = visible(j, row) < keys ? visible(j, row) : keys;
             softmax_known(s + i * ld, bias ? bias - row : NULL, seen, keys,
@@ -698,8 +730,9 @@ static void attention_bwd(const struct head_job *j, float *scratch)
             score_grad(s + i * ld, ds + i * ld, j->drop, delta, keys);
         }
         for (int64_t p = 0; p < D && nq; p += PANEL)
-            gemm_cols(ds, ld, 1, nq, keys, kp + p * j->keys, PANEL, D - p < PANEL ? D - p : PANEL,
-                      o + p, dp, false);
+            gemm_cols(ds, ld, 1, nq, keys, in_place ? j->k + p : kp + p * j->keys,
+                      in_place ? j->k_stride : PANEL, D - p < PANEL ? D - p : PANEL, o + p, dp,
+                      false);
         for (int64_t i = 0; i < nq; i++)
             memcpy(j->dq + (at + i) * j->q_stride, o + i * dp, (size_t)D * sizeof *o);
         if (!j->grad_keys)

@@ -27,21 +27,21 @@ enum {
     CHUNK_BF16 = 2048, /* the same bytes */
     TILE = 24,         /* rows that pass between two rounds of fetching ahead */
     ROW_BLOCK = 2048,  /* rows copied as bfloat16 at a time */
-    WIDE = 8192,       /* backward of more columns than this: wide_block */
+    FEW_ROWS = 64,     /* backward of so few rows in float32: few_block */
     LINE_BYTES = 64
 };
 
 struct thread_buffers {
     float *dst;   /* [TILE_MAX, PANEL] */
     void *panel;  /* widened or turned panel of a chunk */
-    float *wide;  /* of wide_block */
+    float *few;   /* sums of few_part, and a widened panel */
 };
 
 struct products {
     struct cpu *c;
     struct tiles *tiles; /* NULL: not used */
     struct thread_buffers buffers[POOL_MAX_THREADS];
-    size_t wide_bytes;
+    size_t few_bytes;
     void *rows; /* a block of x as bfloat16 */
     size_t rows_bytes;
     _Atomic bool failed; /* reported once */
@@ -97,7 +97,7 @@ void products_free(struct products *p)
     for (int t = 0; t < p->c->threads; t++) {
         mem_free_aligned(p->buffers[t].dst);
         mem_free_aligned(p->buffers[t].panel);
-        mem_free_aligned(p->buffers[t].wide);
+        mem_free_aligned(p->buffers[t].few);
     }
     mem_free_aligned(p->rows);
     mem_free(p);
@@ -106,22 +106,21 @@ void products_free(struct products *p)
 size_t products_scratch(const struct products *p)
 {
     return p->rows_bytes + tiles_bytes(p->tiles) +
-           (size_t)p->c->threads * (panel_bytes + dst_bytes + p->wide_bytes);
+           (size_t)p->c->threads * (panel_bytes + dst_bytes + p->few_bytes);
 }
 
-/* The sums [K', 64] of wide_block and a widened panel of as much. */
-static spt_status reserve_wide(struct products *p, size_t need, spt_err *err)
+static spt_status reserve_few(struct products *p, size_t need, spt_err *err)
 {
-    if (need <= p->wide_bytes)
+    if (need <= p->few_bytes)
         return SPT_OK;
     for (int t = 0; t < p->c->threads; t++) {
         float *fresh = mem_alloc_aligned(need, 1);
         if (!fresh)
             return err_nomem(err, need);
-        mem_free_aligned(p->buffers[t].wide);
-        p->buffers[t].wide = fresh;
+        mem_free_aligned(p->buffers[t].few);
+        p->buffers[t].few = fresh;
     }
-    p->wide_bytes = need;
+    p->few_bytes = need;
     return SPT_OK;
 }
 
@@ -152,8 +151,8 @@ spt_status products_prepare(struct cpu *c, const ops_weight *w, unsigned uses, s
     struct products *p = c->products;
     const bool back = uses & OPS_BACKWARD;
     if (!w->bf16)
-        return back && w->N > WIDE
-                   ? reserve_wide(p, (size_t)w->Kp * PANEL * sizeof(float) * 2, err)
+        return back
+                   ? reserve_few(p, (size_t)w->Kp * PANEL * sizeof(float) * 2, err)
                    : SPT_OK;
     if (p->tiles) {
         TRY(prepare_tiles(p, w->K, err));
@@ -450,13 +449,13 @@ static void run_product(struct cpu *c, const ops_weight *w, bool back, const flo
     }
 }
 
-/* --- backward of a very wide weight (the output head) --------------------------------------------
- * For a few dozen rows turning the panels of a head [768, 32128] around would cost more than the
- * product. Instead the transposed result is computed, dx^T [K, 64 rows] += panel [K, 64] dy^T
- * [64, 64 rows], with the panels as they lie; threads own rows of it. One chain over n per
- * element. */
+/* --- backward of few rows ------------------------------------------------------------------------
+ * Turning a weight around would cost more than its product with a few rows (the decoder, the output
+ * head). Instead the transposed result is computed, dx^T [K, 64 rows] += panel [K, 64] dy^T [64,
+ * 64 rows], with the panels as they lie; threads own rows of it. Every element has the same chain
+ * over n, cut into the same chunks, as in run_part, so the bits are the same. */
 
-struct wide_run {
+struct few_run {
     struct cpu *c;
     const ops_weight *w;
     const float *dy;
@@ -465,44 +464,50 @@ struct wide_run {
     bool add;
 };
 
-static void wide_block(const struct wide_run *r, float *acc, int64_t k0, int64_t k1, int64_t row,
-                       int64_t rows)
+/* dy^T of panel p: [64, 64], columns behind the rows zero. */
+static int64_t turn_rows(const struct few_run *r, int64_t p, float *turned)
 {
-    const ops_weight *w = r->w;
-    const struct kernels *k = r->c->k;
-    float lines[PANEL * PANEL], turned[PANEL * PANEL];
-    float *widened = acc + (k1 - k0) * PANEL;
-    memset(acc, 0, (size_t)((k1 - k0) * PANEL) * sizeof *acc);
-    memset(lines, 0, sizeof lines);
-    for (int64_t p = 0; p < w->panels; p++) {
-        const int64_t n = least(PANEL, w->N - p * PANEL);
-        for (int64_t i = 0; i < rows; i++)
-            memcpy(lines + i * PANEL, r->dy + (row + i) * w->N + p * PANEL,
-                   (size_t)n * sizeof *lines);
-        k->transpose(lines, turned);
-        const int64_t at = (p * w->Kp + k0) * PANEL;
-        const float *panel = (const float *)w->data + at;
-        if (w->store == STORE_BF16) {
-            k->from_bf16((const uint16_t *)w->data + at, widened, (k1 - k0) * PANEL);
-            panel = widened;
-        }
-        k->gemm_add(panel, PANEL, k1 - k0, n, turned, rows, acc, PANEL);
-    }
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t kk = k0; kk < k1; kk++) {
-            float *to = r->dx + (row + i) * w->K + kk;
-            const float sum = acc[(kk - k0) * PANEL + i];
-            *to = r->add ? *to + sum : sum;
+    float lines[PANEL * PANEL];
+    const int64_t N = r->w->N, n = least(PANEL, N - p * PANEL);
+    for (int64_t i = 0; i < r->rows; i++)
+        memcpy(lines + i * PANEL, r->dy + i * N + p * PANEL, (size_t)n * sizeof *lines);
+    memset(lines + r->rows * PANEL, 0, (size_t)((PANEL - r->rows) * PANEL) * sizeof *lines);
+    r->c->k->transpose(lines, turned);
+    return n;
+}
+
+/* dx (+)= sums of a chunk, which are turned around */
+static void few_out(const struct few_run *r, const float *acc, int64_t k0, int64_t k1, bool add)
+{
+    for (int64_t i = 0; i < r->rows; i++)
+        for (int64_t k = k0; k < k1; k++) {
+            float *to = r->dx + i * r->w->K + k;
+            const float sum = acc[(k - k0) * PANEL + i];
+            *to = add ? *to + sum : sum;
         }
 }
 
-static void wide_part(void *ctx, int64_t first, int64_t last, int thread)
+static void few_part(void *ctx, int64_t first, int64_t last, int thread)
 {
-    const struct wide_run *r = ctx;
-    const int64_t k0 = first * 6, k1 = least(last * 6, r->w->K);
-    for (int64_t row = 0; row < r->rows; row += PANEL)
-        wide_block(r, r->c->products->buffers[thread].wide, k0, k1, row,
-                   least(PANEL, r->rows - row));
+    const struct few_run *r = ctx;
+    const ops_weight *w = r->w;
+    const struct chunks chunks = chunks_of(w->N, false);
+    const int64_t k0 = first * 6, k1 = least(last * 6, w->K), step = chunks.length / PANEL;
+    float turned[PANEL * PANEL], *acc = r->c->products->buffers[thread].few;
+    float *widened = acc + (k1 - k0) * PANEL;
+    for (int64_t p = 0; p < w->panels; p++) {
+        if (p % step == 0)
+            memset(acc, 0, (size_t)((k1 - k0) * PANEL) * sizeof *acc);
+        const int64_t n = turn_rows(r, p, turned), at = (p * w->Kp + k0) * PANEL;
+        const float *panel = (const float *)w->data + at;
+        if (w->store == STORE_BF16) {
+            r->c->k->from_bf16((const uint16_t *)w->data + at, widened, (k1 - k0) * PANEL);
+            panel = widened;
+        }
+        r->c->k->gemm_add(panel, PANEL, k1 - k0, n, turned, r->rows, acc, PANEL);
+        if (p % step == step - 1 || p == w->panels - 1)
+            few_out(r, acc, k0, k1, r->add || p >= step);
+    }
 }
 
 void cpu_matmul(ops *o, const ops_weight *w, const void *x, void *y, int64_t rows, bool add)
@@ -519,12 +524,15 @@ void cpu_matmul_sum(ops *o, const ops_weight *w, const void *x, const void *base
 void cpu_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows, bool add)
 {
     struct cpu *c = (struct cpu *)o;
-    if (w->N <= WIDE || w->bf16) {
+    if (rows > FEW_ROWS || w->bf16) {
         run_product(c, w, true, dy, NULL, dx, rows, add);
         return;
     }
-    struct wide_run r = {.c = c, .w = w, .dy = dy, .dx = dx, .rows = rows, .add = add};
-    pool_run(c->pool, (w->K + 5) / 6, wide_part, &r);
+    struct few_run r = {.c = c, .w = w, .dy = dy, .dx = dx, .rows = rows, .add = add};
+    if ((double)rows * (double)w->K * (double)w->N < SMALL_PRODUCT)
+        few_part(&r, 0, (w->K + 5) / 6, 0);
+    else
+        pool_run(c->pool, (w->K + 5) / 6, few_part, &r);
 }
 
 /* --- peak -------------------------------------------------------------------------------------- */
