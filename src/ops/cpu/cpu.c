@@ -760,7 +760,9 @@ static void choose_bf16(struct cpu *c, bool wide)
 {
     const char *want = os_getenv("SPT_ONEDNN");
     c->own_bf16 = wide && dnnl_has(dnnl_cpu_isa_avx512_core_bf16);
-    c->tiles = c->own_bf16 && (want && *want ? !strcmp(want, "1") : dnnl_has(dnnl_cpu_isa_avx512_core_amx));
+    c->tiles = c->own_bf16 && dnnl_has(dnnl_cpu_isa_avx512_core_amx);
+    if (want && *want)
+        c->tiles = c->own_bf16 && !strcmp(want, "1");
 }
 
 spt_status ops_cpu_open(const struct ops_config *cfg, ops **out, spt_err *err)

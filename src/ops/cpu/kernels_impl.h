@@ -390,29 +390,31 @@ static void activate_bwd(enum ops_activation act, const float *h, const float *g
 
 /* --- softmax over a vocabulary ----------------------------------------------------------------- */
 
-/* Maximum of the row; a NaN wins. */
-INLINE float row_max(const float *x, int64_t n)
+/* Maximum of the row, to which `bias` is added first (NULL: not); a NaN wins. */
+INLINE float row_max(float *x, const float *bias, int64_t n)
 {
-    vf m = vset(-INFINITY), m2 = m, bad = vzero();
-    int64_t i = 0;
-    for (; i + 2 * VL <= n; i += 2 * VL) {
-        const vf a = vload(x + i), b = vload(x + i + VL);
-        bad = vadd(bad, vadd(vsub(a, a), vsub(b, b)));
-        m = vmax(a, m);
-        m2 = vmax(b, m2);
+    const vf low = vset(-INFINITY);
+    vf m = low, bad = vzero();
+    for (int64_t i = 0; i < n; i += VL) {
+        const bool whole = n - i >= VL;
+        const vm t = vtail(whole ? 0 : n - i);
+        vf a = whole ? vload(x + i) : vselect(t, vload_m(x + i, t), low);
+        if (bias) {
+            a = vadd(a, whole ? vload(bias + i) : vload_m(bias + i, t));
+            if (whole)
+                vstore(x + i, a);
+            else
+                vstore_m(x + i, a, t);
+        }
+        const vf d = vsub(a, a);
+        bad = vadd(bad, whole ? d : vselect(t, d, vzero()));
+        m = vmax(a, m); /* keeps m where a is NaN... */
     }
-    float best[VL];
-    vstore(best, vmax(m2, m));
-    float top = -INFINITY, rest = vsum(bad); /* NaN when anything is infinite or NaN */
-    for (int u = 0; u < VL; u++)
-        top = best[u] > top ? best[u] : top;
-    for (; i < n; i++) {
-        rest += x[i] - x[i];
-        top = x[i] > top ? x[i] : top;
-    }
-    if (rest != rest)
-        for (i = 0; i < n; i++)
-            if (!(x[i] <= top))
+    const float rest = vsum(bad); /* NaN when anything is infinite or NaN */
+    const float top = vtop(m);
+    if (rest != rest) /* ...so that the NaN is looked for here */
+        for (int64_t i = 0; i < n; i++)
+            if (x[i] != x[i])
                 return x[i];
     return top;
 }
@@ -421,7 +423,7 @@ enum { SUM_BLOCK = 64 * VL };
 
 static double log_sum_exp(const float *x, int64_t n, float *sum, int32_t *argmax)
 {
-    const float max = row_max(x, n);
+    const float max = row_max((float *)(uintptr_t)x, NULL, n);
     double total = 0, plain = 0; /* of blocks that are summed in float32 */
     for (int64_t at = 0; at < n; at += SUM_BLOCK) {
         const int64_t end = n - at < SUM_BLOCK ? n : at + SUM_BLOCK;
@@ -507,7 +509,8 @@ static void pack_rows(const float *v, int64_t stride, int64_t keys, int64_t D, f
         const int64_t n = D - p < PANEL ? D - p : PANEL;
         for (int64_t j = 0; j < keys; j++) {
             memcpy(to + j * PANEL, v + j * stride + p, (size_t)n * sizeof *to);
-            memset(to + j * PANEL + n, 0, (size_t)(PANEL - n) * sizeof *to);
+            if (n < PANEL)
+                memset(to + j * PANEL + n, 0, (size_t)(PANEL - n) * sizeof *to);
         }
     }
 }
@@ -559,40 +562,25 @@ static void few_scores(const float *q, int64_t q_stride, int64_t queries, const 
 /* s = exp(s + bias - max), zeros in [n, ld). Returns max, *sum. */
 static float softmax_row(float *s, const float *bias, int64_t n, int64_t ld, float *sum)
 {
-    if (bias)
-        add(s, bias, n);
-    const float max = row_max(s, n);
-    const vf vmax_ = vset(max);
+    const float max = bias ? row_max(s, bias, n) : row_max(s, NULL, n);
+    const vf top = vset(max);
     vf t = vzero();
     int64_t i = 0;
     for (; i + VL <= n; i += VL) {
-        const vf e = vexp(vsub(vload(s + i), vmax_));
+        const vf e = vexp(vsub(vload(s + i), top));
         t = vadd(t, e);
         vstore(s + i, e);
     }
     if (i < n) {
         const vm m = vtail(n - i);
-        const vf e = vselect(m, vexp(vsub(vload_m(s + i, m), vmax_)), vzero());
+        const vf e = vselect(m, vexp(vsub(vload_m(s + i, m), top)), vzero());
         t = vadd(t, e);
         vstore_m(s + i, e, m);
     }
-    for (i = n; i < ld; i++)
-        s[i] = 0;
+    if (n < ld)
+        memset(s + n, 0, (size_t)(ld - n) * sizeof *s);
     *sum = vsum(t);
     return max;
-}
-
-/* The same with a known log-sum-exp: s = exp(s + bias - lse). */
-static void softmax_known(float *s, const float *bias, int64_t n, int64_t ld, float lse)
-{
-    if (bias)
-        add(s, bias, n);
-    const vf z = vset(lse);
-#define STEP(LD, ST) ST(s + i, vexp(vsub(LD(s + i), z)));
-    EACH(n, STEP);
-#undef STEP
-    for (int64_t i = n; i < ld; i++)
-        s[i] = 0;
 }
 
 static int64_t attention_scratch(int64_t queries, int64_t keys, int64_t D)
@@ -667,22 +655,39 @@ INLINE float dot(const float *a, const float *b, int64_t n)
     return vsum(s);
 }
 
-/* p (probabilities) and dp (dout V^T) become the weights of dv and the gradient of the scores:
- * dp = p (drop dp - delta), p = p drop. */
-static void score_grad(float *p, float *dp, const float *drop, float delta, int64_t n)
+/* s (scores) and dp (dout V^T) of n visible keys become the weights of dv and the gradient of the
+ * scores: p = exp(s + bias - lse), dp = p (drop dp - delta), s = p drop. Zeros in [n, ld). */
+INLINE void score_grad_as(float *s, float *dp, const float *bias, const float *drop, float lse,
+                          float delta, int64_t n)
 {
-    const vf d = vset(delta);
-    if (drop) {
-#define STEP(LD, ST)                                                       \
-    const vf w = LD(p + i), m = LD(drop + i);                              \
-    ST(dp + i, vmul(w, vsub(vmul(m, LD(dp + i)), d)));                     \
-    ST(p + i, vmul(w, m));
-        EACH(n, STEP);
+    const vf d = vset(delta), z = vset(lse);
+#define STEP(LD, ST)                                                        \
+    vf a = LD(s + i), g = LD(dp + i);                                       \
+    if (bias)                                                               \
+        a = vadd(a, LD(bias + i));                                          \
+    const vf p = vexp(vsub(a, z));                                          \
+    if (drop) {                                                             \
+        const vf m = LD(drop + i);                                          \
+        g = vmul(g, m);                                                     \
+        ST(s + i, vmul(p, m));                                              \
+    } else {                                                                \
+        ST(s + i, p);                                                       \
+    }                                                                       \
+    ST(dp + i, vmul(p, vsub(g, d)));
+    EACH(n, STEP);
 #undef STEP
-    } else {
-#define STEP(LD, ST) ST(dp + i, vmul(LD(p + i), vsub(LD(dp + i), d)));
-        EACH(n, STEP);
-#undef STEP
+}
+
+static void score_grad(float *s, float *dp, const float *bias, const float *drop, float lse,
+                       float delta, int64_t n, int64_t ld)
+{
+    if (bias && !drop)
+        score_grad_as(s, dp, bias, NULL, lse, delta, n);
+    else
+        score_grad_as(s, dp, bias, drop, lse, delta, n);
+    if (n < ld) {
+        memset(s + n, 0, (size_t)(ld - n) * sizeof *s);
+        memset(dp + n, 0, (size_t)(ld - n) * sizeof *dp);
     }
 }
 
@@ -723,11 +728,10 @@ static void attention_bwd(const struct head_job *j, float *scratch)
         }
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = at + i, seen = visible(j, row) < keys ? visible(j, row) : keys;
-            softmax_known(s + i * ld, bias ? bias - row : NULL, seen, keys,
-                          j->lse[row * j->lse_stride]);
             const float delta =
                 dot(j->dout + row * j->out_stride, j->out + row * j->out_stride, D);
-            score_grad(s + i * ld, ds + i * ld, j->drop, delta, keys);
+            score_grad(s + i * ld, ds + i * ld, bias ? bias - row : NULL, j->drop,
+                       j->lse[row * j->lse_stride], delta, seen, keys);
         }
         for (int64_t p = 0; p < D && nq; p += PANEL)
             gemm_cols(ds, ld, 1, nq, keys, in_place ? j->k + p : kp + p * j->keys,

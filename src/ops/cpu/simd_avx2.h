@@ -86,6 +86,14 @@ static inline float vsum(vf a)
     return _mm_cvtss_f32(q);
 }
 
+static inline float vtop(vf a) /* largest lane; no NaN inside */
+{
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    q = _mm_max_ss(q, _mm_shuffle_ps(q, q, 1));
+    return _mm_cvtss_f32(q);
+}
+
 /* dst[8][ldd] = transpose of src[8][lds] */
 static inline void vtranspose(const float *src, int64_t lds, float *dst, int64_t ldd)
 {

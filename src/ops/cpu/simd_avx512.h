@@ -68,6 +68,15 @@ static inline float vsum(vf a)
     return _mm_cvtss_f32(q);
 }
 
+static inline float vtop(vf a) /* largest lane; no NaN inside */
+{
+    __m256 h = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    q = _mm_max_ss(q, _mm_shuffle_ps(q, q, 1));
+    return _mm_cvtss_f32(q);
+}
+
 /* dst[16][ldd] = transpose of src[16][lds] */
 static inline void vtranspose(const float *src, int64_t lds, float *dst, int64_t ldd)
 {
