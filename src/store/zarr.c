@@ -259,8 +259,8 @@ spt_status zarr_check_size(const char *dir, const zarr_array *a, enum zarr_missi
         }
         place_next(&p, a);
     }
-    if (!st && !deflate_may_hold(there, a->bytes) &&
-        (missing == ZARR_MISSING_WEIGHTS || a->bytes > FILL_MAX))
+    const bool filled = missing == ZARR_MISSING_FILL || (there == 0 && a->fill_explicit);
+    if (!st && !deflate_may_hold(there, a->bytes) && !(filled && a->bytes <= FILL_MAX))
         st = err_set(err, SPT_E_FORMAT, "%s: chunk files of %zu bytes cannot hold %zu bytes", dir,
                      there, a->bytes);
     buf_release(&name);
