@@ -169,11 +169,13 @@ static void target_list_add(struct target_list *l, int64_t example, const int32_
     l->off[++l->n] = at + n;
 }
 
-static spt_status target_list_score(struct target_list *l, const struct pass *p, spt_err *err)
+/* labels: many targets per example that begin alike. */
+static spt_status target_list_score(struct target_list *l, const struct pass *p, bool labels,
+                                    spt_err *err)
 {
     const struct t5_targets targets = {l->n, l->example, l->off, l->in, l->out, NULL};
-    return t5_score(p->v->engine->model, p->prompts, &targets, p->v->acts, l->score, NULL, NULL,
-                    err);
+    return (labels ? t5_score_labels : t5_score)(p->v->engine->model, p->prompts, &targets,
+                                                 p->v->acts, l->score, NULL, NULL, err);
 }
 
 /* --- rank classification ------------------------------------------------------------------------ */
@@ -205,7 +207,7 @@ static spt_status rank_range(void *ctx, const struct pass *p, spt_err *err)
             for (size_t j = k; j < end; j++)
                 target_list_add(&r->list, e, labels->ids + labels->off[j],
                                 (int64_t)(labels->off[j + 1] - labels->off[j]), start);
-        TRY(target_list_score(&r->list, p, err));
+        TRY(target_list_score(&r->list, p, true, err));
         for (int64_t e = 0; e < p->count; e++) {
             float *row = r->score + (size_t)p->batch->index[p->first + e] * K;
             for (size_t j = k; j < end; j++)
@@ -359,7 +361,7 @@ static spt_status target_range(void *ctx, const struct pass *p, spt_err *err)
         target_list_add(&t->list, e, ex.target, (int64_t)ex.target_len,
                         p->v->engine->config.start_id);
     }
-    TRY(target_list_score(&t->list, p, err));
+    TRY(target_list_score(&t->list, p, false, err));
     for (int64_t e = 0; e < p->count; e++)
         t->score[p->batch->index[p->first + e]] = t->list.score[e];
     return SPT_OK;
