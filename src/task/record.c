@@ -176,10 +176,11 @@ spt_status record_set_texts(record *r, const char *name, const struct field_text
 spt_status record_copy_field(record *r, const char *name, const struct record_field *from,
                              spt_err *err)
 {
-    const void *v = from->kind == FIELD_TEXT || from->kind == FIELD_TEXTS ? (const void *)from->u.text
-                    : from->kind == FIELD_INT || from->kind == FIELD_INTS
-                        ? (const void *)from->u.ints
-                        : (const void *)from->u.floats;
+    const void *v = from->u.floats;
+    if (from->kind == FIELD_TEXT || from->kind == FIELD_TEXTS)
+        v = from->u.text;
+    else if (from->kind == FIELD_INT || from->kind == FIELD_INTS)
+        v = from->u.ints;
     return set(r, name, from->kind, v, from->count, err);
 }
 
@@ -191,8 +192,9 @@ const struct record_field *record_find(const record *r, const char *name)
     return NULL;
 }
 
-static const char *const kind_names[] = {"a text",         "an integer",         "a number",
-                                         "a list of texts", "a list of integers", "a list of numbers"};
+static const char *const kind_names[] = {"a text",          "an integer",
+                                         "a number",        "a list of texts",
+                                         "a list of integers", "a list of numbers"};
 
 static spt_status wrong(const record *r, const char *name, const char *want, spt_err *err)
 {

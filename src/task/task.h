@@ -2,9 +2,9 @@
  *
  * A task says where its examples come from, how their text is formatted, what happens to ids, how
  * answers become values and which metrics compare them. The registry holds every name of
- * prompt_tuning, its SPoT, recycling and perceptron modules, and the base names of t5 (with mt5_ and
- * byt5_ in front), 738 tasks and 131 mixtures of prompt_tuning itself. Names are public, members and
- * rates are the reference's, its defects included where they are visible (spec/data.md 1.8).
+ * prompt_tuning, its SPoT, recycling and perceptron modules (738 tasks and 131 mixtures), and the
+ * base names of t5 (with mt5_ and byt5_ in front). Names are public, members and rates are the
+ * reference's, its defects included where they are visible (spec/data.md 1.8).
  *
  *   task_registry_new(&r, err);
  *   const struct task *t = task_find(r, "taskless_glue_sst2_v200_examples");
@@ -71,10 +71,11 @@ enum task_metric { /* a set of bits */
     METRIC_RECORD = 256,      /* SQuAD on the first example of each group */
     METRIC_ROUGE = 512,
     METRIC_RANK = 1024,
-    METRIC_RANK_NORMED = 2048 /* length-normalised; keys get "normed_" when METRIC_RANK is set, too */
+    METRIC_RANK_NORMED = 2048 /* length-normalised; keys get "normed_" beside METRIC_RANK */
 };
 
-enum task_rank { RANK_NONE, RANK_EVAL, RANK_FEWSHOT }; /* one example per candidate, or one of all */
+/* One example per candidate, or one of all. */
+enum task_rank { RANK_NONE, RANK_EVAL, RANK_FEWSHOT };
 
 enum { TASK_MAX_FIELDS = 4, TASK_MAX_CLASSES = 3 };
 
@@ -134,6 +135,9 @@ struct mixture {
     size_t members;
 };
 
+/* Rows of "glue" and "super_glue"; NULL when unknown. */
+const struct task_config *task_config_find(const char *group, const char *name);
+
 typedef struct task_registry task_registry;
 spt_status task_registry_new(task_registry **out, spt_err *err);
 void task_registry_free(task_registry *r); /* accepts NULL */
@@ -157,10 +161,10 @@ spt_status task_members(const task_registry *r, const char *name, struct task_ra
 /* seqio's rate_num_examples. maximum 0: none. */
 double task_rate_num_examples(double examples, double maximum, double temperature, double scale);
 /* Numbers names from 0 in byte order; alias[i] (may be NULL) takes the number of its target. */
-spt_status task_mapping(const char *const *name, const char *const *alias, size_t n, int64_t *number,
-                        spt_err *err);
+spt_status task_mapping(const char *const *name, const char *const *alias, size_t n,
+                        int64_t *number, spt_err *err);
 
-/* --- text ------------------------------------------------------------------------------------ */
+/* --- text --------------------------------------------------------------------------------- */
 
 /* Appends: a space before and behind every ASCII punctuation character, then runs of white space
  * become one space. */
@@ -179,7 +183,7 @@ spt_status task_format(const struct task *t, const record *raw, int64_t position
 /* A line of TAB separated id, context, question, answer, answers ("|||" between them). */
 spt_status task_format_tsv_qa(const char *line, size_t len, record *out, spt_err *err);
 
-/* --- answers and scores -------------------------------------------------------------------------- */
+/* --- answers and scores ------------------------------------------------------------------- */
 
 struct task_value {
     int64_t label;  /* class index, WSC verdict, MultiRC value */
@@ -199,12 +203,13 @@ struct task_value {
  * the passed-through fields. Texts in *out point into `text`, `example` or `scratch`. */
 spt_status task_answer(const struct task *t, const char *text, size_t len, const record *example,
                        bool is_target, record *scratch, struct task_value *out, spt_err *err);
-/* Python's float(): surrounding white space, underscores between digits, inf, nan; -1.0 otherwise. */
+/* Python's float(): white space around it, underscores between digits, inf, nan; else -1.0. */
 double text_to_float(const char *s, size_t len);
 int64_t text_to_class(const char *s, size_t len, const char *const *classes);
 /* wsc_simple: -1 empty, 1 same referent, 0 not. */
 spt_status text_same_referent(const char *prediction, size_t len, const char *referent,
                               size_t referent_len, int64_t *out, spt_err *err);
+/* A leading <extra_id_0> and white space in front are dropped. */
 void text_strip_extra_id_0(const char **s, size_t *len);
 
 typedef spt_status (*task_score_fn)(void *ctx, const char *key, double value, spt_err *err);
@@ -213,7 +218,7 @@ spt_status task_score(const struct task *t, const struct task_value *target,
                       const struct task_value *prediction, size_t n, task_score_fn add, void *ctx,
                       spt_err *err);
 
-/* --- text metrics ---------------------------------------------------------------------------------- */
+/* --- text metrics ------------------------------------------------------------------------- */
 
 struct text_example {
     struct field_text input, target, prediction;

@@ -44,7 +44,7 @@ struct test_case {
     long line, column;
 };
 
-/* --- the fixture -------------------------------------------------------------------------------- */
+/* --- the fixture -------------------------------------------------------------------------- */
 
 #define FIXTURE(registered)                                                                  \
     {                                                                                        \
@@ -60,7 +60,7 @@ struct test_case {
 static const gin_def static_fixture[] = FIXTURE(true);
 static const gin_def dynamic_fixture[] = FIXTURE(false);
 
-/* --- printing what the fixture's functions return -------------------------------------------------- */
+/* --- printing what the fixture's functions return ----------------------------------------- */
 
 static void show(gin_config *c, buf *out, const gin_value *v);
 
@@ -134,7 +134,7 @@ static void show(gin_config *c, buf *out, const gin_value *v)
     }
 }
 
-/* --- running -------------------------------------------------------------------------------------------- */
+/* --- running ------------------------------------------------------------------------------ */
 
 static void show_import(buf *out, const gin_statement *s)
 {
@@ -363,7 +363,7 @@ static bool check_case(const struct test_case *t)
     return ok;
 }
 
-/* --- reading the files -------------------------------------------------------------------------------------- */
+/* --- reading the files -------------------------------------------------------------------- */
 
 static void release_case(struct test_case *t)
 {

@@ -1,0 +1,652 @@
+/* Readers of the raw archives. Tables have no quoting: a tab is the only separator. */
+#include "task/raw_glue.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "fs/fs.h"
+#include "text/json.h"
+
+enum { MAX_COLUMNS = 64, MAX_LINE = 64 << 20, MAX_DEPTH = 32 };
+
+/* --- tables ------------------------------------------------------------------------------- */
+
+struct column {
+    const char *field, *header;
+};
+
+static const struct table_format {
+    const char *config, *dir, *label;
+    struct column column[2];
+} tables[] = {
+    {"cola", "CoLA", NULL, {{"sentence", "sentence"}}},
+    {"sst2", "SST-2", "label", {{"sentence", "sentence"}}},
+    {"mrpc", "MRPC", "Quality", {{"sentence1", "#1 String"}, {"sentence2", "#2 String"}}},
+    {"qqp", "QQP", "is_duplicate", {{"question1", "question1"}, {"question2", "question2"}}},
+    {"stsb", "STS-B", "score", {{"sentence1", "sentence1"}, {"sentence2", "sentence2"}}},
+    {"mnli", "MNLI", "gold_label", {{"premise", "sentence1"}, {"hypothesis", "sentence2"}}},
+    {"qnli", "QNLI", "label", {{"question", "question"}, {"sentence", "sentence"}}},
+    {"rte", "RTE", "label", {{"sentence1", "sentence1"}, {"sentence2", "sentence2"}}},
+    {"wnli", "WNLI", "label", {{"sentence1", "sentence1"}, {"sentence2", "sentence2"}}},
+    {"ax", "AX", NULL, {{"premise", "sentence1"}, {"hypothesis", "sentence2"}}},
+};
+
+struct glue_tsv {
+    const struct table_format *format;
+    const struct task_config *config;
+    bool has_header, float_label, hide_labels;
+    int column[2], label; /* positions, -1: the file has none */
+    int64_t row;          /* number of the next data row; -1: the header is still to come */
+};
+
+spt_status glue_tsv_new(const char *config, const char *split, glue_tsv **out, spt_err *err)
+{
+    const struct table_format *format = NULL;
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        if (strcmp(tables[i].config, config) == 0 ||
+            (strncmp(config, "mnli_", 5) == 0 && strcmp(tables[i].config, "mnli") == 0))
+            format = &tables[i];
+    if (!format)
+        return err_set(err, SPT_E_CONFIG, "no GLUE configuration is named '%s'", config);
+    glue_tsv *g = mem_zalloc(1, sizeof *g);
+    if (!g)
+        return err_nomem(err, sizeof *g);
+    const bool test = strncmp(split, "test", 4) == 0;
+    g->format = format;
+    g->config = task_config_find("glue", config);
+    g->float_label = strcmp(config, "stsb") == 0;
+    g->has_header = strcmp(config, "cola") != 0 || test;
+    g->hide_labels = strcmp(config, "mrpc") == 0 && test;
+    g->column[0] = g->column[1] = g->label = -1;
+    if (g->has_header) {
+        g->row = -1;
+    } else {
+        g->column[0] = 3;
+        g->label = 1;
+    }
+    *out = g;
+    return SPT_OK;
+}
+
+void glue_tsv_free(glue_tsv *g)
+{
+    mem_free(g);
+}
+
+static size_t split_tabs(const char *line, size_t len, struct field_text *cell)
+{
+    size_t n = 0;
+    const char *s = line, *end = line + len;
+    while (n < MAX_COLUMNS) {
+        const char *tab = memchr(s, '\t', (size_t)(end - s));
+        cell[n++] = (struct field_text){s, (size_t)((tab ? tab : end) - s)};
+        if (!tab)
+            break;
+        s = tab + 1;
+    }
+    return n;
+}
+
+static int find_column(const struct field_text *cell, size_t n, const char *name)
+{
+    for (size_t i = 0; name && i < n; i++)
+        if (cell[i].len == strlen(name) && memcmp(cell[i].s, name, cell[i].len) == 0)
+            return (int)i;
+    return -1;
+}
+
+static spt_status read_header(glue_tsv *g, const struct field_text *cell, size_t n, spt_err *err)
+{
+    for (size_t i = 0; i < 2 && g->format->column[i].field; i++) {
+        g->column[i] = find_column(cell, n, g->format->column[i].header);
+        if (g->column[i] < 0)
+            return err_set(err, SPT_E_FORMAT, "the header has no column '%s'",
+                           g->format->column[i].header);
+    }
+    g->label = g->hide_labels ? -1 : find_column(cell, n, g->format->label);
+    g->row = 0;
+    return SPT_OK;
+}
+
+/* A class name, else a class index. *have false: empty. */
+static spt_status read_label(const glue_tsv *g, const struct field_text *t, record *out, bool *have,
+                             spt_err *err)
+{
+    char number[64];
+    *have = t->len > 0;
+    if (!*have)
+        return SPT_OK;
+    if (t->len >= sizeof number)
+        return err_set(err, SPT_E_FORMAT, "a label of %zu characters", t->len);
+    memcpy(number, t->s, t->len);
+    number[t->len] = 0;
+    char *end;
+    if (g->float_label) {
+        const double v = strtod(number, &end);
+        if (*end)
+            return err_set(err, SPT_E_FORMAT, "the score '%s' is no number", number);
+        return record_set_float(out, "label", (double)(float)v, err);
+    }
+    const int64_t named = text_to_class(t->s, t->len, g->config->classes);
+    if (named >= 0)
+        return record_set_int(out, "label", named, err);
+    const long v = strtol(number, &end, 10);
+    if (*end)
+        return err_set(err, SPT_E_FORMAT, "the label '%s' is neither a class nor a number", number);
+    return record_set_int(out, "label", v, err);
+}
+
+spt_status glue_tsv_line(glue_tsv *g, const char *line, size_t len, record *out, bool *have,
+                         spt_err *err)
+{
+    struct field_text cell[MAX_COLUMNS];
+    *have = false;
+    if (!len)
+        return SPT_OK;
+    if (g->row <= 0 && len >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0) {
+        line += 3;
+        len -= 3;
+    }
+    const size_t n = split_tabs(line, len, cell);
+    if (g->row < 0)
+        return read_header(g, cell, n, err);
+    const int64_t row = g->row++;
+    record_clear(out);
+    for (size_t i = 0; i < 2 && g->format->column[i].field; i++) {
+        if ((size_t)g->column[i] >= n)
+            return SPT_OK;
+        const struct field_text *t = &cell[g->column[i]];
+        TRY(record_set_text(out, g->format->column[i].field, t->s, t->len, err));
+    }
+    TRY(record_set_int(out, "idx", row, err));
+    if (g->label >= 0 && (size_t)g->label >= n)
+        return SPT_OK;
+    if (g->label >= 0)
+        return read_label(g, &cell[g->label], out, have, err);
+    *have = true;
+    return g->float_label ? record_set_float(out, "label", -1, err)
+                          : record_set_int(out, "label", -1, err);
+}
+
+/* --- JSON trees --------------------------------------------------------------------------- */
+
+struct node {
+    enum json_kind kind;
+    const char *key;
+    struct field_text text;
+    int64_t number;
+    struct node *child, *next;
+};
+
+static spt_status read_node(json_reader *r, record *arena, const struct json_event *ev, int depth,
+                            struct node **out, spt_err *err);
+
+static spt_status unescaped(const struct json_event *ev, record *arena, struct field_text *out,
+                            spt_err *err)
+{
+    char *s = record_alloc(arena, ev->len + 1);
+    if (!s)
+        return err_nomem(err, ev->len);
+    const size_t n = json_unescape(ev, s);
+    s[n] = 0;
+    *out = (struct field_text){s, n};
+    return SPT_OK;
+}
+
+static spt_status read_children(json_reader *r, record *arena, bool object, int depth,
+                                struct node *parent, spt_err *err)
+{
+    struct node **tail = &parent->child;
+    for (;;) {
+        struct json_event ev;
+        struct field_text key = {"", 0};
+        TRY(json_next(r, &ev, err));
+        if (ev.kind == JSON_OBJECT_END || ev.kind == JSON_ARRAY_END)
+            return SPT_OK;
+        if (object) {
+            TRY(unescaped(&ev, arena, &key, err));
+            TRY(json_next(r, &ev, err));
+        }
+        TRY(read_node(r, arena, &ev, depth + 1, tail, err));
+        (*tail)->key = key.s;
+        tail = &(*tail)->next;
+    }
+}
+
+static spt_status read_node(json_reader *r, record *arena, const struct json_event *ev, int depth,
+                            struct node **out, spt_err *err)
+{
+    struct node *n = record_alloc(arena, sizeof *n);
+    if (!n)
+        return err_nomem(err, sizeof *n);
+    *n = (struct node){.kind = ev->kind, .key = ""};
+    *out = n;
+    if (depth > MAX_DEPTH)
+        return err_set(err, SPT_E_FORMAT, "JSON is nested more than %d deep", MAX_DEPTH);
+    if (ev->kind == JSON_STRING)
+        return unescaped(ev, arena, &n->text, err);
+    if (ev->kind == JSON_NUMBER)
+        return json_to_i64(ev, &n->number, NULL) == SPT_OK
+                   ? SPT_OK
+                   : err_set(err, SPT_E_FORMAT, "the number %.*s is no integer", (int)ev->len,
+                             ev->text);
+    if (ev->kind == JSON_OBJECT || ev->kind == JSON_ARRAY)
+        return read_children(r, arena, ev->kind == JSON_OBJECT, depth, n, err);
+    return SPT_OK;
+}
+
+static const struct node *member(const struct node *object, const char *key)
+{
+    for (const struct node *n = object ? object->child : NULL; n; n = n->next)
+        if (strcmp(n->key, key) == 0)
+            return n;
+    return NULL;
+}
+
+static spt_status need(const struct node *object, const char *key, enum json_kind kind,
+                       const struct node **out, spt_err *err)
+{
+    *out = member(object, key);
+    if (!*out || (*out)->kind != kind)
+        return err_set(err, SPT_E_FORMAT, "'%s' is %s, wanted %s", key,
+                       *out ? json_kind_name((*out)->kind) : "missing", json_kind_name(kind));
+    return SPT_OK;
+}
+
+/* --- SuperGLUE lines ---------------------------------------------------------------------- */
+
+static spt_status set_label(const char *config, const struct node *label, record *out, spt_err *err)
+{
+    const struct task_config *k = task_config_find("super_glue", config);
+    if (!label)
+        return record_set_int(out, "label", -1, err);
+    if (label->kind == JSON_TRUE || label->kind == JSON_FALSE)
+        return record_set_int(out, "label", label->kind == JSON_TRUE, err);
+    if (label->kind == JSON_NUMBER)
+        return record_set_int(out, "label", label->number, err);
+    const int64_t named =
+        label->kind == JSON_STRING && k ? text_to_class(label->text.s, label->text.len, k->classes)
+                                        : -1;
+    if (named < 0)
+        return err_set(err, SPT_E_FORMAT, "the label '%.60s' is no class of %s",
+                       label->kind == JSON_STRING ? label->text.s : "", config);
+    return record_set_int(out, "label", named, err);
+}
+
+static spt_status plain_line(const char *config, const struct node *row, record *out, spt_err *err)
+{
+    for (const struct node *n = row->child; n; n = n->next) {
+        if (strcmp(n->key, "label") == 0)
+            continue;
+        if (n->kind == JSON_STRING)
+            TRY(record_set_text(out, n->key, n->text.s, n->text.len, err));
+        else if (n->kind == JSON_NUMBER)
+            TRY(record_set_int(out, n->key, n->number, err));
+    }
+    return set_label(config, member(row, "label"), out, err);
+}
+
+static spt_status multirc_line(const struct node *row, record *out, task_emit_fn emit, void *ctx,
+                               spt_err *err)
+{
+    const struct node *idx, *passage, *text, *questions;
+    TRY(need(row, "idx", JSON_NUMBER, &idx, err));
+    TRY(need(row, "passage", JSON_OBJECT, &passage, err));
+    TRY(need(passage, "text", JSON_STRING, &text, err));
+    TRY(need(passage, "questions", JSON_ARRAY, &questions, err));
+    for (const struct node *q = questions->child; q; q = q->next) {
+        const struct node *question, *answers, *q_idx;
+        TRY(need(q, "idx", JSON_NUMBER, &q_idx, err));
+        TRY(need(q, "question", JSON_STRING, &question, err));
+        TRY(need(q, "answers", JSON_ARRAY, &answers, err));
+        for (const struct node *a = answers->child; a; a = a->next) {
+            const struct node *answer, *a_idx;
+            TRY(need(a, "idx", JSON_NUMBER, &a_idx, err));
+            TRY(need(a, "text", JSON_STRING, &answer, err));
+            out->fields = 0;
+            TRY(record_set_text(out, "paragraph", text->text.s, text->text.len, err));
+            TRY(record_set_text(out, "question", question->text.s, question->text.len, err));
+            TRY(record_set_text(out, "answer", answer->text.s, answer->text.len, err));
+            TRY(set_label("multirc", member(a, "label"), out, err));
+            TRY(record_set_int(out, "idx/paragraph", idx->number, err));
+            TRY(record_set_int(out, "idx/question", q_idx->number, err));
+            TRY(record_set_int(out, "idx/answer", a_idx->number, err));
+            TRY(emit(ctx, out, err));
+        }
+    }
+    return SPT_OK;
+}
+
+static int compare_texts(const void *a, const void *b)
+{
+    const struct field_text *x = a, *y = b;
+    const size_t n = x->len < y->len ? x->len : y->len;
+    const int d = n ? memcmp(x->s, y->s, n) : 0;
+    return d ? d : (x->len > y->len) - (x->len < y->len);
+}
+
+/* Distinct, in order of code points (which is the order of UTF-8 bytes). */
+static size_t sort_distinct(struct field_text *t, size_t n)
+{
+    size_t kept = 0;
+    if (n)
+        qsort(t, n, sizeof *t, compare_texts);
+    for (size_t i = 0; i < n; i++)
+        if (!kept || compare_texts(&t[kept - 1], &t[i]) != 0)
+            t[kept++] = t[i];
+    return kept;
+}
+
+/* Characters from .. to, both included. */
+static spt_status take_span(const struct field_text *text, int64_t from, int64_t to,
+                            struct field_text *out, spt_err *err)
+{
+    int64_t at = -1;
+    const char *start = NULL, *end = NULL;
+    for (size_t i = 0; i < text->len; i++) {
+        at += ((unsigned char)text->s[i] & 0xc0) != 0x80;
+        if (at == from && !start)
+            start = text->s + i;
+        if (at == to)
+            end = text->s + i + 1;
+    }
+    if (!start || !end || end < start)
+        return err_set(err, SPT_E_FORMAT, "the entity %lld..%lld lies outside the passage",
+                       (long long)from, (long long)to);
+    *out = (struct field_text){start, (size_t)(end - start)};
+    return SPT_OK;
+}
+
+static size_t children(const struct node *n)
+{
+    size_t count = 0;
+    for (const struct node *k = n ? n->child : NULL; k; k = k->next)
+        count++;
+    return count;
+}
+
+static spt_status record_line(const struct node *row, record *out, task_emit_fn emit, void *ctx,
+                              spt_err *err)
+{
+    const struct node *idx, *passage, *text, *spans, *qas;
+    TRY(need(row, "idx", JSON_NUMBER, &idx, err));
+    TRY(need(row, "passage", JSON_OBJECT, &passage, err));
+    TRY(need(passage, "text", JSON_STRING, &text, err));
+    TRY(need(passage, "entities", JSON_ARRAY, &spans, err));
+    TRY(need(row, "qas", JSON_ARRAY, &qas, err));
+    size_t entities = 0;
+    struct field_text *entity = record_alloc(out, children(spans) * sizeof *entity);
+    if (!entity)
+        return err_nomem(err, children(spans));
+    for (const struct node *e = spans->child; e; e = e->next) {
+        const struct node *from, *to;
+        TRY(need(e, "start", JSON_NUMBER, &from, err));
+        TRY(need(e, "end", JSON_NUMBER, &to, err));
+        TRY(take_span(&text->text, from->number, to->number, &entity[entities++], err));
+    }
+    entities = sort_distinct(entity, entities);
+    for (const struct node *q = qas->child; q; q = q->next) {
+        const struct node *q_idx, *query, *answers = member(q, "answers");
+        TRY(need(q, "idx", JSON_NUMBER, &q_idx, err));
+        TRY(need(q, "query", JSON_STRING, &query, err));
+        struct field_text *answer = record_alloc(out, children(answers) * sizeof *answer);
+        size_t n = 0;
+        if (!answer)
+            return err_nomem(err, children(answers));
+        for (const struct node *a = answers ? answers->child : NULL; a; a = a->next) {
+            const struct node *t;
+            TRY(need(a, "text", JSON_STRING, &t, err));
+            answer[n++] = t->text;
+        }
+        n = sort_distinct(answer, n);
+        out->fields = 0;
+        TRY(record_set_text(out, "passage", text->text.s, text->text.len, err));
+        TRY(record_set_text(out, "query", query->text.s, query->text.len, err));
+        TRY(record_set_texts(out, "entities", entity, entities, err));
+        TRY(record_set_texts(out, "answers", answer, n, err));
+        TRY(record_set_int(out, "idx/passage", idx->number, err));
+        TRY(record_set_int(out, "idx/query", q_idx->number, err));
+        TRY(emit(ctx, out, err));
+    }
+    return SPT_OK;
+}
+
+/* --- WSC ---------------------------------------------------------------------------------- */
+
+static bool contains(const struct field_text *t, const char *s, size_t n)
+{
+    for (size_t i = 0; n <= t->len && i + n <= t->len; i++)
+        if (memcmp(t->s + i, s, n) == 0)
+            return true;
+    return false;
+}
+
+static bool space(char c)
+{
+    return c == ' ' || (c >= 9 && c <= 13);
+}
+
+/* First letter of word `index` of a text split at white space; 0: there is none. */
+static char word_initial(const struct field_text *text, int64_t index)
+{
+    int64_t at = -1;
+    for (size_t i = 0; i < text->len; i++)
+        if (!space(text->s[i]) && (i == 0 || space(text->s[i - 1])) && ++at == index)
+            return text->s[i];
+    return 0;
+}
+
+/* The reference's repairs of spans that are not found in the text. */
+static spt_status repair_span(const struct field_text *text, int64_t *index,
+                              struct field_text *span, record *arena, spt_err *err)
+{
+    static const char *const alone[] = {"Kamenev and Zinoviev", "Kamenev, Zinoviev, and Stalin"};
+    if (contains(text, span->s, span->len))
+        return SPT_OK;
+    for (size_t i = 0; i < 2; i++)
+        if (span->len == strlen(alone[i]) && memcmp(span->s, alone[i], span->len) == 0)
+            return SPT_OK;
+    if (contains(span, "theyscold", 9))
+        *index = 10;
+    char *s = record_alloc(arena, span->len + 1);
+    if (!s)
+        return err_nomem(err, span->len);
+    memcpy(s, span->s, span->len);
+    size_t n = span->len;
+    const char initial = word_initial(text, *index);
+    const bool letter = n && ((*s | 32) >= 'a' && (*s | 32) <= 'z');
+    if (letter && initial >= 'A' && initial <= 'Z')
+        *s = (char)(*s & ~32);
+    else if (letter && initial >= 'a' && initial <= 'z')
+        *s = (char)(*s | 32);
+    while (n && s[n - 1] == '.')
+        n--;
+    for (size_t i = 0; i < n; i++)
+        s[i] = s[i] == '\n' ? ' ' : s[i];
+    s[n] = 0;
+    if (!contains(text, s, n))
+        return err_set(err, SPT_E_FORMAT, "the span '%.100s' is not in the text", s);
+    *span = (struct field_text){s, n};
+    return SPT_OK;
+}
+
+static spt_status wsc_line(const struct node *row, bool repair, record *out, spt_err *err)
+{
+    static const char *const text_name[] = {"span1_text", "span2_text"};
+    static const char *const index_name[] = {"span1_index", "span2_index"};
+    const struct node *text, *target, *idx;
+    TRY(need(row, "text", JSON_STRING, &text, err));
+    TRY(need(row, "target", JSON_OBJECT, &target, err));
+    TRY(need(row, "idx", JSON_NUMBER, &idx, err));
+    TRY(record_set_text(out, "text", text->text.s, text->text.len, err));
+    for (size_t i = 0; i < 2; i++) {
+        const struct node *span, *at;
+        TRY(need(target, text_name[i], JSON_STRING, &span, err));
+        TRY(need(target, index_name[i], JSON_NUMBER, &at, err));
+        struct field_text t = span->text;
+        int64_t index = at->number;
+        if (repair)
+            TRY(repair_span(&text->text, &index, &t, out, err));
+        TRY(record_set_text(out, text_name[i], t.s, t.len, err));
+        TRY(record_set_int(out, index_name[i], index, err));
+    }
+    TRY(record_set_int(out, "idx", idx->number, err));
+    return set_label("wsc", member(row, "label"), out, err);
+}
+
+static spt_status read_row(const char *config, const struct node *row, record *out,
+                           task_emit_fn emit, void *ctx, spt_err *err)
+{
+    if (strcmp(config, "multirc") == 0)
+        return multirc_line(row, out, emit, ctx, err);
+    if (strcmp(config, "record") == 0)
+        return record_line(row, out, emit, ctx, err);
+    if (strncmp(config, "wsc", 3) == 0)
+        TRY(wsc_line(row, strcmp(config, "wsc.fixed") == 0, out, err));
+    else
+        TRY(plain_line(config, row, out, err));
+    return emit(ctx, out, err);
+}
+
+spt_status super_glue_line(const char *config, const char *line, size_t len, task_emit_fn emit,
+                           void *ctx, spt_err *err)
+{
+    json_reader r;
+    record arena = {0}, out = {0};
+    struct node *row = NULL;
+    struct json_event ev;
+    json_open(&r, line, len, 0);
+    spt_status st = json_next(&r, &ev, err);
+    if (!st && ev.kind != JSON_OBJECT)
+        st = err_set(err, SPT_E_FORMAT, "the line is %s, wanted an object",
+                     json_kind_name(ev.kind));
+    if (!st)
+        st = read_node(&r, &arena, &ev, 0, &row, err);
+    if (!st)
+        st = json_finish(&r, err);
+    if (!st)
+        st = read_row(config, row, &out, emit, ctx, err);
+    json_close(&r);
+    record_release(&arena);
+    record_release(&out);
+    return st;
+}
+
+/* --- files -------------------------------------------------------------------------------- */
+
+bool raw_glue_file(const char *group, const char *config, const char *split, buf *out)
+{
+    static const struct {
+        const char *config, *dir;
+    } sets[] = {{"boolq", "BoolQ"}, {"cb", "CB"},   {"copa", "COPA"},      {"multirc", "MultiRC"},
+                {"record", "ReCoRD"}, {"rte", "RTE"}, {"wic", "WiC"},        {"wsc", "WSC"},
+                {"wsc.fixed", "WSC"}};
+    if (strcmp(group, "super_glue") == 0) {
+        if (strncmp(config, "ax", 2) == 0) {
+            buf_addf(out, "AX-%s/AX-%s.jsonl", config + 2, config + 2);
+            return true;
+        }
+        for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+            if (strcmp(sets[i].config, config) != 0)
+                continue;
+            buf_addf(out, "%s/%s.jsonl", sets[i].dir,
+                     strcmp(split, "validation") == 0 ? "val" : split);
+            return true;
+        }
+        return false;
+    }
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        const bool mnli = strncmp(config, "mnli", 4) == 0 && strcmp(tables[i].config, "mnli") == 0;
+        if (!mnli && strcmp(tables[i].config, config) != 0)
+            continue;
+        const bool validation = strncmp(split, "validation", 10) == 0;
+        const char *tail = mnli && config[4] ? config + 4 : validation ? split + 10
+                           : strncmp(split, "test", 4) == 0 ? split + 4 : "";
+        buf_addf(out, "%s/%s%s.tsv", tables[i].dir,
+                 validation ? "dev" : strncmp(split, "test", 4) == 0 ? "test" : split, tail);
+        return true;
+    }
+    return false;
+}
+
+struct reading {
+    const char *group, *config, *path;
+    glue_tsv *table;
+    record row;
+    task_emit_fn emit;
+    void *ctx;
+    uint64_t line;
+};
+
+static spt_status read_line(struct reading *r, const char *line, size_t len, spt_err *err)
+{
+    r->line++;
+    if (len && line[len - 1] == '\r')
+        len--;
+    spt_status st;
+    if (r->table) {
+        bool have;
+        st = glue_tsv_line(r->table, line, len, &r->row, &have, err);
+        if (!st && have)
+            st = r->emit(r->ctx, &r->row, err);
+    } else {
+        st = len ? super_glue_line(r->config, line, len, r->emit, r->ctx, err) : SPT_OK;
+    }
+    return st ? err_wrap(err, st, "%s: line %llu", r->path, (unsigned long long)r->line) : SPT_OK;
+}
+
+/* Lines across blocks: what is left of one block is kept in `rest`. */
+static spt_status read_lines(struct reading *r, fs_stream *s, spt_err *err)
+{
+    enum { BLOCK = 1 << 16 };
+    char *block = mem_alloc(BLOCK, 1);
+    buf rest;
+    buf_init(&rest, MAX_LINE);
+    spt_status st = block ? SPT_OK : err_nomem(err, BLOCK);
+    for (size_t got = 1; got && !st;) {
+        st = fs_stream_read(s, block, BLOCK, &got, err);
+        for (const char *p = block, *end = block + got; p < end && !st;) {
+            const char *nl = memchr(p, '\n', (size_t)(end - p));
+            if (!nl) {
+                buf_add(&rest, p, (size_t)(end - p));
+                break;
+            }
+            if (rest.len) {
+                buf_add(&rest, p, (size_t)(nl - p));
+                st = buf_status(&rest, "line", err);
+                if (!st)
+                    st = read_line(r, buf_str(&rest), rest.len, err);
+                buf_clear(&rest);
+            } else {
+                st = read_line(r, p, (size_t)(nl - p), err);
+            }
+            p = nl + 1;
+        }
+    }
+    if (!st)
+        st = buf_status(&rest, "line", err);
+    if (!st && rest.len)
+        st = read_line(r, buf_str(&rest), rest.len, err);
+    buf_release(&rest);
+    mem_free(block);
+    return st;
+}
+
+spt_status raw_glue_read(const char *group, const char *config, const char *split, const char *path,
+                         task_emit_fn emit, void *ctx, spt_err *err)
+{
+    struct reading r = {.group = group, .config = config, .path = path, .emit = emit, .ctx = ctx};
+    fs_stream *s = NULL;
+    spt_status st = SPT_OK;
+    if (strcmp(group, "glue") == 0)
+        st = glue_tsv_new(config, split, &r.table, err);
+    if (!st)
+        st = fs_stream_open(path, &s, err);
+    if (!st)
+        st = read_lines(&r, s, err);
+    fs_stream_close(s);
+    glue_tsv_free(r.table);
+    record_release(&r.row);
+    return st;
+}

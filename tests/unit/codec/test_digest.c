@@ -1,0 +1,55 @@
+/* codec/digest: the published answers, at every length around a block. */
+#include "support/test.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "codec/digest.h"
+
+static const char *hex(const uint8_t *d, size_t n)
+{
+    static char text[2 * SHA256_SIZE + 1];
+    for (size_t i = 0; i < n; i++)
+        snprintf(text + 2 * i, 3, "%02x", d[i]);
+    return text;
+}
+
+static const char *md5(const char *s, size_t n)
+{
+    uint8_t d[MD5_SIZE];
+    md5_of(s, n, d);
+    return hex(d, sizeof d);
+}
+
+static const char *sha256(const char *s, size_t n)
+{
+    uint8_t d[SHA256_SIZE];
+    sha256_of(s, n, d);
+    return hex(d, sizeof d);
+}
+
+static void known_answers(void **state)
+{
+    char a[1000];
+    memset(a, 'a', sizeof a);
+    EXPECT_STR(md5("", 0), "d41d8cd98f00b204e9800998ecf8427e");
+    EXPECT_STR(md5("message digest", 14), "f96b697d7cb7938d525a2f31aaf161d0");
+    EXPECT_STR(md5(a, 55), "ef1772b6dff9a122358552954ad0df65");
+    EXPECT_STR(md5(a, 56), "3b0c8ac703f828b04c6c197006d17218");
+    EXPECT_STR(md5(a, 64), "014842d480b571495a4a0363793f7367");
+    EXPECT_STR(md5(a, 1000), "cabe45dcc9ae5b66ba86600cca6b8ba8");
+    EXPECT_STR(sha256("", 0), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    EXPECT_STR(sha256("abc", 3),
+               "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    EXPECT_STR(sha256(a, 55), "9f4390f8d30c2dd92ec9f095b65e2b9ae9b0a925a5258e241c9f1e910f734318");
+    EXPECT_STR(sha256(a, 56), "b35439a4ac6f0948b6d6f9e3c6af0f5f590ce20f1bde7090ef7970686ec6738a");
+    EXPECT_STR(sha256(a, 64), "ffe054fe7ae0cb6dc65c3af9b61d5209f439851db43d0ba5997337df154668eb");
+    EXPECT_STR(sha256(a, 1000),
+               "41edece42d63e8d9bf515a9ba6932e1c20cbc9f5a5d134645adb5db1b9737ea3");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(known_answers)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
