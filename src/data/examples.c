@@ -92,7 +92,7 @@ static spt_status guess_columns(records *r, const char **input, const char **tar
 {
     *input = "1";
     *target = "2";
-    if (records_columns(r) != 2 || strcmp(records_path(r), "standard input") == 0)
+    if (records_columns(r) != 2 || !records_can_rewind(r))
         return SPT_OK;
     size_t distinct[2];
     uint64_t rows = 0;

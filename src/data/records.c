@@ -30,7 +30,7 @@ struct slot {
 
 struct records {
     char *path;
-    bool is_stdin, lines, opened_before;
+    bool is_stdin, once, lines, opened_before;
     enum records_kind wanted_kind;
     enum table_kind kind;
     char delimiter;
@@ -209,6 +209,7 @@ static void choose_kind(records *r)
 static spt_status open_sources(records *r, spt_err *err)
 {
     TRY(fs_stream_open(r->is_stdin ? "-" : r->path, &r->stream, err));
+    r->once = !fs_stream_can_rewind(r->stream);
     spt_status st = peek(&r->raw, read_stream, r->stream, 2, err);
     if (st)
         return st;
@@ -553,10 +554,15 @@ spt_status records_delimiter(const char *text, char *out, spt_err *err)
     return SPT_OK;
 }
 
+bool records_can_rewind(const records *r)
+{
+    return !r->once;
+}
+
 spt_status records_rewind(records *r, spt_err *err)
 {
-    if (r->is_stdin)
-        return err_set(err, SPT_E_USAGE, "standard input cannot be read twice; use a file");
+    if (r->once)
+        return err_set(err, SPT_E_USAGE, "%s cannot be read twice; use a file", r->path);
     close_sources(r);
     r->counts = (struct records_counts){0};
     r->pending = false;

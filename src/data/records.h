@@ -69,7 +69,9 @@ spt_status records_field(const records *r, size_t slot, const char **text, size_
 spt_status records_error(const records *r, spt_err *err, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 struct records_counts records_count(const records *r);
-/* Back to the first record (not standard input). Column slots stay valid. */
+/* False for standard input, pipes and devices. */
+bool records_can_rewind(const records *r);
+/* Back to the first record. Column slots stay valid. */
 spt_status records_rewind(records *r, spt_err *err);
 
 #endif

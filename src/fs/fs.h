@@ -52,7 +52,9 @@ void fs_close(fs_file *f);
 typedef struct fs_stream fs_stream;
 spt_status fs_stream_open(const char *path, fs_stream **out, spt_err *err);
 spt_status fs_stream_read(fs_stream *s, void *p, size_t n, size_t *got, spt_err *err);
-/* Back to the start (not for "-"). */
+/* Whether fs_stream_rewind works: not for standard input, pipes and devices. */
+bool fs_stream_can_rewind(const fs_stream *s);
+/* Back to the start. */
 spt_status fs_stream_rewind(fs_stream *s, spt_err *err);
 void fs_stream_close(fs_stream *s);
 

@@ -197,7 +197,7 @@ void fs_close(fs_file *f)
 
 struct fs_stream {
     int fd;
-    bool is_stdin;
+    bool is_stdin, is_file;
     char *path;
 };
 
@@ -217,8 +217,14 @@ spt_status fs_stream_open(const char *path, fs_stream **out, spt_err *err)
         mem_free(f);
         return s;
     }
+    f->is_file = !f->is_stdin && st.is_file;
     *out = f;
     return SPT_OK;
+}
+
+bool fs_stream_can_rewind(const fs_stream *s)
+{
+    return s->is_file;
 }
 
 spt_status fs_stream_read(fs_stream *s, void *p, size_t n, size_t *got, spt_err *err)

@@ -65,4 +65,8 @@ expect convert_round_trip cmp -s "$dir/p.npy" "$dir/q.npy"
 echo 'my parcel' | "$spt" tokenize --model $model 2>/dev/null >"$dir/ids"
 "$spt" tokenize --model $model --decode "$dir/ids" 2>/dev/null >"$dir/text"
 expect tokenize_round_trip test "$(cat "$dir/text")" = 'my parcel'
+"$spt" eval --model $model --prompt "$dir/run" --data <(cat $desk/dev.tsv) --json --quiet >"$dir/json2" 2>/dev/null
+expect pipes_are_files_too cmp -s "$dir/json" "$dir/json2"
+"$spt" eval --model $model --prompt "$dir/run" --data - --json --quiet <$desk/dev.tsv >"$dir/json2" 2>/dev/null
+expect standard_input_too cmp -s "$dir/json" "$dir/json2"
 exit $((fails > 0))
