@@ -137,7 +137,14 @@ FUZZ_CXX ?= clang++
 fuzz-short: ## every fuzz target for a few seconds
 	$(MAKE) fuzz TIME=5
 
-tests: $(TESTBIN) $(FUZZBIN) $B/spt
+# Preloaded into the real program by tests; needs nothing of ours.
+PRELOADSRC := tests/crash/pace.c
+PRELOAD := $(PRELOADSRC:%.c=$B/%.so)
+$(PRELOAD): $B/%.so: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fvisibility=default -shared -o $@ $< -ldl
+
+tests: $(TESTBIN) $(FUZZBIN) $(PRELOAD) $B/spt
 bench-bin: $(BENCHBIN) $(TOOLBIN)
 
 test: tests check ## build and run every test; last line: N passed, N failed
@@ -152,6 +159,17 @@ check: ## layering and style rules of the tree
 # One folder of tests, or one file: make test-unit/store, make test-golden SPT_GOLDEN=DIR
 test-%: tests
 	tools/run-tests $B $*
+
+# --- the promises of docs/reliability.md, one target each: the last line is the figure -------------
+
+PROOF = SPT_BIN=$(CURDIR)/$B/spt SPT_BUILD=$(CURDIR)/$B
+N ?= 1000
+SEED ?= 1
+.PHONY: check-kill check-term
+check-kill: $B/spt $(PRELOAD) ## K1, K10: N kills at random instants, same bits: make check-kill N=1000
+	$(PROOF) python3 tests/crash/kill_runs.py --kills $N --seed $(SEED)
+check-term: $B/spt $(PRELOAD) ## K5: signals at random instants: make check-term N=200
+	$(PROOF) python3 tests/crash/kill_runs.py --signals $N --seed $(SEED)
 
 format: ## clang-format over the tree
 	clang-format -i $(shell git ls-files '*.c' '*.h')

@@ -128,6 +128,8 @@ const struct option_row option_table[] = {
     SWITCH("npy-bf16", npy_bf16, USES | V | P | X,
            "read .npy arrays of opaque 2-byte values (|V2) as bfloat16"),
     SWITCH("decode", decode, K, "ids to text instead of text to ids"),
+    SWITCH("log-examples", log_examples, T,
+           "write the numbers of each step's examples into train.jsonl"),
     CHOICE("progress", progress, "auto|always|never", "auto", T | E | I | S,
            "one changing line on a terminal, plain lines elsewhere"),
     SWITCH("quiet", quiet, USES | N | V | X, "no story on stderr, only warnings"),

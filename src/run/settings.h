@@ -43,7 +43,7 @@ struct settings {
     char *compute, *isa;
     int64_t threads, max_distance;
     /* behaviour */
-    bool json, resume, dry_run, strict, save_full, decode, quiet, npy_bf16;
+    bool json, resume, dry_run, strict, save_full, decode, log_examples, quiet, npy_bf16;
     char *progress;
 
     uint8_t given[128]; /* [i]: option i of the table was set by the user */

@@ -95,7 +95,7 @@ static spt_status train_step(struct trainer *t, spt_err *err)
     t->state.step++;
     t->state.position = train_order_tell(t->order);
     t->examples_done += (int64_t)n;
-    TRY(train_log_step(t, &loss, lr, n, err));
+    TRY(train_log_step(t, &loss, lr, which, n, err));
     train_tell_step(t, &loss, false);
     return SPT_OK;
 }
@@ -159,7 +159,8 @@ static spt_status train_loop(struct trainer *t, spt_err *err)
         if (due(t->state.step, t->plan.save_every, last) || t->evaluated_step == t->state.step ||
             t->state.stopped_early || stop_requested())
             TRY(train_save(t, err));
-        if (stop_requested())
+        /* At the last step there is nothing left to interrupt. */
+        if (stop_requested() && t->state.step < t->plan.steps && !t->state.stopped_early)
             return err_set(err, SPT_E_INTERRUPTED,
                            "interrupted after saving step %lld; --resume continues",
                            (long long)t->state.step);
@@ -175,8 +176,9 @@ spt_status run_train(struct settings *s, struct run_output *out, spt_err *err)
                                : train_open(&t, s, out, &nothing_to_do, err);
     if (!st)
         train_tell_plan(&t);
-    if (!st && !s->dry_run && !nothing_to_do)
-        st = train_loop(&t, err);
+    /* A run that died behind its last save still lacks what train_finish writes. */
+    if (!st && !s->dry_run)
+        st = nothing_to_do ? train_finish(&t, err) : train_loop(&t, err);
     train_close(&t);
     return st;
 }

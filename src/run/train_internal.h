@@ -94,8 +94,8 @@ spt_status train_identity(const struct trainer *t, buf *out, spt_err *err);
 void train_tell_end(struct trainer *t, const struct prompt *best);
 void train_tell_plan(const struct trainer *t);
 void train_tell_step(struct trainer *t, const struct t5_loss *loss, bool last);
-spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float lr, size_t n,
-                          spt_err *err);
+spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float lr,
+                          const uint32_t *which, size_t n, spt_err *err);
 spt_status train_log_eval(struct trainer *t, const struct figures *f, bool improved, spt_err *err);
 
 #endif

@@ -7,7 +7,7 @@
 #include "run/train_internal.h"
 #include "text/json.h"
 
-enum { LINE_MAX_BYTES = 1 << 16 };
+enum { LINE_MAX_BYTES = 1 << 24 };
 
 /* --- the plan ------------------------------------------------------------------------------------ */
 
@@ -159,8 +159,18 @@ static double norm(const float *x, int64_t n)
     return sqrt(sum);
 }
 
-spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float lr, size_t n,
-                          spt_err *err)
+/* Replaces the closing brace of a line by a list of the step's examples. */
+static void add_examples(buf *line, const uint32_t *which, size_t n)
+{
+    line->len--;
+    buf_adds(line, ", \"example\": [");
+    for (size_t i = 0; i < n; i++)
+        buf_addf(line, "%s%u", i ? ", " : "", which[i]);
+    buf_adds(line, "]}");
+}
+
+spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float lr,
+                          const uint32_t *which, size_t n, spt_err *err)
 {
     const int64_t PE = t->plan.P * t->plan.E;
     const double tokens = loss->weight_sum;
@@ -181,6 +191,8 @@ spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float l
     buf line;
     buf_init(&line, LINE_MAX_BYTES);
     object(&line, t->state.step, v, sizeof v / sizeof *v);
+    if (t->s->log_examples && !line.st)
+        add_examples(&line, which, n);
     const spt_status st = emit(t, t->logs.train, "step", &line, err);
     buf_release(&line);
     return st;

@@ -470,11 +470,36 @@ static spt_status save_full(struct trainer *t, const struct prompt *p, spt_err *
     return st;
 }
 
+/* Has an earlier end of this run written it? Writing again would make a backup of equal content. */
+static spt_status numpy_exists(const struct trainer *t, const struct prompt *p, bool *yes,
+                               spt_err *err)
+{
+    struct prompt *old = NULL;
+    buf path;
+    buf_init(&path, 65536);
+    buf_addf(&path, "%s/numpy_checkpoints/checkpoint_%lld", t->s->out, (long long)p->use.step);
+    spt_status st = buf_status(&path, "path", err);
+    *yes = false;
+    if (!st && fs_is_dir(buf_str(&path))) {
+        st = prompt_read(buf_str(&path), NULL, &old, err);
+        *yes = !st && old->P == p->P && old->E == p->E &&
+               !memcmp(old->rows, p->rows, (size_t)(p->P * p->E) * sizeof(float));
+        if (st == SPT_E_FORMAT || st == SPT_E_NOTFOUND)
+            st = SPT_OK; /* something else: it will be moved aside */
+    }
+    prompt_free(old);
+    buf_release(&path);
+    return st;
+}
+
 spt_status train_finish(struct trainer *t, spt_err *err)
 {
     struct prompt *best;
+    bool there = false;
     TRY(load_best(t, &best, err));
-    spt_status st = prompt_write(best, t->s->out, PROMPT_T5X_NUMPY, NULL, NULL, err);
+    spt_status st = numpy_exists(t, best, &there, err);
+    if (!st && !there)
+        st = prompt_write(best, t->s->out, PROMPT_T5X_NUMPY, NULL, NULL, err);
     if (!st && t->s->save_full)
         st = save_full(t, best, err);
     if (!st)

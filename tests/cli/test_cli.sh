@@ -49,6 +49,11 @@ expect help_has_defaults grep -q -- '--batch N .*\[32\]' "$dir/out"
 "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --out "$dir/run" --quiet 2>"$dir/err"
 expect train_two_steps test -s "$dir/run/prompt-2.safetensors"
 check finished_run 0 'nothing to train' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --out "$dir/run"
+cp -r "$dir/run" "$dir/died"
+rm -r "$dir/died/numpy_checkpoints" # a run that died between its last save and its end
+check end_is_made_up_for 0 'nothing to train' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --resume --out "$dir/died"
+expect end_has_numpy cmp "$dir/run/numpy_checkpoints/checkpoint_2/encoder.prompt.prompt.prompt" "$dir/died/numpy_checkpoints/checkpoint_2/encoder.prompt.prompt.prompt"
+expect end_has_no_backup test "$(ls "$dir/run/numpy_checkpoints")" = checkpoint_2
 check unfinished_needs_resume 3 '--resume' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 3 --batch 8 --seed 1 --out "$dir/run"
 check other_settings 3 'was started with' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 3 --batch 8 --lr 1 --seed 1 --resume --out "$dir/run"
 "$spt" eval --model $model --prompt "$dir/run" --data $desk/dev.tsv --json --quiet >"$dir/json" 2>"$dir/err"
