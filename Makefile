@@ -63,7 +63,7 @@ BENCHSRC := $(wildcard bench/*.c)
 BENCHBIN := $(BENCHSRC:%.c=$B/%)
 TOOLBIN := $(patsubst %.c,$B/%,$(wildcard tools/*.c))
 
-.PHONY: all lib test quick check help clean install format tests bench-bin
+.PHONY: all lib test quick check help clean install format tests bench bench-bin
 .SECONDARY:
 
 all: $B/spt $B/libspt.so ## library and program
@@ -146,6 +146,9 @@ $(PRELOAD): $B/%.so: %.c
 
 tests: $(TESTBIN) $(FUZZBIN) $(PRELOAD) $B/spt
 bench-bin: $(BENCHBIN) $(TOOLBIN)
+
+bench: all bench-bin ## figures of this machine (bench/README.md)
+	bench/run $B
 
 test: tests check ## build and run every test; last line: N passed, N failed
 	tools/run-tests $B
