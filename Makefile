@@ -28,6 +28,8 @@ VARIANT := $(VARIANT)-clang
 CXX := $(if $(filter default,$(origin CXX)),clang++,$(CXX))
 endif
 B := build/$(VARIANT)
+# Commands are shown in short; V=1 shows them whole.
+say = $(if $(V),,@printf '  %-4s %s\n' $1 '$@' && )
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wno-unused-parameter
 CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
@@ -71,13 +73,13 @@ lib: $B/libspt.a
 
 $B/libspt.a: $(OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $(OBJ)
+	$(call say,AR)$(AR) rcs $@ $(OBJ)
 
 $B/libspt.so: $(OBJ)
-	$(CC) -shared $(OPT) -Wl,-soname,libspt.so.0 -o $@ $(OBJ) $(LDFLAGS) $(LDLIBS)
+	$(call say,LD)$(CC) -shared $(OPT) -Wl,-soname,libspt.so.0 -o $@ $(OBJ) $(LDFLAGS) $(LDLIBS)
 
 $B/spt: $(PROGOBJ) $B/libspt.a
-	$(CC) $(OPT) -o $@ $(PROGOBJ) $B/libspt.a $(LDFLAGS) $(LDLIBS)
+	$(call say,LD)$(CC) $(OPT) -o $@ $(PROGOBJ) $B/libspt.a $(LDFLAGS) $(LDLIBS)
 
 # Kernels for one instruction set live in files named after it; nothing else may use those flags.
 ISA_avx2 := -mavx2 -mfma -mf16c
@@ -86,29 +88,29 @@ isa_flags = $(if $(findstring _avx512,$1),$(ISA_avx512),$(if $(findstring _avx2,
 
 $B/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(CPPFLAGS) $(CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
 $B/%.f32.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -DOPS_REF_DOUBLE=0 -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -DOPS_REF_DOUBLE=0 -MMD -MP -c -o $@ $<
 $B/%.f64.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -DOPS_REF_DOUBLE=1 -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -DOPS_REF_DOUBLE=1 -MMD -MP -c -o $@ $<
 $B/%.o: %.cc
 	@mkdir -p $(@D)
-	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CXX)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
 
 $B/tests/%: tests/%.c $(SUPPORTOBJ) $B/libspt.a
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(SUPPORTOBJ) $B/libspt.a $(LDFLAGS) -lcmocka $(LDLIBS)
+	$(call say,LD)$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(SUPPORTOBJ) $B/libspt.a $(LDFLAGS) -lcmocka $(LDLIBS)
 $B/tests/support/%.o: CPPFLAGS += -Itests
 $B/bench/%: bench/%.c $B/libspt.a
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $B/libspt.a $(LDFLAGS) $(LDLIBS)
+	$(call say,LD)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $B/libspt.a $(LDFLAGS) $(LDLIBS)
 
 # Stand-alone programs: no library.
 $B/tools/%: tools/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $<
+	$(call say,LD)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $<
 
 # Fuzz targets: tests/fuzz/fuzz_<name>.c. In the variant "fuzz" libFuzzer drives them, in all others
 # tests/fuzz/replay.c runs them over their seeds.
@@ -123,7 +125,7 @@ FUZZMAIN := $B/tests/fuzz/replay.o
 endif
 $(FUZZBIN): $B/tests/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(SUPPORTOBJ) $B/tests/fuzz/replay.o $B/libspt.a
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(FUZZMAIN) $(SUPPORTOBJ) $B/libspt.a \
+	$(call say,LD)$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(FUZZMAIN) $(SUPPORTOBJ) $B/libspt.a \
 		$(LDFLAGS) -lcmocka $(LDLIBS)
 
 FUZZ ?= $(FUZZSRC:tests/fuzz/fuzz_%.c=%)
@@ -142,7 +144,7 @@ PRELOADSRC := tests/crash/pace.c
 PRELOAD := $(PRELOADSRC:%.c=$B/%.so)
 $(PRELOAD): $B/%.so: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -fvisibility=default -shared -o $@ $< -ldl
+	$(call say,LD)$(CC) $(CFLAGS) -fvisibility=default -shared -o $@ $< -ldl
 
 tests: $(TESTBIN) $(FUZZBIN) $(PRELOAD) $B/spt
 bench-bin: $(BENCHBIN) $(TOOLBIN)
