@@ -34,7 +34,7 @@ static spt_status check_training(struct settings *s, struct run_output *out, spt
     struct trainer t = {0};
     spt_status st = train_open_plan(&t, s, out, err);
     if (!st)
-        st = engine_load_model(&t.engine, s, false, err); /* reads every weight: values, hash */
+        st = engine_load_model(&t.engine, s, 0, err); /* reads every weight: values, hash */
     if (!st)
         train_tell_plan(&t);
     train_close(&t);

@@ -110,7 +110,7 @@ spt_status engine_open(const struct settings *s, struct engine *out, spt_err *er
     return SPT_OK;
 }
 
-spt_status engine_load_model(struct engine *e, const struct settings *s, bool backward,
+spt_status engine_load_model(struct engine *e, const struct settings *s, unsigned uses,
                              spt_err *err)
 {
     e->compute = !strcmp(s->compute, "bfloat16") ? OPS_BFLOAT16 : OPS_FLOAT32;
@@ -121,7 +121,7 @@ spt_status engine_load_model(struct engine *e, const struct settings *s, bool ba
     };
     TRY(ops_open(&cfg, &e->ops, err));
     TRY(t5_source_hash(e->source, e->base_hash, err));
-    return t5_model_new(e->ops, e->source, backward, &e->model, err);
+    return t5_model_new(e->ops, e->source, uses, &e->model, err);
 }
 
 void engine_close(struct engine *e)

@@ -22,7 +22,7 @@ struct engine {
  * SPT_E_USAGE without --model. */
 spt_status engine_open(const struct settings *s, struct engine *out, spt_err *err);
 /* Hashes and prepares the weights. backward: for training. */
-spt_status engine_load_model(struct engine *e, const struct settings *s, bool backward,
+spt_status engine_load_model(struct engine *e, const struct settings *s, unsigned uses,
                              spt_err *err);
 void engine_close(struct engine *e); /* accepts an all-zero object */
 

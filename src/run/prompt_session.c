@@ -44,7 +44,7 @@ spt_status prompt_session_open(const struct settings *s, struct prompt_session *
 
 spt_status prompt_session_load(const struct settings *s, struct prompt_session *u, spt_err *err)
 {
-    TRY(engine_load_model(&u->engine, s, false, err));
+    TRY(engine_load_model(&u->engine, s, 0, err));
     if (!u->prompt)
         return SPT_OK;
     struct prompt_want want;

@@ -117,6 +117,11 @@ const struct option_row option_table[] = {
            "arithmetic of the products (auto: float32)"),
     TEXT("isa", isa, "NAME", "auto", USES | N, "kernels: auto, ref, avx2 or avx512"),
     INT("threads", threads, "0", 0, 1024, USES | N, "threads (0: all cores)"),
+    CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "plain", T | C,
+           "absorbed: no keys and values of the input, for short targets (auto: when it needs "
+           "fewer operations)"),
+    SWITCH("remat", remat, T | C,
+           "keep the inputs of layers only, compute the rest again: less memory, same bits"),
     INT("max-distance", max_distance, "0", 0, BIG, USES | N,
         "relative-position distance of a T5X model whose table is not 32 wide"),
     /* behaviour */
@@ -142,7 +147,8 @@ _Static_assert(sizeof option_table / sizeof option_table[0] <= 128, "settings.gi
 static bool is_outward(const struct option_row *o)
 {
     static const char *const names[] = {"out",      "json",  "resume",  "dry-run",
-                                        "progress", "quiet", "threads", "keep"};
+                                        "progress", "quiet", "threads", "keep",
+                                        "remat"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], o->pub.name))
             return true;

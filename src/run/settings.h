@@ -40,10 +40,10 @@ struct settings {
     bool generate, length_normalize;
     int64_t max_output;
     /* machine */
-    char *compute, *isa;
+    char *compute, *isa, *cross_attention;
     int64_t threads, max_distance;
     /* behaviour */
-    bool json, resume, dry_run, strict, save_full, decode, log_examples, quiet, npy_bf16;
+    bool remat, json, resume, dry_run, strict, save_full, decode, log_examples, quiet, npy_bf16;
     char *progress;
 
     uint8_t given[128]; /* [i]: option i of the table was set by the user */

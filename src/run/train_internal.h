@@ -19,6 +19,7 @@ struct train_plan {
     int64_t steps, steps_per_epoch, batch;
     int64_t eval_every, save_every;
     int64_t rows_in_flight; /* encoder rows of the largest range */
+    bool absorb; /* cross-attention without keys and values */
     const char *metric;
     enum prompt_init_kind init;
     char init_text[160];

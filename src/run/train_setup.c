@@ -71,6 +71,21 @@ static int64_t default_steps(const struct trainer *t)
     return epochs_24 < 300 ? 300 : epochs_24 > 3000 ? 3000 : epochs_24;
 }
 
+/* A choice of the run, by its longest target; masks of dropout need the plain way. */
+static spt_status choose_cross_attention(struct trainer *t, int64_t longest_target, spt_err *err)
+{
+    const struct settings *s = t->s;
+    const bool asked = !strcmp(s->cross_attention, "absorbed");
+    const int64_t rows = longest_target + (!strcmp(s->side, "decoder") ? t->plan.P : 0);
+    if (asked && s->dropout > 0)
+        return err_set(err, SPT_E_CONFIG,
+                       "--cross-attention absorbed does not go with dropout: its masks differ by "
+                       "head; use plain or auto");
+    t->plan.absorb = asked || (!strcmp(s->cross_attention, "auto") && !(s->dropout > 0) &&
+                               t5_absorb_pays(&t->engine.config, rows));
+    return SPT_OK;
+}
+
 static spt_status make_plan(struct trainer *t, spt_err *err)
 {
     const struct settings *s = t->s;
@@ -93,6 +108,7 @@ static spt_status make_plan(struct trainer *t, spt_err *err)
                                                   : longest;
     if (p->rows_in_flight > p->batch * longest)
         p->rows_in_flight = p->batch * longest;
+    TRY(choose_cross_attention(t, c.longest_target, err));
     TRY(prompt_init_check(s, p->init, t->task.labels != NULL, err));
     return SPT_OK;
 }
@@ -214,7 +230,9 @@ static struct t5_acts_plan acts_plan(const struct trainer *t)
         .dec_rows = together * (c.longest_target + dec_prompt),
         .examples = together,
         .backward = true,
+        .remat = t->s->remat,
         .dropout = t->s->dropout > 0,
+        .absorb = t->plan.absorb,
     };
 }
 
@@ -274,7 +292,7 @@ spt_status train_open(struct trainer *t, const struct settings *s, struct run_ou
     };
     TRY(ckpt_open(s->out, &opts, &t->ck, err));
     TRY(fs_remove_temporaries(s->out, err));
-    TRY(engine_load_model(&t->engine, s, true, err));
+    TRY(engine_load_model(&t->engine, s, T5_BACKWARD | (t->plan.absorb ? T5_ABSORB : 0), err));
     TRY(fill_use(t, err));
     TRY(make_storage(t, err));
     const spt_status st = train_restore(t, err);
