@@ -18,6 +18,8 @@
 
 /* Below this many elements a pass is not worth waking the other threads. */
 enum { SMALL_PASS = 16384 };
+/* Bytes from which on a buffer asks for large pages. */
+enum { LARGE = 4 << 20 };
 
 /* --- storage ----------------------------------------------------------------------------------- */
 
@@ -34,7 +36,10 @@ static void cpu_close(ops *o)
 static void *cpu_alloc(ops *o, size_t bytes)
 {
     (void)o;
-    return mem_alloc_aligned(bytes ? bytes : 1, 1);
+    void *p = mem_alloc_aligned(bytes ? bytes : 1, 1);
+    if (p && bytes >= LARGE) /* heads are columns of wide rows: a page per row with small pages */
+        (void)os_huge(p, bytes);
+    return p;
 }
 
 static void cpu_release(ops *o, void *p)

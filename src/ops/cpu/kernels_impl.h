@@ -468,15 +468,31 @@ static void softmax_grad(float *x, int64_t n, float log_z, float a, float b)
 }
 
 /* --- attention ---------------------------------------------------------------------------------
- * One example and one head at a time, in blocks of QB queries, so that a block of scores
- * [QB, keys] stays in the second-level cache. K^T and V are laid out as panels once per head; the
+ * One example and one head at a time, in blocks of queries, so that a block of scores
+ * [queries, keys] stays in the second-level cache. K^T and V are laid out as panels once per head; the
  * products are those above. */
 
-enum { QB = 64 };
+enum { QB = 64, QB_MAX = 256, SCORES = 64 * 1024 };
+
+/* Queries of a block; nothing depends on it but speed. */
+static int64_t query_block(int64_t keys)
+{
+    const int64_t n = SCORES / (keys / PANEL * PANEL + PANEL) / PANEL * PANEL;
+    return n < QB ? QB : n > QB_MAX ? QB_MAX : n;
+}
 
 static int64_t up(int64_t n, int64_t to)
 {
     return (n + to - 1) / to * to;
+}
+
+/* The next head is what lies right behind this one in every row. Rows are pages apart, which no
+ * prefetcher of the machine follows. */
+INLINE void fetch_next(const float *p, int64_t D)
+{
+    if (D <= 2 * PANEL)
+        for (int64_t d = 0; d < D; d += 16)
+            __builtin_prefetch(p + D + d, 0, 2);
 }
 
 /* Panels of K^T: element (d, j) at [j / PANEL][d][j % PANEL]; columns behind the keys are zero. */
@@ -485,6 +501,8 @@ static void pack_turned(const float *k, int64_t stride, int64_t keys, int64_t D,
     for (int64_t p = 0; p < up(keys, PANEL); p += PANEL, to += D * PANEL) {
         const int64_t n = keys - p < PANEL ? keys - p : PANEL;
         int64_t j = 0;
+        for (int64_t u = 0; u < n; u++)
+            fetch_next(k + (p + u) * stride, D);
         for (; j + VL <= n; j += VL) {
             int64_t d = 0;
             for (; d + VL <= D; d += VL)
@@ -509,6 +527,8 @@ static void pack_rows(const float *v, int64_t stride, int64_t keys, int64_t D, f
         const int64_t n = D - p < PANEL ? D - p : PANEL;
         for (int64_t j = 0; j < keys; j++) {
             memcpy(to + j * PANEL, v + j * stride + p, (size_t)n * sizeof *to);
+            if (p == 0)
+                fetch_next(v + j * stride, D);
             if (n < PANEL)
                 memset(to + j * PANEL + n, 0, (size_t)(PANEL - n) * sizeof *to);
         }
@@ -546,7 +566,7 @@ static void scores_of(const struct head_job *j, const float *kt, int64_t i, int6
 
 /* The same for few queries, whose keys are not worth turning around: with the keys as rows and the
  * queries as columns, scores[i, j] = t[j, i]. The chain over d is the same, so are the bits. */
-enum { FEW = 16 };
+enum { FEW = PANEL };
 
 static void few_scores(const float *q, int64_t q_stride, int64_t queries, const float *k,
                        int64_t k_stride, int64_t keys, int64_t D, float *turned, float *t, float *s,
@@ -554,9 +574,19 @@ static void few_scores(const float *q, int64_t q_stride, int64_t queries, const 
 {
     pack_turned(q, q_stride, queries, D, turned);
     gemm_cols(k, k_stride, 1, keys, D, turned, PANEL, queries, t, FEW, false);
-    for (int64_t i = 0; i < queries; i++)
-        for (int64_t j = 0; j < keys; j++)
+    int64_t j = 0;
+    for (; j + VL <= keys; j += VL)
+        for (int64_t i = 0; i < queries; i += VL) /* s has room for whole vectors of rows */
+            vtranspose(t + j * FEW + i, FEW, s + i * ld + j, ld);
+    for (; j < keys; j++)
+        for (int64_t i = 0; i < queries; i++)
             s[i * ld + j] = t[j * FEW + i];
+}
+
+/* Turning the keys around pays when many queries share it. */
+static bool few_queries(const struct head_job *j)
+{
+    return j->queries <= 16 || (j->queries <= FEW && j->D > 2 * PANEL);
 }
 
 /* s = exp(s + bias - max), zeros in [n, ld). Returns max, *sum. */
@@ -585,19 +615,20 @@ static float softmax_row(float *s, const float *bias, int64_t n, int64_t ld, flo
 
 static int64_t attention_scratch(int64_t queries, int64_t keys, int64_t D)
 {
-    const int64_t kp = up(keys, PANEL), dp = up(D, PANEL);
+    const int64_t kp = up(keys, PANEL), dp = up(D, PANEL), qb = query_block(keys);
     /* ext, K^T, V^T, V (or K), two blocks of scores, out, panels of q and dout, dk, dv */
-    return up(queries + keys + PANEL, PANEL) + 2 * kp * D + kp * dp + 2 * QB * kp + 3 * QB * dp +
-           2 * kp * dp + 2 * QB * dp + PANEL * D + kp * FEW;
+    return up(queries + keys + PANEL, PANEL) + 2 * kp * D + kp * dp + 2 * qb * kp + 3 * qb * dp +
+           2 * kp * dp + 2 * qb * dp + PANEL * D + kp * FEW;
 }
 
 static void attention(const struct head_job *j, float *scratch)
 {
     const int64_t D = j->D, ld = up(j->keys, PANEL), dp = up(D, PANEL);
+    const int64_t qb = query_block(j->keys);
     float *ext = scratch, *kt = ext + up(j->q_first + j->queries + j->keys + PANEL, PANEL);
-    float *vp = kt + ld * D, *s = vp + ld * dp, *o = s + QB * ld, *qt = o + QB * dp;
+    float *vp = kt + ld * D, *s = vp + ld * dp, *o = s + qb * ld, *qt = o + qb * dp;
     const float *bias = spread_bias(j, ext);
-    const bool few = j->queries <= FEW, in_place = few && D % VL == 0;
+    const bool few = few_queries(j), in_place = few && D % VL == 0;
     if (few)
         few_scores(j->q, j->q_stride, j->queries, j->k, j->k_stride, j->keys, D, qt,
                    qt + PANEL * D, s, ld);
@@ -605,13 +636,14 @@ static void attention(const struct head_job *j, float *scratch)
         pack_turned(j->k, j->k_stride, j->keys, D, kt);
     if (!in_place)
         pack_rows(j->v, j->v_stride, j->keys, D, vp);
-    for (int64_t at = 0; at < j->queries; at += QB) {
-        const int64_t n = j->queries - at < QB ? j->queries - at : QB;
-        float inverse[QB];
+    for (int64_t at = 0; at < j->queries; at += qb) {
+        const int64_t n = least(j->queries - at, qb);
+        float inverse[QB_MAX];
         if (!few)
             scores_of(j, kt, at, n, j->keys, s, ld);
         for (int64_t i = 0; i < n; i++) {
             float sum;
+            fetch_next(j->q + (at + i) * j->q_stride, D);
             const float max = softmax_row(s + i * ld, bias ? bias - (at + i) : NULL,
                                           visible(j, at + i), j->keys, &sum);
             inverse[i] = 1.0f / sum;
@@ -694,12 +726,13 @@ static void score_grad(float *s, float *dp, const float *bias, const float *drop
 static void attention_bwd(const struct head_job *j, float *scratch)
 {
     const int64_t D = j->D, ld = up(j->keys, PANEL), dp = up(D, PANEL);
+    const int64_t qb = query_block(j->keys);
     float *ext = scratch, *kt = ext + up(j->q_first + j->queries + j->keys + PANEL, PANEL);
-    float *vt = kt + ld * D, *kp = vt + ld * D, *s = kp + ld * dp, *ds = s + QB * ld;
-    float *o = ds + QB * ld, *qp = o + QB * dp, *gp = qp + QB * dp, *dk = gp + QB * dp;
+    float *vt = kt + ld * D, *kp = vt + ld * D, *s = kp + ld * dp, *ds = s + qb * ld;
+    float *o = ds + qb * ld, *qp = o + qb * dp, *gp = qp + qb * dp, *dk = gp + qb * dp;
     float *dv = dk + ld * dp, *qt = dv + ld * dp, *t = qt + PANEL * D;
     const float *bias = spread_bias(j, ext);
-    const bool few = j->queries <= FEW, in_place = few && D % VL == 0;
+    const bool few = few_queries(j), in_place = few && D % VL == 0;
     if (!few) {
         pack_turned(j->k, j->k_stride, j->keys, D, kt);
         pack_turned(j->v, j->v_stride, j->keys, D, vt);
@@ -708,8 +741,8 @@ static void attention_bwd(const struct head_job *j, float *scratch)
         pack_rows(j->k, j->k_stride, j->keys, D, kp);
     memset(dk, 0, (size_t)(j->grad_keys * dp) * sizeof *dk);
     memset(dv, 0, (size_t)(j->grad_keys * dp) * sizeof *dv);
-    for (int64_t at = 0; at < j->queries; at += QB) {
-        const int64_t n = j->queries - at < QB ? j->queries - at : QB;
+    for (int64_t at = 0; at < j->queries; at += qb) {
+        const int64_t n = least(j->queries - at, qb);
         const int64_t nq = !j->dq || j->grad_queries <= at      ? 0
                            : j->grad_queries - at < n ? j->grad_queries - at
                                                       : n;
@@ -728,6 +761,9 @@ static void attention_bwd(const struct head_job *j, float *scratch)
         }
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = at + i, seen = visible(j, row) < keys ? visible(j, row) : keys;
+            fetch_next(j->q + row * j->q_stride, D);
+            fetch_next(j->out + row * j->out_stride, D);
+            fetch_next(j->dout + row * j->out_stride, D);
             const float delta =
                 dot(j->dout + row * j->out_stride, j->out + row * j->out_stride, D);
             score_grad(s + i * ld, ds + i * ld, bias ? bias - row : NULL, j->drop,
