@@ -137,6 +137,7 @@ void task_text_close(struct task_text *t)
     template_free(t->target);
     label_set_free(t->labels);
     label_report_release(&t->report);
+    mem_free(t->prior);
     if (t->owns_encoder)
         data_encoder_release(&t->encoder);
     *t = (struct task_text){0};

@@ -18,6 +18,7 @@ struct task_text {
     bool owns_encoder;
     char delimiter; /* 0: the kind's own */
     bool input_is_bare; /* the input template is a single column and nothing else */
+    float *prior; /* [labels] log-likelihoods for an input without content (--calibrate), or NULL */
 };
 
 /* Options win over what the prompt says (NULL: nothing), which wins over the defaults; an option

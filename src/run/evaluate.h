@@ -4,14 +4,24 @@
 #define SPT_RUN_EVALUATE_H
 
 #include "run/dataset.h"
+#include "run/generate.h"
 
 struct evaluate_opts {
     int64_t batch, micro_rows;
-    bool generate; /* greedy decoding; else rank classification over the labels */
+    bool generate; /* decoding; else rank classification over the labels */
     bool length_normalize;
     int64_t max_output;
+    const struct generation *generation; /* NULL: greedy, without scores */
 };
 struct evaluate_opts evaluate_opts_of(const struct settings *s, const struct task_text *t);
+
+/* One decoded answer of an example. */
+struct decoded {
+    char *text;
+    float score;
+    int32_t tokens; /* ids, end mark included */
+    int32_t *id;    /* [tokens] */
+};
 
 /* One row per example, in input order. */
 struct answers {
@@ -20,10 +30,15 @@ struct answers {
     int32_t *label;  /* [n] index of the answer in the label set, -1: outside */
     int32_t *target; /* [n] index of the target, -1: none or outside */
     float *score;    /* [n, K] log-likelihoods of the labels; NULL when generated */
-    char **text;     /* [n] decoded text; NULL when ranked */
+    float *prob; /* [n, K] their probabilities (per token, calibrated, as asked); NULL likewise */
+    char **text; /* [n] decoded text (the best); NULL when ranked */
+    size_t results;      /* decoded answers per example */
+    struct decoded *all; /* [n, results], best first, samples in their order; NULL when ranked */
     float *target_score; /* [n] log-likelihood of the target; NULL unless targets were scored */
 };
 void answers_release(struct answers *a);
+/* The best of an example's decoded answers. */
+const struct decoded *answers_best(const struct answers *a, size_t i);
 
 /* The prompt's matrix as the model wants it; points into p (NULL: no prompt). */
 struct t5_prompts prompts_of(const struct prompt *p);
@@ -34,7 +49,13 @@ struct evaluator {
     const struct task_text *task;
     struct evaluate_opts opts;
     t5_acts *acts;
+    struct decode_model *decoder; /* made when it is first needed */
+    int64_t decoder_P;
     int64_t rows, dec_rows, examples; /* what acts holds */
+    uint64_t first_number; /* of the first example, for sampling: its place in the file */
+    struct rng_key chain; /* the reference's sampling: split once per batch; starts as the seed's */
+    const struct prompt_mix *mix; /* while evaluate_mixed runs */
+    const int32_t *prompt_of, *task_of;
 };
 /* longest_*: ids of the longest input and target that will come, end mark included. */
 spt_status evaluator_open(const struct engine *e, const struct task_text *t, int64_t longest_input,
@@ -42,9 +63,28 @@ spt_status evaluator_open(const struct engine *e, const struct task_text *t, int
                           const struct prompt *prompt, struct evaluator *out, spt_err *err);
 void evaluator_close(struct evaluator *v);
 
+/* Sets t->prior: what the labels get for `text` put into the template. */
+spt_status evaluate_prior(struct evaluator *v, const struct t5_prompts *prompts,
+                          struct task_text *t, const char *text, spt_err *err);
+
 /* Answers for every example. SPT_E_INTERRUPTED when a stop was asked for. */
 spt_status evaluate(struct evaluator *v, const struct t5_prompts *prompts, const examples *x,
                     struct answers *out, spt_err *err);
+
+/* Several prompts over one base, each with its own labels. Examples say which they use; those of
+ * prompts of one shape (rows, side, place) share batches, and the bits of an example are those it
+ * has when its prompt runs alone. */
+struct prompt_mix {
+    size_t count;
+    const struct prompt *const *prompt;  /* [count] */
+    const struct task_text *const *task; /* [count] */
+    const int32_t *of;                   /* [n] of the examples */
+};
+/* evaluator_open with the prompt of the most rows. `score` has one row of K columns per example, K
+ * being the largest label set. */
+spt_status evaluate_mixed(struct evaluator *v, const struct prompt_mix *mix, const examples *x,
+                          struct answers *out, spt_err *err);
+
 /* Log-likelihood of each example's own target, [n]. */
 spt_status evaluate_targets(struct evaluator *v, const struct t5_prompts *prompts,
                             const examples *x, float *score, spt_err *err);

@@ -14,19 +14,32 @@ spt_status prompt_open(const struct settings *s, const char *path, int64_t width
     return st && err && !strstr(err->msg, path) ? err_wrap(err, st, "%s", path) : st;
 }
 
+spt_status prompt_fit(const struct settings *s, const struct engine *e, const char *path,
+                      struct prompt **prompt, struct task_text *task, spt_err *err)
+{
+    struct prompt *p = NULL;
+    if (path && path[0]) {
+        TRY(prompt_open(s, path, e->config.width, &p, err));
+        if (settings_given(s, "combine") && p->use.side == PROMPT_ENCODER)
+            p->use.combine = !strcmp(s->combine, "after-bos") ? T5_PREFIX_AFTER_BOS
+                             : !strcmp(s->combine, "suffix")  ? T5_SUFFIX
+                                                              : T5_PREFIX;
+        if (!p->use.input_template && !(s->input && s->input[0]))
+            log_info("the prompt file names no input template: texts go in as they are");
+    }
+    const spt_status st = task_text_open(e, s, p, task, err);
+    if (st) {
+        prompt_free(p);
+        return st;
+    }
+    *prompt = p;
+    return SPT_OK;
+}
+
 static spt_status open_parts(const struct settings *s, struct prompt_session *u, spt_err *err)
 {
     TRY(engine_open(s, &u->engine, err));
-    if (s->prompt && s->prompt[0]) {
-        TRY(prompt_open(s, s->prompt, u->engine.config.width, &u->prompt, err));
-        if (settings_given(s, "combine") && u->prompt->use.side == PROMPT_ENCODER)
-            u->prompt->use.combine = !strcmp(s->combine, "after-bos") ? T5_PREFIX_AFTER_BOS
-                                     : !strcmp(s->combine, "suffix")  ? T5_SUFFIX
-                                                                      : T5_PREFIX;
-        if (!u->prompt->use.input_template && !(s->input && s->input[0]))
-            log_info("the prompt file names no input template: texts go in as they are");
-    }
-    return task_text_open(&u->engine, s, u->prompt, &u->task, err);
+    return prompt_fit(s, &u->engine, s->prompt, &u->prompt, &u->task, err);
 }
 
 spt_status prompt_session_open(const struct settings *s, struct prompt_session *out, spt_err *err)
@@ -42,25 +55,29 @@ spt_status prompt_session_open(const struct settings *s, struct prompt_session *
     return SPT_OK;
 }
 
-spt_status prompt_session_load(const struct settings *s, struct prompt_session *u, spt_err *err)
+spt_status prompt_compare(const struct settings *s, const struct engine *e,
+                          const struct prompt *prompt, spt_err *err)
 {
-    TRY(engine_load_model(&u->engine, s, 0, err));
-    if (!u->prompt)
-        return SPT_OK;
     struct prompt_want want;
     prompt_want_init(&want);
-    want.base_hash = u->engine.base_hash;
+    want.base_hash = e->base_hash;
     want.base_name = path_base(s->model);
-    want.vocab_hash = vocab_hash(u->engine.vocab);
-    want.vocab_rule = vocab_rule_name(u->engine.vocab);
+    want.vocab_hash = vocab_hash(e->vocab);
+    want.vocab_rule = vocab_rule_name(e->vocab);
     struct prompt_findings found;
-    prompt_check_use(u->prompt, &want, &found);
+    prompt_check_use(prompt, &want, &found);
     for (size_t i = 0; i < found.count; i++) {
         if (s->strict)
             return err_set(err, SPT_E_CHECK, "%s (--strict)", found.item[i].text);
         log_warning("%s", found.item[i].text);
     }
     return SPT_OK;
+}
+
+spt_status prompt_session_load(const struct settings *s, struct prompt_session *u, spt_err *err)
+{
+    TRY(engine_load_model(&u->engine, s, 0, err));
+    return u->prompt ? prompt_compare(s, &u->engine, u->prompt, err) : SPT_OK;
 }
 
 void prompt_session_close(struct prompt_session *u)

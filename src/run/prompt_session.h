@@ -14,6 +14,15 @@ struct prompt_session {
 spt_status prompt_open(const struct settings *s, const char *path, int64_t width,
                        struct prompt **out, spt_err *err);
 
+/* One prompt of several over an open engine: reads it, checks its width, applies --combine, and
+ * opens its texts. path NULL or "": the bare model (*prompt NULL). */
+spt_status prompt_fit(const struct settings *s, const struct engine *e, const char *path,
+                      struct prompt **prompt, struct task_text *task, spt_err *err);
+/* The findings of prompt_check_use against the loaded base, as warnings or, with --strict, an
+ * error. */
+spt_status prompt_compare(const struct settings *s, const struct engine *e,
+                          const struct prompt *prompt, spt_err *err);
+
 /* Reads the prompt, the vocabulary and the model's shape, and checks them against each other;
  * everything that can be refused cheaply is refused here. */
 spt_status prompt_session_open(const struct settings *s, struct prompt_session *out, spt_err *err);

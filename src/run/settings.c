@@ -44,10 +44,19 @@ const struct option_row option_table[] = {
     TEXT("train", train, "FILE", "", T | C, "training examples: TSV, CSV or JSON Lines, or .gz"),
     TEXT("eval", eval, "FILE", "", T | C, "held-out examples to choose the best prompt by"),
     TEXT("out", out, "DIR", "", T, "run directory; made when absent"),
+    TEXT("out", out, "DIR", "", I,
+         "directory for the reference's sharded outputs; an interrupted run continues there"),
     TEXT("out", output, "FILE", "", N | X | V, "file or directory to write"),
     TEXT("data", data, "FILE", "", E | I | S, "examples; \"-\" is standard input"),
     TEXT("prompt", prompt, "FILE", "", E | I | S | C,
          "prompt of any kind, or a run directory (its best prompt); none: the bare model"),
+    TEXT("prompts", prompts, "A,B,..", "", I,
+         "several prompts at once: every one for every input, or see --prompt-column"),
+    TEXT("prompt-column", prompt_column, "NAME", "", I,
+         "column that names each row's prompt of --prompts: its path, file name or stem"),
+    TEXT("ensemble", ensemble, "A,B,..", "", E,
+         "answer with several prompts (more may follow as arguments): majority vote, mean "
+         "log-likelihood, agreement"),
     TEXT("predictions", predictions, "FILE", "", E,
          "score this predictions file instead of running a model"),
     TEXT("output", output, "FILE", "", E | I | S, "where answers go (default: standard output)"),
@@ -102,16 +111,55 @@ const struct option_row option_table[] = {
     TEXT("normalize", normalize, "RULE", "none", T | C,
          "none, a number, real-tokens, all-tokens or per-sequence"),
     REAL("dropout", dropout, "0", 0, 0.999, T | C, "dropout rate in training"),
-    TEXT("seed", seed, "N", "", T | N | C, "seed of initialisation, order and dropout (default: drawn)"),
+    TEXT("seed", seed, "N", "", T | N | C | E | I,
+         "seed of initialisation, order, dropout and sampling (default: drawn)"),
     /* evaluation */
     CHOICE("metric", metric, "auto|accuracy|macro-f1|f1|exact-match|loss", "auto", T | E | C,
            "score that chooses the best prompt (auto: accuracy)"),
     CHOICE("by", by, "auto|rank|generate", "auto", T | E | C,
            "answers by ranking the labels or by decoding (auto: rank when there are labels)"),
     SWITCH("generate", generate, I, "decode freely although the prompt has labels"),
-    SWITCH("length-normalize", length_normalize, E | I | T | C,
+    SWITCH("length-normalize", length_normalize, E | I | T | C | S,
            "rank by log-likelihood per token instead of its sum"),
     INT("max-output", max_output, "64", 1, 65536, T | E | I, "tokens decoded at most"),
+    /* decoding */
+    CHOICE("decode", search, "auto|greedy|sample|sample-t5x|beam|beam-hf", "auto", E | I,
+           "search: beam and sample-t5x as the reference, beam-hf and sample as Hugging Face (auto: "
+           "by the options below, else greedy); any of these options decodes freely"),
+    INT("beams", beams, "4", 1, 1024, E | I, "beam, beam-hf: sequences kept"),
+    REAL("alpha", alpha, "0.6", -1e3, 1e3, E | I,
+         "beam: scores are divided by ((5 + length) / 6)^X"),
+    REAL("length-penalty", length_penalty, "1", -1e3, 1e3, E | I,
+         "beam-hf: scores are divided by length^X"),
+    CHOICE("early-stopping", early_stopping, "no|yes|never", "no", E | I,
+           "beam-hf: end once as many answers as beams are complete (no: and none can get better)"),
+    INT("n-best", n_best, "1", 1, 1024, E | I, "beam, beam-hf: answers per input"),
+    INT("samples", samples, "1", 1, 65536, E | I, "sample, sample-t5x: answers per input"),
+    REAL("temperature", temperature, "1", 0, 1e6, E | I, "sample, sample-t5x: divides the logits"),
+    INT("top-k", top_k, "0", 0, BIG, E | I, "sample, sample-t5x: only the N likeliest (0: all)"),
+    REAL("top-p", top_p, "1", 0, 1, E | I,
+         "sample, sample-t5x: only the likeliest that make up this mass (1: all)"),
+    REAL("repetition-penalty", repetition_penalty, "1", 0, 1e6, E | I,
+         "greedy, sample, beam-hf: weakens tokens that have appeared"),
+    INT("no-repeat-ngram", no_repeat_ngram, "0", 0, 65536, E | I,
+        "greedy, sample, beam-hf: no N tokens in a row twice (0: off)"),
+    INT("min-length", min_output, "0", 0, 65536, E | I,
+        "greedy, sample, beam-hf: no end before N tokens"),
+    TEXT("stop", stop, "TEXT", "", E | I,
+         "end an answer where it says this, or one of the lines of @FILE; that text is cut off"),
+    TEXT("force-prefix", force_prefix, "TEXT", "", E | I, "what every answer starts with"),
+    CHOICE("mode", mode, "answers|predict|predict_with_aux|score", "answers", I,
+           "lines as the reference's inference program writes them; decodes by its beam search of "
+           "one beam unless told otherwise"),
+    TEXT("task-name", task_name, "NAME", "", I,
+         "--out: what the output files are called (default: the data file's name)"),
+    TEXT("shard", shard, "I/N", "0/1", I, "--out: only every N-th example, from number I on"),
+    INT("chunk", chunk, "100", 1, BIG, I, "--out: batches between durable pieces"),
+    TEXT("calibrate", calibrate, "TEXT", "", E | I | S,
+         "divide the labels' probabilities by those for an input without content, e.g. N/A"),
+    SWITCH("rank", rank_labels, S, "also the log-likelihood and probability of every label"),
+    SWITCH("summary", summary, S, "one line for the whole file: tokens, score, perplexity"),
+    SWITCH("ids", ids, I, "with --json or --mode: also the ids of each answer"),
     /* machine */
     CHOICE("compute", compute, "auto|float32|bfloat16", "auto", USES | N,
            "arithmetic of the products (auto: float32)"),
@@ -141,7 +189,7 @@ const struct option_row option_table[] = {
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];
 
-_Static_assert(sizeof option_table / sizeof option_table[0] <= 128, "settings.given is too small");
+_Static_assert(sizeof option_table / sizeof option_table[0] <= 256, "settings.given is too small");
 
 /* Where and how to report: no part of what reproduces a run or names its numbers. */
 static bool is_outward(const struct option_row *o)

@@ -39,6 +39,14 @@ struct settings {
     char *metric, *by;
     bool generate, length_normalize;
     int64_t max_output;
+    char *search, *early_stopping, *stop, *force_prefix;
+    int64_t beams, top_k, samples, n_best, no_repeat_ngram, min_output;
+    double alpha, temperature, top_p, length_penalty, repetition_penalty;
+    bool ids, summary, rank_labels;
+    char *calibrate;
+    /* many prompts, reference's outputs */
+    char *prompts, *prompt_column, *ensemble, *mode, *task_name, *shard;
+    int64_t chunk;
     /* machine */
     char *compute, *isa, *cross_attention;
     int64_t threads, max_distance;
@@ -46,7 +54,7 @@ struct settings {
     bool remat, json, resume, dry_run, strict, save_full, decode, log_examples, quiet, npy_bf16;
     char *progress;
 
-    uint8_t given[128]; /* [i]: option i of the table was set by the user */
+    uint8_t given[256]; /* [i]: option i of the table was set by the user */
 };
 
 enum option_kind { OPTION_TEXT, OPTION_INT, OPTION_REAL, OPTION_SWITCH };
