@@ -238,7 +238,7 @@ int main(int argc, char **argv)
         c.width = 768, c.heads = 12, c.ff = 2048, c.enc_layers = c.dec_layers = 12;
 
     spt_err err;
-    ops *inner, *w;
+    ops *inner, *w = NULL;
     const struct ops_config cfg = {
         .isa = o.isa, .threads = o.threads, .compute = half ? OPS_BFLOAT16 : OPS_FLOAT32};
     if (ops_open(&cfg, &inner, &err) || ops_profile_open(inner, &w, &err))

@@ -7,7 +7,7 @@
 
 #include "support/golden_model.h"
 
-enum { B = 7, P = 3, E = 16, GROUPINGS = 40 };
+enum { B = 7, P = 3, E = 16, GROUPINGS = 200 };
 
 struct setup {
     struct test_params params;
@@ -109,6 +109,17 @@ static void batch_mates_do_not_matter(void **state)
     golden_every_isa(groupings_on, &absorb);
     absorb = true;
     golden_every_isa(groupings_on, &absorb);
+    static const char *const isas[] = {"avx2", "avx512"};
+    for (int i = 0; i < 4; i++) {
+        ops *o;
+        spt_err err;
+        const struct ops_config cfg = {.isa = isas[i & 1], .threads = 2, .compute = OPS_BFLOAT16};
+        if (ops_open(&cfg, &o, &err))
+            continue;
+        absorb = i & 2;
+        groupings_on(o, isas[i & 1], &absorb);
+        ops_close(o);
+    }
 }
 
 static void cuts_on(ops *o, const char *isa, void *ctx)
@@ -166,6 +177,30 @@ static void shared_prompt_rows_change_nothing(void **state)
     golden_every_isa(shared_on, NULL);
 }
 
+static void threads_do_not_matter(void **state)
+{
+    static const char *const isas[] = {"avx2", "avx512"};
+    static const int threads[] = {1, 2, 3, 4, 8};
+    static struct result first, other;
+    for (int i = 0; i < 8; i++) /* isa, compute, absorbed */
+        for (size_t k = 0; k < sizeof threads / sizeof *threads; k++) {
+            ops *o;
+            spt_err err;
+            struct setup s;
+            const struct ops_config cfg = {.isa = isas[i & 1],
+                                           .threads = threads[k],
+                                           .compute = i & 2 ? OPS_BFLOAT16 : OPS_FLOAT32};
+            if (ops_open(&cfg, &o, &err))
+                continue;
+            open_setup(&s, o, false, i & 4);
+            run(&s, &s.batch.b, (int[]){0, B}, 1, 0, own_shard, k ? &other : &first);
+            if (k)
+                EXPECT_TRUE(!memcmp(&first, &other, sizeof first));
+            close_setup(&s);
+            ops_close(o);
+        }
+}
+
 static int64_t allocations;
 
 static void *counting_realloc(void *ctx, void *p, size_t n)
@@ -211,6 +246,7 @@ int main(void)
         cmocka_unit_test(batch_mates_do_not_matter),
         cmocka_unit_test(cutting_the_batch_does_not_matter),
         cmocka_unit_test(shared_prompt_rows_change_nothing),
+        cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(steps_allocate_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
