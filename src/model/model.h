@@ -1,6 +1,7 @@
 /* The frozen T5 with soft prompts: forward and backward over packed rows, scoring and decoding.
  *
- * A t5_model is immutable after t5_model_new and may be shared by threads. t5_acts (activations of
+ * A t5_model is immutable after t5_model_new; its ops context runs one call at a time (with threads
+ * of its own), so passes on one model do not overlap. t5_acts (activations of
  * one pass) and t5_decoder (state of step-by-step decoding) are confined to one thread at a time;
  * their storage is planned for a number of rows, so that steps allocate nothing. Whatever the
  * batch, the bits of an example's results do not depend on its batch mates. */
