@@ -221,7 +221,13 @@ spt_status dataset_load(const struct settings *s, const struct task_text *t, con
     }
     TRY(st);
     examples_log(*out, name);
-    return SPT_OK;
+    const struct examples_counts c = examples_counts(*out);
+    if (!s->strict || !c.cut_inputs)
+        return SPT_OK;
+    examples_free(*out);
+    *out = NULL;
+    return err_set(err, SPT_E_CHECK, "%s: %llu inputs are longer than --max-input %lld (--strict)",
+                   path, (unsigned long long)c.cut_inputs, (long long)t->max_input);
 }
 
 /* --- plain texts ----------------------------------------------------------------------------------- */

@@ -14,18 +14,24 @@ static const spt_command commands[] = {
          "  spt train --model t5-base-lm --train train.tsv --eval dev.tsv --out run"},
     [COMMAND_INDEX_EVAL] =
         {"eval", "--model DIR --prompt FILE --data FILE", "evaluate a prompt on labelled examples",
-         "Answers every example, by ranking the labels or by greedy decoding, and prints the\n"
-         "metrics and the confusion table. With --predictions it scores an existing file\n"
+         "Answers every example, by ranking the labels or by decoding, and prints the metrics\n"
+         "and the confusion table. --ensemble takes several prompts over one base: majority\n"
+         "vote, mean log-likelihood, agreement. With --predictions it scores an existing file\n"
          "without a model.\n\n"
-         "  spt eval --model t5-base-lm --prompt run --data test.tsv --json"},
+         "  spt eval --model t5-base-lm --prompt run --data test.tsv --json\n"
+         "  spt eval --model t5-base-lm --ensemble run1 run2 run3 --data test.tsv"},
     [COMMAND_INDEX_INFER] =
         {"infer", "--model DIR --prompt FILE [--data FILE]", "answer lines of text",
          "Reads a file or standard input, one text a line (or a table with --data), and writes\n"
-         "one answer a line; --json adds scores.\n\n"
-         "  echo 'my parcel is late' | spt infer --model t5-base-lm --prompt run"},
+         "one answer a line; --json adds scores. --prompts answers with several prompts at\n"
+         "once. --mode and --out write what the reference's inference program writes; a run\n"
+         "that is interrupted continues when the same command is given again.\n\n"
+         "  echo 'my parcel is late' | spt infer --model t5-base-lm --prompt run\n"
+         "  spt infer --model t5-base-lm --prompt run --data test.tsv --mode predict --out DIR"},
     [COMMAND_INDEX_SCORE] =
         {"score", "--model DIR [--prompt FILE] --data FILE", "log-likelihood of given targets",
-         "One JSON line per example, in order: inputs, targets, score.\n\n"
+         "One JSON line per example, in order: inputs, targets, score, tokens; --rank adds\n"
+         "every label's score and probability, --summary gives the file's perplexity.\n\n"
          "  spt score --model t5-base-lm --prompt run --data pairs.tsv"},
     [COMMAND_INDEX_CHECK] =
         {"check", "--model DIR [--prompt FILE] [--train FILE] [--eval FILE]",

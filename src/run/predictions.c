@@ -25,7 +25,7 @@ static void put_label_set(json_writer *w, const label_set *labels)
 }
 
 static void put_row(buf *line, const struct answers *a, const struct task_text *t,
-                    const struct example *e, size_t i)
+                    const struct example *e, const float *agreement, size_t i)
 {
     json_writer w;
     json_write_init(&w, line, JSON_SPACED);
@@ -45,6 +45,10 @@ static void put_row(buf *line, const struct answers *a, const struct task_text *
         }
         json_end_object(&w);
     }
+    if (agreement) {
+        json_key(&w, "agreement");
+        json_f32(&w, agreement[i]);
+    }
     if (i == 0 && t->labels)
         put_label_set(&w, t->labels);
     json_end_object(&w);
@@ -52,7 +56,7 @@ static void put_row(buf *line, const struct answers *a, const struct task_text *
 }
 
 spt_status predictions_write(const char *path, const struct answers *a, const examples *x,
-                             const struct task_text *t, spt_err *err)
+                             const struct task_text *t, const float *agreement, spt_err *err)
 {
     fs_writer *file;
     TRY(fs_create(path, &file, err));
@@ -62,7 +66,7 @@ spt_status predictions_write(const char *path, const struct answers *a, const ex
     for (size_t i = 0; !st && i < a->n; i++) {
         const struct example e = examples_at(x, i);
         buf_clear(&line);
-        put_row(&line, a, t, &e, i);
+        put_row(&line, a, t, &e, agreement, i);
         st = buf_status(&line, "prediction", err);
         if (!st)
             st = fs_write(file, buf_str(&line), line.len, err);

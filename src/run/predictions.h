@@ -5,9 +5,9 @@
 
 #include "run/evaluate.h"
 
-/* Atomic. */
+/* Atomic. agreement: [n] of an ensemble, or NULL. */
 spt_status predictions_write(const char *path, const struct answers *a, const examples *x,
-                             const struct task_text *t, spt_err *err);
+                             const struct task_text *t, const float *agreement, spt_err *err);
 
 struct predictions {
     struct task_text task;
