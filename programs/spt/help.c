@@ -9,7 +9,7 @@ int cli_option_wants_value(const char *command, const char *name)
     const spt_option *o;
     for (size_t i = 0; (o = spt_command_option(command, i)); i++)
         if (!strcmp(o->name, name))
-            return o->metavar != NULL;
+            return !o->metavar ? 0 : o->metavar[0] == '[' ? CLI_VALUE_MAY_COME : CLI_VALUE_COMES;
     return 0;
 }
 

@@ -89,7 +89,9 @@ static spt_status parse(spt_job *job, const char *command, int argc, char **argv
             snprintf(name, sizeof name, "%.*s", (int)(len < sizeof name ? len : sizeof name - 1),
                      word);
             const char *value = word[len] ? word + len + 1 : NULL;
-            if (!value && cli_option_wants_value(command, name) && i + 1 < argc)
+            const int wants = value ? 0 : cli_option_wants_value(command, name);
+            if (wants && i + 1 < argc &&
+                (wants == CLI_VALUE_COMES || strncmp(argv[i + 1], "--", 2)))
                 value = argv[++i];
             if (!strcmp(name, "quiet"))
                 story->quiet = 1;

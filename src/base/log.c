@@ -1,10 +1,12 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 static log_sink_fn sink;
 static void *sink_ctx;
+static atomic_ulong warnings;
 
 void log_set_sink(log_sink_fn fn, void *ctx)
 {
@@ -33,8 +35,14 @@ void log_info(const char *fmt, ...)
     va_end(ap);
 }
 
+unsigned long log_warnings(void)
+{
+    return warnings;
+}
+
 void log_warning(const char *fmt, ...)
 {
+    warnings++;
     va_list ap;
     va_start(ap, fmt);
     emit(LOG_WARNING, fmt, ap);

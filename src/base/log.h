@@ -14,5 +14,7 @@ void log_set_sink(log_sink_fn sink, void *ctx);
 /* One line without '\n'. Control characters are replaced before the sink sees it. */
 void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_warning(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* Warnings so far, told or dropped: what --strict looks at. */
+unsigned long log_warnings(void);
 
 #endif

@@ -25,6 +25,7 @@ struct data_encoder {
     void *ctx;
     int32_t eos_id;     /* 1 */
     int32_t unk_id;     /* 2; -1: there is none (bytes) */
+    int32_t pad_id;     /* 0; -1: not known */
     bool no_second_eos; /* ids that end in EOS already get no other one (slow Hugging Face) */
 };
 

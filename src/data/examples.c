@@ -202,22 +202,30 @@ static bool target_fits(const struct source *s, const text_template *t)
     return true;
 }
 
-/* The only field of a template, when the file has no such column. */
-static const char *lone_missing(const records *r, const text_template *t)
+/* The only field of a template, when the file has no such column; unless any name will do, it must
+ * be one of the names that stand for the column. */
+static const char *lone_missing(const records *r, const text_template *t, bool any,
+                                const char *const *names, size_t n)
 {
     if (!t || template_fields(t) != 1 || records_has_column(r, template_field(t, 0)))
         return NULL;
-    return template_field(t, 0);
+    const char *field = template_field(t, 0);
+    for (size_t i = 0; i < n && !any; i++)
+        any = !strcmp(field, names[i]);
+    return any ? field : NULL;
 }
 
 static spt_status place_columns(struct source *s, const struct examples_options *o, spt_err *err)
 {
     records *r = s->r;
-    if (records_has_header(r) || records_table_kind(r) == TABLE_JSONL ||
-        !(o->by_position || o->records.lines))
+    if (records_has_header(r) || records_table_kind(r) == TABLE_JSONL)
         return SPT_OK;
-    const char *in = lone_missing(r, o->input);
-    const char *out = o->no_target ? NULL : lone_missing(r, o->target);
+    const bool any = o->by_position || o->records.lines;
+    const char *in = lone_missing(r, o->input, any, input_names,
+                                  sizeof input_names / sizeof *input_names);
+    const char *out = o->no_target ? NULL
+                                   : lone_missing(r, o->target, any, target_names,
+                                                  sizeof target_names / sizeof *target_names);
     const char *input = "1", *target = "2";
     if (!in && !out)
         return SPT_OK;
@@ -237,17 +245,38 @@ static spt_status place_columns(struct source *s, const struct examples_options 
     return SPT_OK;
 }
 
+static bool is_number(const char *name)
+{
+    return name[0] && name[strspn(name, "0123456789")] == '\0';
+}
+
+/* A prompt's field that this file does not have, or only as a number, stands for its text (label)
+ * column. */
+static spt_status bind(records *r, const text_template *t, const char *column,
+                       struct template_binding *out, spt_err *err)
+{
+    const char *field = template_fields(t) == 1 ? template_field(t, 0) : NULL;
+    if (!column || !field || !strcmp(field, column) ||
+        (records_has_column(r, field) && !is_number(field)))
+        return template_bind(t, r, out, err);
+    log_info("%s: column %s is taken as the {%s} of the prompt", records_path(r), column, field);
+    return template_bind_to(t, r, column, out, err);
+}
+
 static spt_status open_source(struct source *s, const struct examples_options *o, spt_err *err)
 {
+    const char *in = NULL, *out = NULL;
     TRY(open_records(s, o, err));
     TRY(place_columns(s, o, err));
+    if (o->by_position && (records_has_header(s->r) || records_table_kind(s->r) == TABLE_JSONL))
+        TRY(default_columns(s->r, &in, &out, err));
     if (!o->input || (!o->target && !o->no_target))
         TRY(bind_default(s, o, err));
-    TRY(template_bind(o->input ? o->input : s->own_input, s->r, &s->input, err));
+    TRY(bind(s->r, o->input ? o->input : s->own_input, in, &s->input, err));
     const text_template *target = o->target ? o->target : s->own_target;
-    if (!target || o->no_target || (o->optional_target && !target_fits(s, target)))
+    if (!target || o->no_target || (o->optional_target && !out && !target_fits(s, target)))
         return SPT_OK;
-    return template_bind(target, s->r, &s->target, err);
+    return bind(s->r, target, out, &s->target, err);
 }
 
 /* --- one record --------------------------------------------------------------------------- */
@@ -268,7 +297,8 @@ struct maker {
     /* labels given: their ids, encoded when the file is opened */
     struct id_list label_ids;
     size_t *label_off;
-    bool *label_cut, *label_unknown;
+    bool *label_cut;
+    uint8_t *label_flags; /* of their ids */
     char first_trimmed[64];
     buf unwritable; /* characters of targets that became the unknown id, each once */
 };
@@ -283,17 +313,30 @@ static void close_maker(struct maker *m)
     id_list_release(&m->label_ids);
     mem_free(m->label_off);
     mem_free(m->label_cut);
-    mem_free(m->label_unknown);
+    mem_free(m->label_flags);
     buf_release(&m->unwritable);
     *m = (struct maker){0};
 }
 
-static bool has_id(const struct id_list *l, size_t from, int32_t id)
+enum { UNWRITABLE = 1, SPECIAL = 2 }; /* what can be odd about the ids of a target */
+
+/* Of the ids behind `from`, whose last one is the end mark. */
+static uint8_t flags_of(const struct maker *m, const struct id_list *l, size_t from)
 {
-    for (size_t i = from; i < l->len; i++)
-        if (l->id[i] == id)
-            return true;
-    return false;
+    uint8_t flags = 0;
+    for (size_t i = from; i + 1 < l->len; i++) {
+        if (l->id[i] == m->enc->unk_id && m->enc->unk_id >= 0)
+            flags |= UNWRITABLE;
+        if (l->id[i] == m->enc->eos_id || (l->id[i] == m->enc->pad_id && m->enc->pad_id >= 0))
+            flags |= SPECIAL;
+    }
+    return flags;
+}
+
+static void count_flags(struct maker *m, uint8_t flags)
+{
+    m->n.unwritable_targets += (flags & UNWRITABLE) != 0;
+    m->n.special_targets += (flags & SPECIAL) != 0;
 }
 
 /* Ids of a text behind what `out` holds, cut and with EOS. */
@@ -338,8 +381,8 @@ static spt_status encode_given_labels(struct maker *m, spt_err *err)
     const size_t n = label_set_count(s);
     m->label_off = mem_zalloc(n + 1, sizeof *m->label_off);
     m->label_cut = mem_zalloc(n + 1, sizeof *m->label_cut);
-    m->label_unknown = mem_zalloc(n + 1, sizeof *m->label_unknown);
-    if (!m->label_off || !m->label_cut || !m->label_unknown)
+    m->label_flags = mem_zalloc(n + 1, sizeof *m->label_flags);
+    if (!m->label_off || !m->label_cut || !m->label_flags)
         return err_nomem(err, n);
     for (size_t i = 0; i < n; i++) {
         const size_t from = m->label_ids.len;
@@ -347,8 +390,8 @@ static spt_status encode_given_labels(struct maker *m, spt_err *err)
         m->label_off[i] = from;
         TRY(encode(m, label_set_text(s, i), label_set_len(s, i), m->o->max_target, &m->label_ids,
                    &uncut, &m->label_cut[i], err));
-        m->label_unknown[i] = m->enc->unk_id >= 0 && has_id(&m->label_ids, from, m->enc->unk_id);
-        if (m->label_unknown[i])
+        m->label_flags[i] = flags_of(m, &m->label_ids, from);
+        if (m->label_flags[i] & UNWRITABLE)
             TRY(note_unwritable(m, label_set_text(s, i), label_set_len(s, i), err));
     }
     m->label_off[n] = m->label_ids.len;
@@ -416,7 +459,7 @@ static spt_status take_label(struct maker *m, spt_err *err)
     const size_t i = (size_t)p->label;
     p->target_ids.len = 0;
     m->n.cut_targets += m->label_cut[i];
-    m->n.unwritable_targets += m->label_unknown[i];
+    count_flags(m, m->label_flags[i]);
     return id_list_add(&p->target_ids, m->label_ids.id + m->label_off[i],
                        m->label_off[i + 1] - m->label_off[i], err);
 }
@@ -436,9 +479,10 @@ static spt_status take_free_target(struct maker *m, spt_err *err)
                &cut, err));
     m->n.cut_targets += cut;
     m->n.longest_target_uncut = larger(m->n.longest_target_uncut, uncut);
-    if (m->enc->unk_id < 0 || !has_id(&p->target_ids, 0, m->enc->unk_id))
+    const uint8_t flags = flags_of(m, &p->target_ids, 0);
+    count_flags(m, flags);
+    if (!(flags & UNWRITABLE))
         return SPT_OK;
-    m->n.unwritable_targets++;
     return note_unwritable(m, buf_str(&p->target), p->target.len, err);
 }
 
@@ -578,6 +622,11 @@ const char *examples_path(const examples *e)
     return e->path ? e->path : "memory";
 }
 
+const char *examples_unwritable(const examples *e)
+{
+    return e->unwritable ? e->unwritable : "";
+}
+
 const label_set *examples_labels(const examples *e)
 {
     return e->labels;
@@ -667,7 +716,8 @@ spt_status examples_add(examples *e, const struct example *x, spt_err *err)
 struct found_label { /* of label i in order of appearance: its ids in the pool */
     size_t at;
     uint32_t len;
-    bool cut, unknown;
+    bool cut;
+    uint8_t flags;
 };
 
 struct collector {
@@ -683,9 +733,9 @@ static spt_status encode_target(struct maker *m, examples *e, const char *text, 
     int64_t uncut;
     ids->len = 0;
     TRY(encode(m, text, len, m->o->max_target, ids, &uncut, &out->cut, err));
-    out->unknown = m->enc->unk_id >= 0 && has_id(ids, 0, m->enc->unk_id);
+    out->flags = flags_of(m, ids, 0);
     m->n.longest_target_uncut = larger(m->n.longest_target_uncut, uncut);
-    if (out->unknown)
+    if (out->flags & UNWRITABLE)
         TRY(note_unwritable(m, text, len, err));
     return add_ids(e, ids->id, ids->len, &out->at, &out->len, err);
 }
@@ -730,7 +780,7 @@ static spt_status collect_target(struct maker *m, examples *e, struct collector 
     meta->target = f.at;
     meta->target_len = f.len;
     m->n.cut_targets += f.cut;
-    m->n.unwritable_targets += f.unknown;
+    count_flags(m, f.flags);
     m->n.tokens_out += f.len;
     m->n.longest_target = larger(m->n.longest_target, (int64_t)f.len);
     return SPT_OK;
@@ -842,15 +892,12 @@ spt_status examples_load(const struct examples_options *o, const struct data_enc
 void examples_log(const examples *e, const char *role)
 {
     const struct examples_counts *n = &e->n;
-    char skipped[96] = "";
-    if (n->rows.blank + n->rows.empty)
-        snprintf(skipped, sizeof skipped, " (%llu blank lines and %llu empty rows skipped)",
-                 (unsigned long long)n->rows.blank, (unsigned long long)n->rows.empty);
-    log_info("%s: %s: %zu examples%s; inputs up to %lld ids, %llu cut; targets up to %lld ids, "
-             "%llu cut",
-             role, examples_path(e), e->count, skipped, (long long)n->longest_input,
-             (unsigned long long)n->cut_inputs, (long long)n->longest_target,
-             (unsigned long long)n->cut_targets);
+    log_info("%s: %s: %zu examples (%llu blank lines and %llu empty rows skipped); inputs up to "
+             "%lld ids, %llu cut, %llu empty; targets up to %lld ids, %llu cut",
+             role, examples_path(e), e->count, (unsigned long long)n->rows.blank,
+             (unsigned long long)n->rows.empty, (long long)n->longest_input,
+             (unsigned long long)n->cut_inputs, (unsigned long long)n->empty_inputs,
+             (long long)n->longest_target, (unsigned long long)n->cut_targets);
     if (n->cut_inputs)
         log_warning("%s: %s: %llu of %zu inputs are longer than %lld ids (the longest has %lld): "
                     "their ends are cut off",
@@ -870,7 +917,11 @@ void examples_log(const examples *e, const char *role)
             "%s: %s: %llu of %zu targets contain characters this vocabulary cannot write%s%s: "
             "generated answers never equal them",
             role, examples_path(e), (unsigned long long)n->unwritable_targets, e->count,
-            e->unwritable && *e->unwritable ? ": " : "", e->unwritable ? e->unwritable : "");
+            *examples_unwritable(e) ? ": " : "", examples_unwritable(e));
+    if (n->special_targets)
+        log_warning("%s: %s: %llu of %zu targets hold the id of <pad>, or of </s> before their "
+                    "end: no answer ends as they do",
+                    role, examples_path(e), (unsigned long long)n->special_targets, e->count);
     if (n->empty_inputs)
         log_warning("%s: %s: %llu of %zu inputs are empty (just the end token)", role,
                     examples_path(e), (unsigned long long)n->empty_inputs, e->count);
@@ -933,6 +984,11 @@ struct examples_counts example_stream_counts(const example_stream *s)
     struct examples_counts n = s->m.n;
     n.rows = records_count(s->m.src.r);
     return n;
+}
+
+const char *example_stream_unwritable(const example_stream *s)
+{
+    return buf_str(&s->m.unwritable);
 }
 
 const char *example_stream_input_template(const example_stream *s)

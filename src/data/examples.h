@@ -14,8 +14,11 @@ struct examples_options {
     struct records_options records; /* its `columns` are filled from the templates when empty */
     const text_template *input;     /* NULL: the text column found by name, or column 1 */
     const text_template *target;    /* NULL: the label column found by name, or column 2 */
-    /* The templates come from a prompt: in a table without header a template of one field takes
-     * the text (label) column by its place, and a line says so. Lines (records.lines) always do. */
+    /* The templates come from a prompt, whose training file may have named its columns otherwise:
+     * a template of one field takes the text (label) column, by its place in a table without
+     * header, by its name where the field is missing or only a number; a line says so. Lines
+     * (records.lines) always do, and in a table without header so do fields whose name stands
+     * for the text ({text}, ...) or the label. */
     bool by_position;
     bool no_target;          /* targets are not read (infer) */
     bool optional_target;    /* ... if the file has no such column */
@@ -44,6 +47,7 @@ struct examples_counts {
     uint64_t cut_inputs, cut_targets; /* longer than the feature length */
     uint64_t trimmed_targets;         /* spaces around a label dropped */
     uint64_t unwritable_targets;      /* targets with ids the vocabulary cannot write (unknown) */
+    uint64_t special_targets; /* targets with the id of <pad>, or of </s> before their end */
     uint64_t tokens_in, tokens_out;   /* ids kept, EOS included */
     int64_t longest_input, longest_target; /* ids kept, EOS included */
     int64_t longest_input_uncut, longest_target_uncut;
@@ -57,6 +61,8 @@ size_t examples_count(const examples *e);
 struct example examples_at(const examples *e, size_t i); /* valid while e lives */
 struct examples_counts examples_counts(const examples *e);
 const char *examples_path(const examples *e);
+/* Characters of targets that the vocabulary cannot write, separated by spaces; "" when none. */
+const char *examples_unwritable(const examples *e);
 /* Labels found (find_labels) or NULL; belongs to e. `label` of the examples points into it. */
 const label_set *examples_labels(const examples *e);
 /* Source of the templates in force ("{text}"), for the prompt file. */
@@ -76,6 +82,7 @@ spt_status example_stream_open(const struct examples_options *o, const struct da
 /* The example (with texts) is valid until the next call; *more = false at the end. */
 spt_status example_stream_next(example_stream *s, struct example *out, bool *more, spt_err *err);
 struct examples_counts example_stream_counts(const example_stream *s);
+const char *example_stream_unwritable(const example_stream *s); /* as examples_unwritable */
 const char *example_stream_input_template(const example_stream *s);
 void example_stream_close(example_stream *s);
 

@@ -160,33 +160,47 @@ static spt_status encode_labels(struct check *c)
     return st;
 }
 
-static spt_status compare_all(struct check *c)
+/* Every label that label i (in order of ids) begins; they stand behind it. */
+static spt_status find_longer(struct check *c, size_t i, size_t *shown)
 {
     const size_t n = label_set_count(c->s);
-    size_t equal = 0, prefix = 0;
-    order_by_ids(c, c->all.id, c->off);
-    for (size_t i = 0; i + 1 < n; i++) {
-        const struct seq *a = &c->order[i], *b = a + 1;
-        const bool same = equal_seqs(a, b);
-        if (!same && !is_prefix(a, b))
-            continue;
+    const struct seq *a = &c->order[i];
+    for (size_t j = i + 1; j < n && is_prefix(a, &c->order[j]) && *shown < SHOWN; j++) {
+        const struct seq *b = &c->order[j];
         char x[160], y[160];
         name_label(c, a->label, a->id, a->len - 1, x, sizeof x);
         name_label(c, b->label, b->id, b->len - 1, y, sizeof y);
-        if (same && equal++ < SHOWN)
+        ++*shown;
+        TRY(add_finding(c, false,
+                        "the ids of label %s begin those of label %s: only the end "
+                        "token tells them apart",
+                        x, y));
+    }
+    return SPT_OK;
+}
+
+static spt_status compare_all(struct check *c)
+{
+    const size_t n = label_set_count(c->s);
+    size_t equal = 0, prefix = 0, shown = 0;
+    order_by_ids(c, c->all.id, c->off);
+    for (size_t i = 0; i + 1 < n; i++) {
+        const struct seq *a = &c->order[i], *b = a + 1;
+        if (equal_seqs(a, b) && equal++ < SHOWN) {
+            char x[160], y[160];
+            name_label(c, a->label, a->id, a->len - 1, x, sizeof x);
+            name_label(c, b->label, b->id, b->len - 1, y, sizeof y);
             TRY(add_finding(c, true,
                             "labels %s and %s are the same ids: no answer can tell them "
                             "apart; rename one",
                             x, y));
-        if (!same && prefix++ < SHOWN)
-            TRY(add_finding(c, false,
-                            "the ids of label %s begin those of label %s: only the end "
-                            "token tells them apart",
-                            x, y));
+        }
+        TRY(find_longer(c, i, &shown));
+        prefix += is_prefix(a, b);
     }
     if (equal > SHOWN)
         TRY(add_finding(c, true, "%zu pairs of labels are the same ids", equal));
-    if (prefix > SHOWN)
+    if (prefix && shown == SHOWN)
         TRY(add_finding(c, false, "%zu labels begin other labels", prefix));
     return SPT_OK;
 }

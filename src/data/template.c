@@ -172,14 +172,14 @@ const char *template_field(const text_template *t, size_t i)
     return t->field[i];
 }
 
-spt_status template_bind(const text_template *t, records *r, struct template_binding *out,
-                         spt_err *err)
+static spt_status bind_fields(const text_template *t, records *r, const char *column,
+                              struct template_binding *out, spt_err *err)
 {
     struct template_binding b = {.t = t, .slot = mem_zalloc(t->fields + 1, sizeof *b.slot)};
     if (!b.slot)
         return err_nomem(err, t->fields * sizeof *b.slot);
     for (size_t i = 0; i < t->fields; i++) {
-        const spt_status st = records_column(r, t->field[i], &b.slot[i], err);
+        const spt_status st = records_column(r, column ? column : t->field[i], &b.slot[i], err);
         if (st) {
             template_unbind(&b);
             return err_wrap(err, st, "template \"%.200s\"", t->source);
@@ -187,6 +187,21 @@ spt_status template_bind(const text_template *t, records *r, struct template_bin
     }
     *out = b;
     return SPT_OK;
+}
+
+spt_status template_bind(const text_template *t, records *r, struct template_binding *out,
+                         spt_err *err)
+{
+    return bind_fields(t, r, NULL, out, err);
+}
+
+spt_status template_bind_to(const text_template *t, records *r, const char *column,
+                            struct template_binding *out, spt_err *err)
+{
+    if (t->fields != 1)
+        return err_set(err, SPT_E_INTERNAL, "template \"%.200s\" has %zu fields", t->source,
+                       t->fields);
+    return bind_fields(t, r, column, out, err);
 }
 
 void template_unbind(struct template_binding *b)

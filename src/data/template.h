@@ -26,6 +26,9 @@ struct template_binding {
 /* An unknown field is SPT_E_CONFIG and names the columns. */
 spt_status template_bind(const text_template *t, records *r, struct template_binding *out,
                          spt_err *err);
+/* Binds a template of one field to a column, whatever the field is called. */
+spt_status template_bind_to(const text_template *t, records *r, const char *column,
+                            struct template_binding *out, spt_err *err);
 void template_unbind(struct template_binding *b);
 /* Appends the text for the current record. */
 spt_status template_render(const struct template_binding *b, const records *r, buf *out,

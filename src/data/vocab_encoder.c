@@ -65,6 +65,7 @@ spt_status data_encoder_of_vocab(const vocab *v, struct data_encoder *out, spt_e
         .ctx = c,
         .eos_id = vocab_eos_id(v),
         .unk_id = bytes ? -1 : vocab_unk_id(v),
+        .pad_id = vocab_pad_id(v),
         .no_second_eos = rule == VOCAB_HF_SLOW || rule == VOCAB_BYTES_HF,
     };
     return SPT_OK;

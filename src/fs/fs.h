@@ -17,6 +17,7 @@ struct fs_info {
     uint64_t inode, device; /* 0 where the store has none */
     int64_t mtime_ns;
     bool is_dir;
+    bool is_file; /* can be read twice and at any place: no pipe, no device */
 };
 
 /* SPT_E_NOTFOUND when nothing has this name. */

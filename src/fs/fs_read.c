@@ -32,7 +32,8 @@ spt_status fs_stat(const char *path, struct fs_info *out, spt_err *err)
     const int r = os_stat(path, &st);
     if (r < 0)
         return fs_error(err, r, "cannot find", path);
-    *out = (struct fs_info){st.size, st.inode, st.device, st.mtime_ns, st.is_dir};
+    *out = (struct fs_info){st.size, st.inode, st.device, st.mtime_ns, st.is_dir,
+                            st.is_file};
     return SPT_OK;
 }
 

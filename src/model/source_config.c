@@ -264,9 +264,12 @@ static spt_status read_activation(const struct source_files *f, struct t5_config
     }
     if (gated != c->gated)
         return err_set(err, SPT_E_CONFIG,
-                       "%s: config.json says feed_forward_proj '%s'%s, a block that is%s gated, "
+                       "%s: config.json says feed_forward_proj '%s'%s%s, a block that is%s gated, "
                        "but the file has the tensor 'encoder.block.0.layer.1.DenseReluDense.%s'",
                        store_path(f->s), proj, h->has_feed_forward_proj ? "" : " (absent: relu)",
+                       !h->has_is_gated_act ? ""
+                       : h->is_gated_act    ? " and is_gated_act true"
+                                            : " and is_gated_act false",
                        gated ? "" : " not", c->gated ? "wi_0.weight" : "wi.weight");
     return SPT_OK;
 }

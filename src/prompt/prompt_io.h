@@ -55,7 +55,7 @@ enum prompt_format {
     PROMPT_NPY, PROMPT_SAFETENSORS, PROMPT_T5X_NUMPY, PROMPT_PEFT
 };
 /* By the name: *.npy, *.safetensors, numpy_checkpoints/... or checkpoint_<step> (T5X numpy), a
- * directory or a name without extension that ends in '/' (PEFT). SPT_E_USAGE when it says nothing. */
+ * directory or a name that ends in "/" or ".peft" (PEFT). SPT_E_USAGE when it says nothing. */
 spt_status prompt_format_of(const char *path, enum prompt_format *out, spt_err *err);
 const char *prompt_format_name(enum prompt_format f);
 

@@ -73,7 +73,7 @@ spt_status prompt_format_of(const char *path, enum prompt_format *out, spt_err *
         *out = PROMPT_SAFETENSORS;
     else if (checkpoint_step(path, &n) >= 0 || ends_in_numpy(path, strlen(path), &n))
         *out = PROMPT_T5X_NUMPY;
-    else if (fs_is_dir(path) || path_has_suffix(path, "/"))
+    else if (fs_is_dir(path) || path_has_suffix(path, "/") || path_has_suffix(path, ".peft"))
         *out = PROMPT_PEFT;
     else
         return err_set(err, SPT_E_USAGE,

@@ -34,7 +34,7 @@ static spt_status check_training(struct settings *s, struct run_output *out, spt
     struct trainer t = {0};
     spt_status st = train_open_plan(&t, s, out, err);
     if (!st)
-        st = engine_load_model(&t.engine, s, 0, err); /* reads every weight: values, hash */
+        st = train_try_step(&t, err); /* reads every weight: values, hash */
     if (!st)
         train_tell_plan(&t);
     train_close(&t);
@@ -43,10 +43,20 @@ static spt_status check_training(struct settings *s, struct run_output *out, spt
 
 spt_status run_check(struct settings *s, struct run_output *out, spt_err *err)
 {
+    /* All warnings are told before --strict counts them. */
+    const bool strict = s->strict;
+    const unsigned long before = log_warnings();
+    s->strict = false;
     if (is_set(s->prompt) || !is_set(s->train))
         TRY(check_prompt(s, err));
     if (is_set(s->train))
         TRY(check_training(s, out, err));
-    log_info("fine");
+    const unsigned long n = log_warnings() - before;
+    s->strict = strict;
+    TRY(strict_status(s, err));
+    if (n)
+        log_info("%lu warning%s, no error", n, n == 1 ? "" : "s");
+    else
+        log_info("fine");
     return SPT_OK;
 }

@@ -41,6 +41,8 @@ spt_status output_text(struct run_output *o, const buf *text, spt_err *err);
 
 /* The bit of a command, 0 when there is none of this name. */
 uint32_t command_bit(const char *name);
+/* With --strict: SPT_E_CHECK when there were warnings since the job began. */
+spt_status strict_status(const struct settings *s, spt_err *err);
 /* Set by spt_job_stop(). */
 bool stop_requested(void);
 

@@ -4,15 +4,6 @@
 
 #include "base/log.h"
 
-/* A template that is one column and nothing else says only where the text stood in the training
- * file; another file may have it elsewhere. */
-static bool is_bare(const char *template)
-{
-    const size_t n = strlen(template);
-    return n > 2 && template[0] == '{' && template[1] != '{' && template[n - 1] == '}' &&
-           strcspn(template + 1, "{}") == n - 2;
-}
-
 static spt_status differs(const struct settings *s, const char *what, const char *option,
                           const char *prompt, spt_err *err)
 {
@@ -26,10 +17,9 @@ static spt_status differs(const struct settings *s, const char *what, const char
 
 /* The template in force: the option, else the prompt's, else none. */
 static spt_status choose_template(const struct settings *s, const char *option, const char *prompt,
-                                  const char *what, text_template **out, bool *bare, spt_err *err)
+                                  const char *what, text_template **out, spt_err *err)
 {
     const char *text = option && option[0] ? option : prompt;
-    *bare = !text || is_bare(text);
     if (!text)
         return SPT_OK;
     if (option && option[0] && prompt && strcmp(option, prompt))
@@ -78,6 +68,11 @@ static bool same_labels(const label_set *set, const struct prompt_use *use)
 static spt_status open_labels(struct task_text *t, const struct settings *s,
                               const struct prompt *prompt, spt_err *err)
 {
+    const bool own = settings_given(s, "labels") && !(s->labels && s->labels[0]);
+    if (own && !(prompt && prompt->use.label_count))
+        return err_set(err, SPT_E_CONFIG,
+                       "--labels without a value means the prompt's own labels, and %s",
+                       prompt ? "this prompt names none: --labels A,B,.." : "there is no prompt");
     if (s->labels && s->labels[0]) {
         TRY(label_set_parse(s->labels, &t->labels, err));
         t->labels_from = "--labels";
@@ -114,13 +109,12 @@ spt_status task_text_open(const struct engine *e, const struct settings *s,
     const struct prompt_use *use = prompt ? &prompt->use : NULL;
     t.max_input = choose_length(s, "max-input", s->max_input, use ? use->max_input : -1);
     t.max_target = choose_length(s, "max-target", s->max_target, use ? use->max_target : -1);
-    bool bare_target;
+    t.of_prompt = prompt != NULL;
     spt_status st = choose_template(s, s->input, use ? use->input_template : NULL,
-                                    "the input template", &t.input, &t.input_is_bare, err);
+                                    "the input template", &t.input, err);
     if (!st)
         st = choose_template(s, s->target, use ? use->target_template : NULL,
-                             "the target template", &t.target, &bare_target, err);
-    /* A bare column of the prompt is a hint, not a demand: see dataset_load. */
+                             "the target template", &t.target, err);
     if (!st)
         st = open_labels(&t, s, prompt, err);
     if (st) {
@@ -196,7 +190,7 @@ struct examples_options dataset_options(const struct settings *s, const struct t
                                                          : HEADER_AUTO},
         .input = t->input,
         .target = t->target,
-        .by_position = !settings_given(s, "input"),
+        .by_position = t->of_prompt && !settings_given(s, "input"),
         .optional_target = role == DATASET_INPUTS,
         .labels = role == DATASET_TARGETS ? NULL : t->labels,
         .labels_from = t->labels_from,
@@ -210,16 +204,8 @@ struct examples_options dataset_options(const struct settings *s, const struct t
 spt_status dataset_load(const struct settings *s, const struct task_text *t, const char *path,
                         enum dataset_role role, const char *name, examples **out, spt_err *err)
 {
-    struct examples_options o = dataset_options(s, t, path, role);
-    spt_status st = examples_load(&o, &t->encoder, out, err);
-    if (st == SPT_E_CONFIG && !settings_given(s, "input") && t->input && t->input_is_bare) {
-        /* The prompt says "{text}", this file has no such column: take the text column it has. */
-        o.input = NULL;
-        if (!settings_given(s, "target"))
-            o.target = NULL;
-        st = examples_load(&o, &t->encoder, out, err);
-    }
-    TRY(st);
+    const struct examples_options o = dataset_options(s, t, path, role);
+    TRY(examples_load(&o, &t->encoder, out, err));
     examples_log(*out, name);
     const struct examples_counts c = examples_counts(*out);
     if (!s->strict || !c.cut_inputs)

@@ -17,7 +17,7 @@ struct task_text {
     struct data_encoder encoder;
     bool owns_encoder;
     char delimiter; /* 0: the kind's own */
-    bool input_is_bare; /* the input template is a single column and nothing else */
+    bool of_prompt; /* there is a prompt; what no option says comes from it */
     float *prior; /* [labels] log-likelihoods for an input without content (--calibrate), or NULL */
 };
 

@@ -17,6 +17,30 @@ enum { OUTPUT_MAX = 1 << 30 };
 
 /* --- the answer ---------------------------------------------------------------------------------- */
 
+static const char exact_rule[] = "answer and target are the same text (spaces around them aside)";
+static const char loss_rule[] = "mean negative log-likelihood of the target, end mark included";
+
+static void put_rule(json_writer *w, const char *name, double v, const char *rule)
+{
+    if (isnan(v))
+        return;
+    json_key(w, name);
+    json_string(w, rule);
+}
+
+/* How each figure is counted, in words. */
+static void put_rules(json_writer *w, const struct figures *f)
+{
+    json_key(w, "rules");
+    json_begin_object(w);
+    put_rule(w, "accuracy", f->accuracy, metric_rule("accuracy"));
+    put_rule(w, "macro_f1", f->macro_f1, metric_rule("f1_macro"));
+    put_rule(w, "f1", f->f1, metric_rule("f1"));
+    put_rule(w, "exact_match", f->exact_match, exact_rule);
+    put_rule(w, "loss", f->loss, loss_rule);
+    json_end_object(w);
+}
+
 static void put_figure(json_writer *w, const char *name, double v)
 {
     if (isnan(v))
@@ -102,6 +126,7 @@ static void put_json(buf *out, const struct figures *f, const struct task_text *
         json_end_array(&w);
         put_confusion(&w, confusion, f->classes);
     }
+    put_rules(&w, f);
     json_end_object(&w);
     buf_addc(out, '\n');
 }
@@ -139,9 +164,9 @@ static void put_text(buf *out, const struct figures *f, const struct task_text *
     buf_addf(out, "examples     %8zu  answers by %s\n", f->n, by);
     put_line(out, "accuracy", f->accuracy, metric_rule("accuracy"));
     put_line(out, "macro F1", f->macro_f1, metric_rule("f1_macro"));
-    put_line(out, "F1", f->f1, metric_rule("f1_binary"));
-    put_line(out, "exact match", f->exact_match, "answer and target are the same text");
-    put_line(out, "loss", f->loss, "mean negative log-likelihood of the target");
+    put_line(out, "F1", f->f1, metric_rule("f1"));
+    put_line(out, "exact match", f->exact_match, exact_rule);
+    put_line(out, "loss", f->loss, loss_rule);
     for (size_t i = 0; crowd && i < crowd->u->count; i++)
         put_line(out, i ? "" : "members", member_figure(&crowd->each[i]), crowd->u->m[i].name);
     if (crowd && crowd->mean)

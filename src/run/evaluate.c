@@ -814,10 +814,14 @@ static double exact_match(const struct answers *a, const examples *x, const stru
         const char *got = a->text            ? a->text[i]
                           : a->label[i] >= 0 ? label_set_text(t->labels, (size_t)a->label[i])
                                              : "";
-        const size_t len = strlen(got);
-        right += len == e.target_text_len && !memcmp(got, e.target_text, len);
+        /* Spaces around a text are lost in the vocabulary and are no part of a label. */
+        const char *want = e.target_text;
+        size_t got_len = strlen(got), want_len = e.target_text_len;
+        label_trim(&want, &want_len);
+        label_trim(&got, &got_len);
+        right += got_len == want_len && !memcmp(got, want, got_len);
     }
-    return a->n ? 100.0 * (double)right / (double)a->n : NAN;
+    return a->n ? 100.0 * ((double)right / (double)a->n) : NAN;
 }
 
 static double mean_loss(const struct answers *a)

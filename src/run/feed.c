@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "fs/fs.h"
 
 /* A table read with one template; prompts with the same one share it. */
 struct table {
@@ -60,12 +61,7 @@ static spt_status open_table(struct feed *f, const struct task_text *t, enum dat
     o.keep_text = true;
     if (f->u->count > 1)
         o.labels = NULL; /* each row is its own prompt's affair */
-    spt_status st = example_stream_open(&o, &t->encoder, &out->stream, err);
-    if (st == SPT_E_CONFIG && t->input_is_bare && !settings_given(f->s, "input")) {
-        o.input = NULL;
-        st = example_stream_open(&o, &t->encoder, &out->stream, err);
-    }
-    return st;
+    return example_stream_open(&o, &t->encoder, &out->stream, err);
 }
 
 /* Names are texts: no ids are needed. */
@@ -79,7 +75,8 @@ static spt_status encode_nothing(void *ctx, const char *text, size_t len, struct
 
 static spt_status open_names(struct feed *f, spt_err *err)
 {
-    static const struct data_encoder none = {.encode = encode_nothing, .eos_id = 1, .unk_id = -1};
+    static const struct data_encoder none = {.encode = encode_nothing, .eos_id = 1, .unk_id = -1,
+                                             .pad_id = -1};
     TRY(template_column(f->s->prompt_column, &f->names_template, err));
     struct examples_options o = dataset_options(f->s, &f->u->m[0].task, f->path, DATASET_INPUTS);
     o.input = f->names_template;
@@ -297,13 +294,82 @@ void feed_chunk_release(struct feed_chunk *c)
     *c = (struct feed_chunk){0};
 }
 
+/* --- targets that are labels
+ * --------------------------------------------------------------------- */
+
+enum { CHECKED_LABELS = 1000 };
+
+/* Collects the different targets of a file; *classes: they read as labels. */
+static spt_status collect_targets(example_stream *x, label_set *set, bool *classes, spt_err *err)
+{
+    struct example e;
+    bool more = true;
+    uint64_t rows = 0;
+    size_t longest = 0;
+    *classes = false;
+    for (;; rows++) {
+        TRY(example_stream_next(x, &e, &more, err));
+        if (!more)
+            break;
+        const spt_status st = label_set_add(set, e.target_text, e.target_text_len, NULL, NULL);
+        if (st == SPT_E_NOMEM)
+            return err_nomem(err, e.target_text_len);
+        if (st || label_set_count(set) > CHECKED_LABELS)
+            return SPT_OK;
+        longest = e.target_text_len > longest ? e.target_text_len : longest;
+    }
+    *classes = labels_look_like_classes(label_set_count(set), rows, longest);
+    return SPT_OK;
+}
+
+/* Each score is right all the same, so that what elsewhere is an error is a warning here. */
+spt_status feed_check_targets(const struct settings *s, const struct task_text *t,
+                              spt_err *err)
+{
+    struct fs_info info;
+    if (t->labels || fs_stat(s->data, &info, NULL) || !info.is_file)
+        return SPT_OK; /* checked already; standard input and pipes are read once */
+    const struct examples_options o = dataset_options(s, t, s->data, DATASET_TARGETS);
+    example_stream *x = NULL;
+    label_set *set = NULL;
+    bool classes = false;
+    struct label_report report = {0};
+    spt_status st = example_stream_open(&o, &t->encoder, &x, err);
+    if (!st)
+        st = label_set_new(&set, err);
+    if (!st)
+        st = collect_targets(x, set, &classes, err);
+    example_stream_close(x);
+    if (!st && classes) {
+        label_set_sort(set);
+        st = label_set_check(set, &t->encoder, t->max_target, &report, err);
+    }
+    for (size_t i = 0; !st && i < report.count; i++) {
+        if (s->strict)
+            st = err_set(err, SPT_E_CHECK, "the targets: %s (--strict)", report.finding[i].text);
+        else
+            log_warning("the targets: %s", report.finding[i].text);
+    }
+    label_report_release(&report);
+    label_set_free(set);
+    return st;
+}
+
 void feed_report(const struct feed *f)
 {
     const struct examples_counts c =
         f->tables ? example_stream_counts(f->table[0].stream) : (struct examples_counts){0};
     if (c.unwritable_targets)
-        log_warning("%llu of %llu targets contain characters this vocabulary cannot write",
-                    (unsigned long long)c.unwritable_targets, (unsigned long long)c.examples);
+        log_warning("%llu of %llu targets contain characters this vocabulary cannot write: %s",
+                    (unsigned long long)c.unwritable_targets, (unsigned long long)c.examples,
+                    example_stream_unwritable(f->table[0].stream));
+    if (c.special_targets)
+        log_warning("%llu of %llu targets hold the id of <pad>, or of </s> before their end: no "
+                    "answer ends as they do",
+                    (unsigned long long)c.special_targets, (unsigned long long)c.examples);
+    if (c.empty_inputs)
+        log_warning("%llu of %llu inputs are empty (just the end token)",
+                    (unsigned long long)c.empty_inputs, (unsigned long long)c.examples);
     if (c.cut_targets)
         log_warning("%llu targets were cut to --max-target %lld", (unsigned long long)c.cut_targets,
                     (long long)f->u->m[0].task.max_target);

@@ -30,6 +30,9 @@ spt_status feed_skip(struct feed *f, uint64_t records, bool *more, spt_err *err)
 void feed_chunk_release(struct feed_chunk *c); /* accepts an all-zero object */
 /* Only every n-th record, from number i on. */
 void feed_shard(struct feed *f, uint64_t i, uint64_t n);
+/* The targets of a file (score) that read as labels are checked as labels before any work, when no
+ * label set is known; a file that can be read once only is not. */
+spt_status feed_check_targets(const struct settings *s, const struct task_text *t, spt_err *err);
 /* Warnings about what was cut or cannot be written. */
 void feed_report(const struct feed *f);
 

@@ -110,6 +110,8 @@ static spt_status infer_open(struct infer *j, const struct settings *s, struct r
         return err_set(err, SPT_E_USAGE,
                        "--calibrate is for ranking labels: with labels and "
                        "without options of decoding, or score --rank");
+    if (targets && is_set(s->data) && !several)
+        TRY(feed_check_targets(s, &j->u.m[0].task, err));
     TRY(feed_open(s, &j->u, targets ? DATASET_TARGETS : DATASET_INPUTS, &j->feed, err));
     if (j->opts.generate) {
         TRY(generation_open(s, &j->u.engine, &j->generation, err));

@@ -9,7 +9,7 @@ static const spt_command commands[] = {
     [COMMAND_INDEX_TRAIN] =
         {"train", "--model DIR --train FILE [--eval FILE] --out RUN", "train a soft prompt",
          "Learns a prompt for a frozen T5 from a table of examples. The best prompt by the\n"
-         "metric on --eval is kept as RUN/best.safetensors; a killed run continues with\n"
+         "metric on --eval is named by RUN/best.json; a killed run continues with\n"
          "--resume to the same bits.\n\n"
          "  spt train --model t5-base-lm --train train.tsv --eval dev.tsv --out run"},
     [COMMAND_INDEX_EVAL] =
@@ -45,12 +45,12 @@ static const spt_command commands[] = {
     [COMMAND_INDEX_INSPECT] =
         {"inspect", "FILE ...", "names, shapes, types, norms and hashes of a file",
          "Prompt files, checkpoints, safetensors, npy, vocabularies; never needs a model.\n\n"
-         "  spt inspect run/best.safetensors"},
+         "  spt inspect run"},
     [COMMAND_INDEX_CONVERT] =
         {"convert", "IN OUT", "prompt file to another kind",
          "The kind of OUT follows from its name: .npy, .safetensors, a directory ending in\n"
          "/ or .peft for a PEFT adapter, numpy_checkpoints/checkpoint_N for T5X.\n\n"
-         "  spt convert run/best.safetensors adapter.peft"},
+         "  spt convert run adapter.peft"},
     [COMMAND_INDEX_EXTRACT] =
         {"extract", "CHECKPOINT VARIABLE OUT.npy", "one variable of a checkpoint as .npy",
          "  spt extract checkpoint_1100000 token_embedder/embedding embedding.npy"},
@@ -157,6 +157,16 @@ spt_status spt_job_add(spt_job *j, const char *argument, spt_err *err)
     return SPT_OK;
 }
 
+static unsigned long warnings_before; /* the job now running */
+
+spt_status strict_status(const struct settings *s, spt_err *err)
+{
+    const unsigned long n = log_warnings() - warnings_before;
+    if (!s->strict || !n)
+        return SPT_OK;
+    return err_set(err, SPT_E_CHECK, "%lu warning%s (--strict)", n, n == 1 ? "" : "s");
+}
+
 static volatile sig_atomic_t stop;
 
 void spt_job_stop(void)
@@ -193,7 +203,10 @@ spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err)
     const spt_sink nowhere = {0};
     struct run_output out = {.sink = sink ? sink : &nowhere};
     const spt_command *c = spt_command_find(j->settings.command);
-    const spt_status st = run[c - commands](&j->settings, &out, err);
+    warnings_before = log_warnings();
+    spt_status st = run[c - commands](&j->settings, &out, err);
+    if (!st)
+        st = strict_status(&j->settings, err);
     return out.closed ? SPT_OK : st;
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fs/fs.h"
+#include "run/commands.h"
 #include "run/prompt_session.h"
 
 enum { MEMBERS_MAX = 65536 };
@@ -63,7 +64,7 @@ spt_status members_load(const struct settings *s, struct members *u, spt_err *er
             if (st)
                 return u->count > 1 ? err_wrap(err, st, "%s", u->m[i].name) : st;
         }
-    return SPT_OK;
+    return strict_status(s, err);
 }
 
 void members_close(struct members *u)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "data/records.h"
 #include "fs/fs.h"
 #include "text/json.h"
 
@@ -113,23 +114,57 @@ static spt_status read_labels(json_reader *r, label_set **out, spt_err *err)
     return st;
 }
 
-/* One line: its prediction, and the label set where it holds one. */
-static spt_status read_row(const char *line, size_t n, char **text, label_set **labels,
-                           spt_err *err)
+/* What one line says. */
+struct row {
+    buf text;           /* the prediction */
+    label_set **labels; /* the label set, where a line holds one */
+    struct answers *a;  /* scores go to row `at` of it; NULL: they are skipped */
+    const label_set *set;
+    size_t at;
+    bool has_scores;
+};
+
+/* {"billing": -1.5, ...}: one number per label of the set. */
+static spt_status read_scores(json_reader *r, struct row *row, spt_err *err)
+{
+    bool more;
+    struct json_event key;
+    const size_t K = label_set_count(row->set);
+    size_t seen = 0;
+    buf name;
+    buf_init(&name, LINE_BYTES);
+    spt_status st = json_enter_object(r, err);
+    while (!st && !(st = json_next_key(r, &more, &key, err)) && more) {
+        double value = 0;
+        buf_clear(&name);
+        json_add_text(&key, &name);
+        const int64_t k = label_set_find(row->set, buf_str(&name), name.len);
+        st = k < 0 ? json_skip(r, err) : json_read_f64(r, &value, err);
+        if (!st && k >= 0) {
+            row->a->score[row->at * K + (size_t)k] = (float)value;
+            seen++;
+        }
+    }
+    row->has_scores = !st && seen == K;
+    buf_release(&name);
+    return st;
+}
+
+static spt_status read_object(const char *line, size_t n, struct row *row, spt_err *err)
 {
     json_reader r;
     bool more, found = false;
     struct json_event key;
-    buf value;
-    buf_init(&value, LINE_BYTES);
     json_open(&r, line, n, JSON_PYTHON_NAN);
     spt_status st = json_enter_object(&r, err);
     while (!st && !(st = json_next_key(&r, &more, &key, err)) && more) {
-        if (json_is(&key, "prediction") && !found) {
-            st = json_read_text(&r, &value, err);
+        if (json_is(&key, "prediction")) {
+            st = json_read_text(&r, &row->text, err);
             found = true;
-        } else if (json_is(&key, "label_set") && !*labels) {
-            st = read_labels(&r, labels, err);
+        } else if (json_is(&key, "label_set") && row->labels && !*row->labels) {
+            st = read_labels(&r, row->labels, err);
+        } else if (json_is(&key, "scores") && row->a) {
+            st = read_scores(&r, row, err);
         } else {
             st = json_skip(&r, err);
         }
@@ -139,38 +174,59 @@ static spt_status read_row(const char *line, size_t n, char **text, label_set **
     json_close(&r);
     if (!st && !found)
         st = err_set(err, SPT_E_FORMAT, "no key \"prediction\"");
-    if (!st)
-        st = buf_status(&value, "prediction", err);
-    if (!st && !(*text = mem_strndup(buf_str(&value), value.len)))
-        st = err_nomem(err, value.len);
-    buf_release(&value);
-    return st;
+    return st ? st : buf_status(&row->text, "prediction", err);
 }
 
-static spt_status read_rows(const char *path, const char *bytes, size_t size, struct predictions *p,
-                            label_set **labels, spt_err *err)
+typedef spt_status (*row_fn)(struct predictions *p, struct row *row, spt_err *err);
+
+static spt_status keep_text(struct predictions *p, struct row *row, spt_err *err)
 {
-    struct answers *a = &p->answers;
-    size_t row = 0, line = 0;
-    for (const char *at = bytes, *end = bytes + size; at < end;) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        if (!stop)
-            stop = end;
-        line++;
-        if (stop > at) {
-            if (row == a->n)
-                return err_set(err, SPT_E_FORMAT, "%s, line %zu: more predictions than the %zu "
-                               "examples of %s", path, line, a->n, examples_path(p->examples));
-            const spt_status st = read_row(at, (size_t)(stop - at), &a->text[row], labels, err);
-            if (st)
-                return err_wrap(err, st, "%s, line %zu", path, line);
-            row++;
-        }
-        at = stop + 1;
+    char **to = &p->answers.text[row->at];
+    *to = mem_strndup(buf_str(&row->text), row->text.len);
+    return *to ? SPT_OK : err_nomem(err, row->text.len);
+}
+
+static spt_status too_many(const struct predictions *p, const records *r, spt_err *err)
+{
+    return records_error(r, err, "more predictions than the %zu examples of %s", p->answers.n,
+                         examples_path(p->examples));
+}
+
+/* The lines of the file in order: JSON objects where the first line is one, else the answers
+ * themselves as `spt infer` prints them (an empty line is an empty answer). */
+static spt_status for_each_row(struct predictions *p, records *r, struct row *row, row_fn fn,
+                               spt_err *err)
+{
+    size_t slot;
+    bool more = true, json = false, first = true;
+    TRY(records_column(r, "1", &slot, err));
+    for (row->at = 0;; first = false) {
+        const char *text;
+        size_t len;
+        TRY(records_next(r, &more, err));
+        if (!more)
+            break;
+        TRY(records_field(r, slot, &text, &len, err));
+        if (first)
+            json = len && text[0] == '{';
+        if (json && !len)
+            continue;
+        if (row->at == p->answers.n)
+            return too_many(p, r, err);
+        buf_clear(&row->text);
+        if (!json)
+            buf_add(&row->text, text, len);
+        const spt_status st =
+            json ? read_object(text, len, row, err) : buf_status(&row->text, "prediction", err);
+        if (st)
+            return err_wrap(err, st, "%s: line %llu", records_path(r),
+                            (unsigned long long)records_line(r));
+        TRY(fn(p, row, err));
+        row->at++;
     }
-    if (row != a->n)
-        return err_set(err, SPT_E_FORMAT, "%s has %zu predictions, %s has %zu examples", path, row,
-                       examples_path(p->examples), a->n);
+    if (row->at != p->answers.n)
+        return err_set(err, SPT_E_FORMAT, "%s has %zu predictions, %s has %zu examples",
+                       records_path(r), row->at, examples_path(p->examples), p->answers.n);
     return SPT_OK;
 }
 
@@ -199,16 +255,72 @@ static spt_status index_rows(const struct settings *s, struct predictions *p, la
         a->target[i] = t->labels
                            ? (int32_t)label_set_find(t->labels, e.target_text, e.target_text_len)
                            : -1;
+        if (t->labels && a->target[i] < 0)
+            return err_set(err, SPT_E_FORMAT,
+                           "%s: line %llu: label \"%.60s\" is not among the %zu labels of %s",
+                           examples_path(p->examples), (unsigned long long)e.line, e.target_text,
+                           a->labels, own ? s->predictions : "--labels");
         a->label[i] =
             t->labels ? (int32_t)label_set_find(t->labels, a->text[i], strlen(a->text[i])) : -1;
     }
     return SPT_OK;
 }
 
+static spt_status count_scores(struct predictions *p, struct row *row, spt_err *err)
+{
+    (void)err;
+    if (!row->has_scores) { /* not every line has them all: then they are no scores of this file */
+        mem_free(p->answers.score);
+        p->answers.score = NULL;
+        row->a = NULL;
+    }
+    row->has_scores = false;
+    return SPT_OK;
+}
+
+/* The scores of the label set the file was written with; they give the loss. */
+static spt_status read_file_scores(struct predictions *p, records *r, struct row *row,
+                                   spt_err *err)
+{
+    struct answers *a = &p->answers;
+    size_t cells;
+    if (!a->labels || !records_can_rewind(r))
+        return SPT_OK;
+    if (!mul_size(a->n, a->labels, &cells))
+        return err_nomem(err, SIZE_MAX);
+    a->score = mem_zalloc(cells, sizeof *a->score);
+    if (!a->score)
+        return err_nomem(err, cells * sizeof *a->score);
+    row->a = a;
+    row->set = p->task.labels;
+    row->labels = NULL;
+    TRY(records_rewind(r, err));
+    return for_each_row(p, r, row, count_scores, err);
+}
+
+static spt_status read_file(const struct settings *s, struct predictions *p, spt_err *err)
+{
+    const struct records_options o = {.path = s->predictions, .lines = true, .header = HEADER_NO};
+    records *r;
+    label_set *own = NULL;
+    struct row row = {.labels = &own};
+    TRY(records_open(&o, &r, err));
+    buf_init(&row.text, LINE_BYTES);
+    spt_status st = for_each_row(p, r, &row, keep_text, err);
+    if (!st)
+        st = index_rows(s, p, own, err);
+    if (!st)
+        st = read_file_scores(p, r, &row, err);
+    buf_release(&row.text);
+    label_set_free(own);
+    records_close(r);
+    return st;
+}
+
 static spt_status read_all(const struct settings *s, struct predictions *p, spt_err *err)
 {
     p->task.encoder =
-        (struct data_encoder){.encode = encode_nothing, .eos_id = 1, .unk_id = -1};
+        (struct data_encoder){.encode = encode_nothing, .eos_id = 1, .unk_id = -1, .pad_id = -1};
     if (s->input && s->input[0])
         TRY(template_parse(s->input, strlen(s->input), &p->task.input, err));
     if (s->target && s->target[0])
@@ -221,15 +333,7 @@ static spt_status read_all(const struct settings *s, struct predictions *p, spt_
     a->target = mem_alloc(a->n, sizeof *a->target);
     if (!a->text || !a->label || !a->target)
         return err_nomem(err, a->n * sizeof *a->text);
-    fs_mapping m;
-    label_set *own = NULL;
-    TRY(fs_map(s->predictions, &m, err));
-    spt_status st = read_rows(s->predictions, (const char *)m.bytes, m.size, p, &own, err);
-    fs_unmap(&m);
-    if (!st)
-        st = index_rows(s, p, own, err);
-    label_set_free(own);
-    return st;
+    return read_file(s, p, err);
 }
 
 spt_status predictions_read(const struct settings *s, struct predictions *out, spt_err *err)

@@ -14,7 +14,8 @@ struct predictions {
     examples *examples; /* of --data: targets */
     struct answers answers;
 };
-/* --predictions against --data, row by row. Labels: --labels, else the file's own, else those of
+/* --predictions (as written here, as `spt infer` prints or writes with --json, gzip'd or not)
+ * against --data, row by row. With the scores of every label the loss is computed, too. Labels: --labels, else the file's own, else those of
  * the targets. */
 spt_status predictions_read(const struct settings *s, struct predictions *out, spt_err *err);
 void predictions_release(struct predictions *p);

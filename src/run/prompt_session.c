@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "fs/fs.h"
 #include "prompt/prompt_io.h"
+#include "run/commands.h"
 
 spt_status prompt_open(const struct settings *s, const char *path, int64_t width,
                        struct prompt **out, spt_err *err)
@@ -71,13 +72,13 @@ spt_status prompt_compare(const struct settings *s, const struct engine *e,
             return err_set(err, SPT_E_CHECK, "%s (--strict)", found.item[i].text);
         log_warning("%s", found.item[i].text);
     }
-    return SPT_OK;
+    return strict_status(s, err);
 }
 
 spt_status prompt_session_load(const struct settings *s, struct prompt_session *u, spt_err *err)
 {
     TRY(engine_load_model(&u->engine, s, 0, err));
-    return u->prompt ? prompt_compare(s, &u->engine, u->prompt, err) : SPT_OK;
+    return u->prompt ? prompt_compare(s, &u->engine, u->prompt, err) : strict_status(s, err);
 }
 
 void prompt_session_close(struct prompt_session *u)

@@ -64,8 +64,9 @@ const struct option_row option_table[] = {
     TEXT("input", input, "TEMPLATE", "", USES,
          "input text, e.g. \"sst2 sentence: {sentence}\" (default: the text column)"),
     TEXT("target", target, "TEMPLATE", "", USES, "target text (default: the label column)"),
-    TEXT("labels", labels, "A,B,..", "", USES | N,
-         "label set, or @FILE with one a line (default: the prompt's, or the data's)"),
+    TEXT("labels", labels, "[A,B,..]", "", USES | N,
+         "label set, or @FILE with one a line (without a value and by default: the prompt's, else "
+         "the data's)"),
     CHOICE("header", header, "auto|yes|no", "auto", USES, "whether the first row names the columns"),
     CHOICE("format", format, "auto|tsv|csv|jsonl", "auto", USES, "kind of the data files"),
     TEXT("delimiter", delimiter, "CHAR|tab", "", USES,
@@ -176,7 +177,7 @@ const struct option_row option_table[] = {
     SWITCH("json", json, USES | N | K | P, "machine-readable output"),
     SWITCH("resume", resume, T, "continue the run in --out from its last checkpoint"),
     SWITCH("dry-run", dry_run, T, "say what would be done, and stop"),
-    SWITCH("strict", strict, USES, "treat warnings as errors"),
+    SWITCH("strict", strict, USES, "treat warnings as errors (exit code 1)"),
     SWITCH("save-full", save_full, T, "also write complete T5X checkpoints"),
     SWITCH("npy-bf16", npy_bf16, USES | V | P | X,
            "read .npy arrays of opaque 2-byte values (|V2) as bfloat16"),
@@ -332,6 +333,8 @@ spt_status settings_set(struct settings *s, const char *option, const char *valu
                        near ? "; did you mean --" : "", near ? near : "", near ? "?" : "",
                        s->command);
     }
+    if (!value && o->kind != OPTION_SWITCH && o->pub.metavar[0] == '[')
+        value = "";
     if (!value && o->kind != OPTION_SWITCH)
         return err_set(err, SPT_E_USAGE, "--%s wants a value: --%s %s", option, option,
                        o->pub.metavar);

@@ -81,6 +81,26 @@ static spt_status check_values(const struct trainer *t, const float *x, const ch
     return SPT_OK;
 }
 
+/* Values beyond about 1e19 are finite, but their squares are not: every norm of such a row is 0,
+ * and training goes on with a prompt that says nothing. */
+static spt_status check_squares(const struct trainer *t, spt_err *err)
+{
+    for (int64_t i = 0; i < t->plan.P; i++) {
+        float sum = 0;
+        for (int64_t j = 0; j < t->plan.E; j++) {
+            const float x = t->prompt->rows[i * t->plan.E + j];
+            sum += x * x;
+        }
+        if (!isfinite(sum))
+            return err_set(err, SPT_E_NONFINITE,
+                           "step %lld: the prompt is too large: the mean square of its row %lld "
+                           "is not finite; no checkpoint of this step was written. A smaller --lr "
+                           "may help",
+                           (long long)t->state.step + 1, (long long)i);
+    }
+    return SPT_OK;
+}
+
 static spt_status train_step(struct trainer *t, spt_err *err)
 {
     const uint32_t *which;
@@ -92,6 +112,7 @@ static spt_status train_step(struct trainer *t, spt_err *err)
     const float lr = lr_at(&t->lr, t->state.step);
     optim_step(t->optim, &t->prompt->rows, (const float *const *)&t->grad, lr);
     TRY(check_values(t, t->prompt->rows, "prompt", err));
+    TRY(check_squares(t, err));
     t->state.step++;
     t->state.position = train_order_tell(t->order);
     t->examples_done += (int64_t)n;
@@ -174,11 +195,16 @@ spt_status run_train(struct settings *s, struct run_output *out, spt_err *err)
     bool nothing_to_do = false;
     spt_status st = s->dry_run ? train_open_plan(&t, s, out, err)
                                : train_open(&t, s, out, &nothing_to_do, err);
+    if (!st && s->dry_run)
+        st = train_try_step(&t, err);
     if (!st)
         train_tell_plan(&t);
     /* A run that died behind its last save still lacks what train_finish writes. */
     if (!st && !s->dry_run)
         st = nothing_to_do ? train_finish(&t, err) : train_loop(&t, err);
+    if (st == SPT_E_NONFINITE && t.state.best_step >= 0)
+        log_info("the best prompt so far (step %lld, %s %.2f) is intact; use it with --prompt %s",
+                 (long long)t.state.best_step, t.plan.metric, t.state.best_score, s->out);
     train_close(&t);
     return st;
 }

@@ -20,6 +20,7 @@ struct train_plan {
     int64_t eval_every, save_every;
     int64_t rows_in_flight; /* encoder rows of the largest range */
     bool absorb; /* cross-attention without keys and values */
+    double step_seconds;    /* 0: not measured */
     const char *metric;
     enum prompt_init_kind init;
     char init_text[160];
@@ -76,6 +77,9 @@ spt_status train_open(struct trainer *t, const struct settings *s, struct run_ou
 /* The same without a run directory: what `spt check` and --dry-run do. */
 spt_status train_open_plan(struct trainer *t, const struct settings *s, struct run_output *out,
                            spt_err *err);
+/* Loads the weights and computes the gradient of a step or two, whose time becomes
+ * plan.step_seconds; nothing is changed or written. After train_open_plan. */
+spt_status train_try_step(struct trainer *t, spt_err *err);
 void train_close(struct trainer *t);
 
 /* The sum over a step's examples (rulings 3) into t->grad; *loss holds the sums of the batch. */

@@ -51,6 +51,11 @@ void train_tell_plan(const struct trainer *t)
              (long long)p->steps, (long long)p->batch, (long long)p->steps_per_epoch,
              (long long)p->eval_every, (long long)p->save_every, t->s->optimizer, t->s->lr,
              t->seed);
+    if (p->step_seconds > 0) {
+        const double all = p->step_seconds * (double)p->steps;
+        log_info("time: %.3g s a step, %.0f:%02.0f for all of them, evaluations not counted",
+                 p->step_seconds, floor(all / 60), floor(fmod(all, 60)));
+    }
     log_info("memory: about %s, %s encoder rows in flight", bytes_text(memory_bound(t), c),
              count_text(p->rows_in_flight, a));
 }

@@ -278,12 +278,19 @@ spt_status train_open_plan(struct trainer *t, const struct settings *s, struct r
     return make_order(t, err);
 }
 
+static spt_status load_weights(struct trainer *t, spt_err *err)
+{
+    const unsigned uses = T5_BACKWARD | (t->plan.absorb ? T5_ABSORB : 0);
+    return engine_load_model(&t->engine, t->s, uses, err);
+}
+
 spt_status train_open(struct trainer *t, const struct settings *s, struct run_output *out,
                       bool *nothing_to_do, spt_err *err)
 {
     if (!s->out || !s->out[0])
         return err_set(err, SPT_E_USAGE, "--out DIR is missing");
     TRY(train_open_plan(t, s, out, err));
+    TRY(strict_status(s, err));
     /* The directory is tried before minutes are spent on weights. */
     const struct ckpt_opts opts = {
         .keep = (size_t)s->keep,
@@ -292,9 +299,10 @@ spt_status train_open(struct trainer *t, const struct settings *s, struct run_ou
     };
     TRY(ckpt_open(s->out, &opts, &t->ck, err));
     TRY(fs_remove_temporaries(s->out, err));
-    TRY(engine_load_model(&t->engine, s, T5_BACKWARD | (t->plan.absorb ? T5_ABSORB : 0), err));
+    TRY(load_weights(t, err));
     TRY(fill_use(t, err));
     TRY(make_storage(t, err));
+    TRY(strict_status(s, err));
     const spt_status st = train_restore(t, err);
     if (st != SPT_E_NOTFOUND) {
         TRY(st);
@@ -313,6 +321,23 @@ spt_status train_open(struct trainer *t, const struct settings *s, struct run_ou
     }
     TRY(train_open_logs(t, err));
     return st == SPT_E_NOTFOUND ? train_save(t, err) : SPT_OK;
+}
+
+spt_status train_try_step(struct trainer *t, spt_err *err)
+{
+    TRY(load_weights(t, err));
+    TRY(make_storage(t, err));
+    /* The first one also pays for what is made once; a second one is worth its time if short. */
+    for (int i = 0; i < 2 && (i == 0 || t->plan.step_seconds < 5); i++) {
+        const uint32_t *which;
+        size_t n;
+        struct t5_loss loss;
+        TRY(train_order_next(t->order, &which, &n, err));
+        const int64_t started = os_monotonic_ns();
+        TRY(train_gradient(t, which, n, &loss, err));
+        t->plan.step_seconds = (double)(os_monotonic_ns() - started) / 1e9;
+    }
+    return SPT_OK;
 }
 
 static void close_logs(struct train_logs *l)

@@ -217,8 +217,20 @@ static void prompts_take_columns_by_position(void **state)
                                  .input = in,
                                  .target = out,
                                  .keep_text = true};
-    refused(&o, SPT_E_CONFIG, "no column \"sentence\"");
+    /* A name that stands for the text is its column; any other one is only if a prompt says so. */
+    examples *known = load(&o);
+    EXPECT_STR(examples_at(known, 1).input_text, "sst2 sentence: two");
+    examples_free(known);
+    text_template *other = NULL;
+    EXPECT_OK(template_parse("{review}", 8, &other, &err), &err);
+    o.input = other;
+    refused(&o, SPT_E_CONFIG, "no column \"review\"");
     o.by_position = true;
+    known = load(&o);
+    EXPECT_STR(examples_at(known, 1).input_text, "two");
+    examples_free(known);
+    template_free(other);
+    o.input = in;
     log_text[0] = '\0';
     log_set_sink(keep_log, NULL);
     examples *e = load(&o);
@@ -237,6 +249,30 @@ static void prompts_take_columns_by_position(void **state)
     e = load(&o);
     EXPECT_STR(examples_at(e, 0).input_text, "sst2 sentence: one");
     examples_free(e);
+    /* Trained on a file without header, used on one with names in another order. */
+    text_template *first = NULL, *second = NULL;
+    EXPECT_OK(template_parse("say: {1}", 8, &first, &err), &err);
+    EXPECT_OK(template_parse("{2}", 3, &second, &err), &err);
+    o.input = first;
+    o.target = second;
+    e = load(&o);
+    EXPECT_STR(examples_at(e, 0).input_text, "say: one");
+    EXPECT_STR(examples_at(e, 0).target_text, "x");
+    examples_free(e);
+    o.records.path = FILE_OF("p3.jsonl", "{\"id\": 7, \"label\": \"x\", \"inputs\": \"one\"}\n");
+    e = load(&o);
+    EXPECT_STR(examples_at(e, 0).input_text, "say: one");
+    EXPECT_STR(examples_at(e, 0).target_text, "x");
+    examples_free(e);
+    o.by_position = false; /* an option means what it says */
+    o.records.path = FILE_OF("p3.csv", "label,sentence\nx,one\n");
+    e = load(&o);
+    EXPECT_STR(examples_at(e, 0).input_text, "say: x");
+    examples_free(e);
+    template_free(first);
+    template_free(second);
+    o.input = in;
+    o.target = out;
     o.records =
         (struct records_options){.path = FILE_OF("p4.txt", "one\n\ntwo\twords"), .lines = true};
     o.by_position = false;
@@ -248,6 +284,40 @@ static void prompts_take_columns_by_position(void **state)
     examples_free(e);
     template_free(in);
     template_free(out);
+}
+
+/* What some vocabularies make of "</s>" in a text: the end mark before the end. */
+static spt_status encode_specials(void *ctx, const char *text, size_t len, struct id_list *out,
+                                  spt_err *err)
+{
+    const size_t from = out->len;
+    TRY(words_encode(ctx, text, len, out, err));
+    for (size_t i = from; i < out->len; i++)
+        out->id[i] = out->id[i] == word_id("</s>")    ? 1
+                     : out->id[i] == word_id("<pad>") ? 0
+                                                      : out->id[i];
+    return SPT_OK;
+}
+
+static void special_ids_in_targets_are_counted(void **state)
+{
+    struct data_encoder enc = words_encoder();
+    enc.encode = encode_specials;
+    struct examples_options o = {.records.path = FILE_OF("s.tsv", "a </s>\tx\nb\tx </s> y\n"
+                                                                  "c\t<pad>\nd\tx </s>\n")};
+    for (int labels = 0; labels < 2; labels++) {
+        spt_err err;
+        examples *e = NULL;
+        o.find_labels = labels;
+        EXPECT_OK(examples_load(&o, &enc, &e, &err), &err);
+        EXPECT_EQ_I64(examples_counts(e).special_targets, 3);
+        log_text[0] = '\0';
+        log_set_sink(keep_log, NULL);
+        examples_log(e, "train");
+        log_set_sink(NULL, NULL);
+        EXPECT_TRUE(strstr(log_text, "3 of 4 targets hold the id of <pad>") != NULL);
+        examples_free(e);
+    }
 }
 
 static void unwritable_targets_are_counted(void **state)
@@ -348,6 +418,7 @@ int main(void)
         cmocka_unit_test(columns_are_chosen_and_said),
         cmocka_unit_test(prompts_take_columns_by_position),
         cmocka_unit_test(unwritable_targets_are_counted),
+        cmocka_unit_test(special_ids_in_targets_are_counted),
         cmocka_unit_test(too_many_targets_are_texts),
         cmocka_unit_test(streaming_equals_loading),
         cmocka_unit_test(allocations_and_calls_may_fail),
