@@ -2,6 +2,7 @@
  * rows per second and core (200,000 on two). Usage: bench_task VOCAB [ROWS.tsv] */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "fs/fs.h"
@@ -76,9 +77,10 @@ int main(int argc, char **argv)
     struct work w = {.v = v};
     uint64_t rows = 0;
     const int64_t start = os_monotonic_ns();
+    const clock_t busy = clock(); /* other processes do not count */
     while (!st && os_monotonic_ns() - start < 2000000000)
         st = run(t, &w, text, size, &rows, &err);
-    const double seconds = (double)(os_monotonic_ns() - start) / 1e9;
+    const double seconds = (double)(clock() - busy) / CLOCKS_PER_SEC;
     if (st)
         fprintf(stderr, "bench_task: %s\n", err.msg);
     else

@@ -5,9 +5,12 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "task/noise.h"
 #include "task/tf_order.h"
 
-enum { MAX_IDS = 1 << 26, MAX_QUEUE = 1 << 20 };
+enum { MAX_IDS = 1 << 26, MAX_QUEUE = 1 << 20, CHUNK = 65536, TEXTS_JOINED = 128 };
+#define NOISE_DENSITY 0.15
+#define NOISE_SPAN 3.0
 
 /* An example with its storage, reused. */
 struct item {
@@ -30,6 +33,12 @@ struct member {
     size_t unused_count, unused_cap, queue_at, queue_len, queue_cap;
     tf_shuffle *shuffle;
     uint64_t held; /* slot handed out last, to be reused; UINT64_MAX: none */
+    /* C4 objectives: ids of the texts gathered so far, and the noise of the next piece */
+    philox random;
+    struct vocab_ids gathered;
+    size_t texts;
+    bool *mask;
+    size_t mask_cap;
 };
 
 struct pipeline {
@@ -107,12 +116,147 @@ struct making {
     struct member *m;
 };
 
+static spt_status enqueue(struct member *m, uint64_t which, spt_err *err)
+{
+    TRY(mem_grow(&m->queue, &m->queue_cap, m->queue_at + m->queue_len + 1, sizeof *m->queue,
+                 MAX_QUEUE, err));
+    m->queue[m->queue_at + m->queue_len++] = which;
+    return SPT_OK;
+}
+
+/* --- C4 objectives ------------------------------------------------------------------------- */
+
+static uint32_t next_random(void *ctx)
+{
+    return philox_next(ctx);
+}
+
+static spt_status finish_ids(const pipeline *p, struct vocab_ids *ids, int64_t limit, spt_err *err)
+{
+    if (limit > 0 && ids->count > (size_t)limit - 1)
+        ids->count = (size_t)limit - 1;
+    return vocab_append_eos(p->o.vocabulary, ids, err);
+}
+
+static spt_status make_room(struct vocab_ids *ids, size_t n, spt_err *err)
+{
+    ids->count = 0;
+    return mem_grow(&ids->id, &ids->cap, n + 1, sizeof *ids->id, MAX_IDS, err);
+}
+
+static spt_status draw_mask(struct member *m, size_t n, spt_err *err)
+{
+    TRY(mem_grow(&m->mask, &m->mask_cap, n + 1, sizeof *m->mask, MAX_IDS, err));
+    switch (m->task->noise) {
+    case NOISE_TOKEN_DELETION:
+        noise_iid(n, NOISE_DENSITY, next_random, &m->random, m->mask);
+        return SPT_OK;
+    case NOISE_TEXT_INFILLING:
+    case NOISE_SPAN_CORRUPTION:
+        return noise_random_spans(n, NOISE_DENSITY, NOISE_SPAN, next_random, &m->random, m->mask,
+                                  err);
+    default: break;
+    }
+    const size_t first = noise_prefix(n, next_random, &m->random);
+    for (size_t i = 0; i < n; i++)
+        m->mask[i] = i < first;
+    return SPT_OK;
+}
+
+/* Inputs and targets of one piece of text. */
+static spt_status apply_noise(pipeline *p, struct member *m, const int32_t *id, size_t n,
+                              struct item *it, spt_err *err)
+{
+    const int32_t size = vocab_size(p->o.vocabulary);
+    TRY(draw_mask(m, n, err));
+    TRY(make_room(&it->input, n, err));
+    TRY(make_room(&it->target, n, err));
+    switch (m->task->noise) {
+    case NOISE_TOKEN_DELETION:
+        it->input.count = noise_keep(id, m->mask, n, false, it->input.id);
+        break;
+    case NOISE_TEXT_INFILLING:
+    case NOISE_SPAN_CORRUPTION:
+        it->input.count = noise_to_sentinels(id, m->mask, n, true, size, it->input.id);
+        break;
+    default: it->input.count = noise_keep(id, m->mask, n, true, it->input.id);
+    }
+    switch (m->task->noise) {
+    case NOISE_TOKEN_DELETION:
+    case NOISE_TEXT_INFILLING:
+        memcpy(it->target.id, id, n * sizeof *id);
+        it->target.count = n;
+        break;
+    case NOISE_SPAN_CORRUPTION:
+        it->target.count = noise_to_sentinels(id, m->mask, n, false, size, it->target.id);
+        break;
+    case NOISE_RANDOM_LABEL: {
+        const char *label = philox_next(&m->random) & 1 ? "positive" : "negative";
+        TRY(vocab_encode(p->o.vocabulary, label, strlen(label), &it->target, err));
+        break;
+    }
+    default: it->target.count = noise_keep(id, m->mask, n, false, it->target.id);
+    }
+    TRY(finish_ids(p, &it->input, p->o.max_input, err));
+    return finish_ids(p, &it->target, p->o.max_target, err);
+}
+
+static spt_status make_pieces(pipeline *p, struct member *m, spt_err *err)
+{
+    int64_t piece = p->o.max_input - 1, targets;
+    if (m->task->noise == NOISE_SPAN_CORRUPTION)
+        noise_span_lengths(p->o.max_input, NOISE_DENSITY, NOISE_SPAN, &piece, &targets);
+    for (size_t at = 0; at < m->gathered.count;) {
+        const size_t left = m->gathered.count - at;
+        const size_t n = left < (size_t)piece ? left : (size_t)piece;
+        uint64_t which;
+        TRY(take_slot(m, &which, err));
+        record_clear(&m->slot[which].fields);
+        spt_status st = apply_noise(p, m, m->gathered.id + at, n, &m->slot[which], err);
+        if (!st)
+            st = enqueue(m, which, err);
+        if (st) {
+            return_slot(m, which);
+            return st;
+        }
+        at += n;
+    }
+    m->gathered.count = 0;
+    m->texts = 0;
+    return SPT_OK;
+}
+
+/* Long texts give one random chunk; span corruption joins TEXTS_JOINED of them first. */
+static spt_status make_noise(pipeline *p, struct member *m, const record *r, spt_err *err)
+{
+    struct field_text text;
+    const size_t before = m->gathered.count;
+    TRY(record_text(r, "targets", &text, err));
+    TRY(vocab_encode(p->o.vocabulary, text.s, text.len, &m->gathered, err));
+    const size_t n = m->gathered.count - before;
+    if (!n)
+        return SPT_OK;
+    if (n > CHUNK) {
+        const size_t chunks = (n + CHUNK - 1) / CHUNK;
+        const size_t at = (size_t)(philox_next(&m->random) % chunks) * CHUNK;
+        const size_t len = n - at < CHUNK ? n - at : CHUNK;
+        int32_t *from = m->gathered.id + before;
+        memmove(from, from + at, len * sizeof *from);
+        m->gathered.count = before + len;
+    }
+    if (m->task->noise == NOISE_SPAN_CORRUPTION && ++m->texts < TEXTS_JOINED)
+        return SPT_OK;
+    return make_pieces(p, m, err);
+}
+
 static spt_status make_item(void *ctx, record *r, spt_err *err)
 {
     const struct making *k = ctx;
     struct member *m = k->m;
     const struct pipeline_options *o = &k->p->o;
     uint64_t which;
+    if (m->task->noise != NOISE_NONE)
+        return make_noise(k->p, m, r, err);
     TRY(take_slot(m, &which, err));
     struct item *it = &m->slot[which];
     spt_status st = keep_fields(r, &it->fields, err);
@@ -129,14 +273,10 @@ static spt_status make_item(void *ctx, record *r, spt_err *err)
             st = encode(k->p, &targets, -1, o->max_target, &it->target, err);
     }
     if (!st)
-        st = mem_grow(&m->queue, &m->queue_cap, m->queue_at + m->queue_len + 1, sizeof *m->queue,
-                      MAX_QUEUE, err);
-    if (st) {
+        st = enqueue(m, which, err);
+    if (st)
         return_slot(m, which);
-        return st;
-    }
-    m->queue[m->queue_at + m->queue_len++] = which;
-    return SPT_OK;
+    return st;
 }
 
 /* Fills the queue with the examples of the next raw ones; sets `ended` behind the last epoch. */
@@ -155,6 +295,8 @@ static spt_status refill(pipeline *p, struct member *m, spt_err *err)
         if (!m->position)
             return err_set(err, SPT_E_FORMAT, "task %s: the split %s has no examples",
                            m->task->name, p->o.split);
+        if (m->gathered.count && p->o.epochs && m->epochs == p->o.epochs)
+            TRY(make_pieces(p, m, err));
         if (p->o.epochs && m->epochs == p->o.epochs)
             m->ended = true;
         else
@@ -237,6 +379,8 @@ static void close_member(struct member *m)
         vocab_ids_release(&m->slot[i].target);
     }
     mem_free(m->slot);
+    vocab_ids_release(&m->gathered);
+    mem_free(m->mask);
     mem_free(m->unused);
     mem_free(m->queue);
     tf_shuffle_free(m->shuffle);
@@ -258,9 +402,10 @@ static spt_status open_member(pipeline *p, const struct task_rate *t, spt_err *e
     struct member *m = &p->member[p->members];
     *m = (struct member){.task = t->task, .rate = t->rate, .held = UINT64_MAX};
     p->weight[p->members++] = t->rate;
-    if (t->task->noise != NOISE_NONE)
-        return err_set(err, SPT_E_USAGE, "task %s is a pretraining objective, not supported here",
+    if (t->task->noise != NOISE_NONE && (p->o.max_input < 2 || p->o.max_target < 2))
+        return err_set(err, SPT_E_USAGE, "task %s cuts its text to the feature lengths: give both",
                        t->task->name);
+    philox_init(&m->random, (uint64_t)p->o.seed, 0x6e6f697365u);
     TRY(task_source_open(t->task, &p->o, &m->source, err));
     return p->o.shuffle ? tf_shuffle_new(SHUFFLE_BUFFER, p->o.seed, &m->shuffle, err) : SPT_OK;
 }

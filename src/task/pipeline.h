@@ -18,7 +18,7 @@ struct pipeline_options {
     const char *tfds_dir;     /* prepared data sets; NULL: raw only */
     const char *raw_dir;      /* unpacked GLUE and SuperGLUE archives; NULL: TFDS only */
     const vocab *vocabulary;
-    int64_t max_input, max_target; /* with EOS; 0: nothing is cut */
+    int64_t max_input, max_target; /* with EOS; 0: nothing is cut (C4 objectives need both) */
     bool shuffle;
     int64_t seed;             /* of shuffling and of the mixture */
     uint64_t epochs;          /* 0: for ever */

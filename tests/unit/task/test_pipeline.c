@@ -356,6 +356,74 @@ static void members_have_rates(void **state)
     }
 }
 
+/* --- C4 objectives -------------------------------------------------------------------------- */
+
+static void write_texts(const char *dir, size_t n)
+{
+    tfds_writer *w;
+    record r = {0};
+    spt_err err;
+    EXPECT_OK(tfds_writer_new(dir, "c4/en:2.2.0", &w, &err), &err);
+    for (size_t i = 0; i < n; i++) {
+        char text[200] = "";
+        for (size_t k = 0; k < 190 + i; k++)
+            text[k] = (char)('a' + k % 26);
+        record_clear(&r);
+        EXPECT_OK(record_set_str(&r, "text", text, &err), &err);
+        EXPECT_OK(tfds_writer_add(w, "train", &r, NULL, &err), &err);
+    }
+    EXPECT_OK(tfds_writer_commit(w, 1, &err), &err);
+    record_release(&r);
+}
+
+static size_t count_at_least(const int32_t *id, size_t n, int32_t limit)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++)
+        k += id[i] >= limit;
+    return k;
+}
+
+/* Properties that every objective must have, whatever the random numbers. */
+static void objectives_keep_their_promises(void **state)
+{
+    const char *dir = test_path(test_tmpdir(), "c4");
+    static const char *const names[] = {
+        "c4_v220_prefix_lm", "c4_v220_bart_token_deletion", "c4_v220_bart_text_infilling",
+        "c4_v220_span_corruption", "c4_v220_random_positive_negative_targets"};
+    spt_err err;
+    write_texts(dir, 5);
+    for (size_t k = 0; k < 5; k++) {
+        struct pipeline_options o = options(names[k], "train", dir);
+        struct task_example e;
+        pipeline *p;
+        bool more = true;
+        size_t n = 0;
+        EXPECT_STATUS(pipeline_open(registry, &o, &p, &err), SPT_E_USAGE);
+        o.max_input = o.max_target = 64;
+        EXPECT_OK(pipeline_open(registry, &o, &p, &err), &err);
+        for (;; n++) {
+            EXPECT_OK(pipeline_next(p, &e, &more, &err), &err);
+            if (!more)
+                break;
+            EXPECT_TRUE(e.input_len >= 1 && e.input_len <= 64 && e.input[e.input_len - 1] == 1);
+            EXPECT_TRUE(e.target_len >= 1 && e.target_len <= 64);
+            EXPECT_EQ_I64(e.target[e.target_len - 1], 1);
+            /* bytes vocabulary: sentinels are 258, 257, ... which no ASCII text uses */
+            const size_t in = count_at_least(e.input, e.input_len, 200);
+            const size_t out = count_at_least(e.target, e.target_len, 200);
+            EXPECT_TRUE(k != 2 && k != 3 ? in == 0 : in >= 1 || e.input_len < 4);
+            EXPECT_TRUE(k == 3 ? out >= in : out == 0); /* targets start with what is kept */
+            if (k == 0)
+                EXPECT_TRUE(e.input_len + e.target_len <= 65);
+            if (k == 4)
+                EXPECT_EQ_I64(e.target_len, 9);
+        }
+        EXPECT_TRUE(n >= 15);
+        pipeline_close(p);
+    }
+}
+
 /* --- raw archives --------------------------------------------------------------------------------- */
 
 static void raw_archives_have_the_order_of_tfds(void **state)
@@ -449,6 +517,7 @@ int main(void)
         cmocka_unit_test(shuffled_runs_repeat_and_resume),
         cmocka_unit_test(mixtures_take_the_members_with_the_split),
         cmocka_unit_test(members_have_rates),
+        cmocka_unit_test(objectives_keep_their_promises),
         cmocka_unit_test(raw_archives_have_the_order_of_tfds),
         cmocka_unit_test(faults),
     };
