@@ -419,7 +419,7 @@ static void objectives_keep_their_promises(void **state)
             if (k == 4)
                 EXPECT_EQ_I64(e.target_len, 9);
         }
-        EXPECT_TRUE(n >= 15);
+        EXPECT_TRUE(n >= 13);
         pipeline_close(p);
     }
 }
