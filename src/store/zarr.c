@@ -270,9 +270,16 @@ spt_status zarr_check_size(const char *dir, const zarr_array *a, enum zarr_missi
 
 /* --- writing --- */
 
+/* The largest divisor of `of` below `below`, itself one: counted up by its cofactor, then down from the
+ * root, so that a prime costs its root and not itself. */
 static int64_t smaller_divisor(int64_t of, int64_t below)
 {
-    for (int64_t d = below - 1; d > 1; d--)
+    int64_t q = of / below + 1;
+    for (; q <= of / q; q++)
+        if (of % q == 0)
+            return of / q;
+    int64_t d = of / q < below - 1 ? of / q : below - 1;
+    for (; d > 1; d--)
         if (of % d == 0)
             return d;
     return 1;
@@ -282,9 +289,11 @@ struct tensor_shape zarr_choose_chunks(enum dtype t, const struct tensor_shape *
 {
     struct tensor_shape c = *shape;
     const double target = 64.0 * 1024 * 1024 / (double)dtype_size(t);
+    bool empty = false;
     for (int i = 0; i < c.rank; i++)
-        if (c.dim[i] < 1)
-            c.dim[i] = 1; /* an empty array has no chunks, but their shape must not hold a zero */
+        empty |= c.dim[i] < 1;
+    for (int i = 0; empty && i < c.rank; i++)
+        c.dim[i] = 1; /* an empty array has no chunks, but their shape must not hold a zero */
     for (;;) {
         double count = 1;
         int largest = 0;

@@ -304,13 +304,28 @@ static void chunk_shapes_of_writers(void **state)
     static const int64_t cases[][4] = {{32128, 768, 16064, 768},    {32128, 1024, 16064, 1024},
                                        {32128, 2048, 8032, 2048},   {32128, 4096, 4016, 4096},
                                        {4096, 10240, 4096, 2560},   {250112, 768, 15632, 768},
-                                       {768, 2048, 768, 2048},      {0, 5, 1, 5}};
+                                       {768, 2048, 768, 2048},      {0, 5, 1, 1},
+                                       {1000000007, 1, 1, 1},       {(int64_t)1 << 62, 0, 1, 1},
+                                       {999966000289, 1, 999983, 1}}; /* 999983 squared */
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct tensor_shape s = shape_2d(cases[i][0], cases[i][1]);
         const struct tensor_shape c = zarr_choose_chunks(DT_F32, &s);
         EXPECT_EQ_I64(c.dim[0], cases[i][2]);
         EXPECT_EQ_I64(c.dim[1], cases[i][3]);
     }
+    for (int64_t n = 1; n <= 400; n += 13) /* every step of the search against the plain one */
+        for (int64_t wide = 1 << 16; wide <= 1 << 20; wide *= 4) {
+            const struct tensor_shape s = shape_2d(n * 840, wide);
+            const struct tensor_shape c = zarr_choose_chunks(DT_F32, &s);
+            int64_t want[2] = {s.dim[0], s.dim[1]};
+            while (want[0] * want[1] > 16 << 20) {
+                const int k = want[1] > want[0];
+                do
+                    want[k]--;
+                while (s.dim[k] % want[k]);
+            }
+            EXPECT_TRUE(c.dim[0] == want[0] && c.dim[1] == want[1]);
+        }
 }
 
 static spt_status write_and_read(void *ctx, spt_err *err)
