@@ -186,7 +186,7 @@ const struct option_row option_table[] = {
            "write the numbers of each step's examples into train.jsonl"),
     CHOICE("progress", progress, "auto|always|never", "auto", T | E | I | S,
            "one changing line on a terminal, plain lines elsewhere"),
-    SWITCH("quiet", quiet, USES | N | V | X, "no story on stderr, only warnings"),
+    SWITCH("quiet", quiet, USES | N | K | V | X | P, "no story on stderr, only warnings"),
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];
 

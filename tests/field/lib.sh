@@ -1,8 +1,8 @@
 # What the tests of the field cases share: source it, then use check, expect, py and score_as;
-# end with `finish`. Needs SPT_BIN (tools/run-tests sets it) and python3 with numpy, which makes the
+# end with `finish`. Runs SPT_BIN (tools/run-tests sets it); needs python3 with numpy, which makes the
 # inputs of a case: fixture CASE writes them to $dir/CASE.
 set -u
-spt=${SPT_BIN:?}
+spt=${SPT_BIN:-$PWD/build/release/spt}
 fields=tests/fixtures/field model=demo/t5-mini desk=demo/desk
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
