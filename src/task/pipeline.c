@@ -90,6 +90,17 @@ static bool is_output(const char *name)
     return strcmp(name, "inputs") == 0 || strcmp(name, "targets") == 0;
 }
 
+/* Names of a source live in its record, so they are copied. */
+static spt_status copy_named(record *to, const struct record_field *f, const char *name,
+                             spt_err *err)
+{
+    char *kept = record_alloc(to, strlen(name) + 1);
+    if (!kept)
+        return err_nomem(err, strlen(name));
+    memcpy(kept, name, strlen(name) + 1);
+    return record_copy_field(to, kept, f, err);
+}
+
 /* The passed-through fields, and the texts under their _pretokenized names. */
 static spt_status keep_fields(const record *from, record *to, spt_err *err)
 {
@@ -99,14 +110,7 @@ static spt_status keep_fields(const record *from, record *to, spt_err *err)
         const char *name = !is_output(f->name)              ? f->name
                            : strcmp(f->name, "inputs") == 0 ? "inputs_pretokenized"
                                                             : "targets_pretokenized";
-        if (name == f->name) { /* names of sources live in their record */
-            char *kept = record_alloc(to, strlen(name) + 1);
-            if (!kept)
-                return err_nomem(err, strlen(name));
-            memcpy(kept, name, strlen(name) + 1);
-            name = kept;
-        }
-        TRY(record_copy_field(to, name, f, err));
+        TRY(copy_named(to, f, name, err));
     }
     return SPT_OK;
 }
@@ -249,6 +253,45 @@ static spt_status make_noise(pipeline *p, struct member *m, const record *r, spt
     return make_pieces(p, m, err);
 }
 
+static spt_status cached_ids(const pipeline *p, const record *r, const char *name, int64_t limit,
+                             struct vocab_ids *out, spt_err *err)
+{
+    const struct record_field *f = record_find(r, name);
+    const bool ints = f && (f->kind == FIELD_INTS || f->kind == FIELD_INT);
+    if (!f || (f->count && !ints))
+        return err_set(err, SPT_E_FORMAT, "the cached example has no ids '%s'", name);
+    TRY(make_room(out, f->count, err));
+    for (size_t i = 0; i < f->count; i++) {
+        if (f->u.ints[i] < 0 || f->u.ints[i] > INT32_MAX)
+            return err_set(err, SPT_E_FORMAT, "the cached example has id %lld in '%s'",
+                           (long long)f->u.ints[i], name);
+        out->id[out->count++] = (int32_t)f->u.ints[i];
+    }
+    return finish_ids(p, out, limit, err);
+}
+
+/* What a cache holds already: everything but EOS and cutting. */
+static spt_status make_cached(pipeline *p, struct member *m, const record *r, spt_err *err)
+{
+    uint64_t which;
+    TRY(take_slot(m, &which, err));
+    struct item *it = &m->slot[which];
+    record_clear(&it->fields);
+    spt_status st = SPT_OK;
+    for (size_t i = 0; i < r->fields && !st; i++)
+        if (!is_output(r->field[i].name))
+            st = copy_named(&it->fields, &r->field[i], r->field[i].name, err);
+    if (!st)
+        st = cached_ids(p, r, "inputs", p->o.max_input, &it->input, err);
+    if (!st)
+        st = cached_ids(p, r, "targets", p->o.max_target, &it->target, err);
+    if (!st)
+        st = enqueue(m, which, err);
+    if (st)
+        return_slot(m, which);
+    return st;
+}
+
 static spt_status make_item(void *ctx, record *r, spt_err *err)
 {
     const struct making *k = ctx;
@@ -288,7 +331,12 @@ static spt_status refill(pipeline *p, struct member *m, spt_err *err)
         bool more;
         TRY(task_source_next(m->source, &m->raw, &more, err));
         if (more) {
-            TRY(task_format(m->task, &m->raw, m->position++, make_item, &k, err));
+            if (task_source_cached(m->source)) {
+                m->position++;
+                TRY(make_cached(p, m, &m->raw, err));
+            } else {
+                TRY(task_format(m->task, &m->raw, m->position++, make_item, &k, err));
+            }
             continue;
         }
         m->epochs++;

@@ -17,6 +17,11 @@ struct pipeline_options {
     const char *split;        /* "train", "validation", "test[:10%]", ... */
     const char *tfds_dir;     /* prepared data sets; NULL: raw only */
     const char *raw_dir;      /* unpacked GLUE and SuperGLUE archives; NULL: TFDS only */
+    /* Offline caches (roots are searched in order): with use_cached a task that can be cached must
+     * be found in one of them. */
+    bool use_cached;
+    const char *const *cache_dir;
+    size_t cache_dirs;
     const vocab *vocabulary;
     int64_t max_input, max_target; /* with EOS; 0: nothing is cut (C4 objectives need both) */
     bool shuffle;
@@ -55,6 +60,8 @@ spt_status task_source_open(const struct task *t, const struct pipeline_options 
 spt_status task_source_next(task_source *s, record *out, bool *more, spt_err *err);
 spt_status task_source_rewind(task_source *s, spt_err *err);
 void task_source_close(task_source *s); /* accepts NULL */
+/* The records hold ids already (`inputs`, `targets` without EOS, ..._pretokenized). */
+bool task_source_cached(const task_source *s);
 /* True when the task declares the split (or declares none, then the data set decides). */
 bool task_has_split(const struct task *t, const char *split);
 

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "fs/fs.h"
+#include "task/cache.h"
 #include "task/raw_glue.h"
 #include "task/tf_example.h"
 #include "task/tfds.h"
@@ -21,6 +22,7 @@ struct task_source {
     /* prepared */
     tfds *data;
     tfds_reader *reader;
+    bool cached;
     /* raw: encoded examples in order */
     buf bytes;
     size_t *at;
@@ -126,6 +128,33 @@ static spt_status open_raw(task_source *s, const char *raw_dir, bool *found, spt
     return st;
 }
 
+/* --- offline caches ------------------------------------------------------------------------- */
+
+static spt_status open_cache(task_source *s, const struct pipeline_options *o, spt_err *err)
+{
+    char dir[4096];
+    size_t shards;
+    bool found;
+    for (size_t i = 0; i < o->cache_dirs; i++) {
+        TRY(cache_find(o->cache_dir[i], s->task->name, dir, sizeof dir, &found, err));
+        if (!found)
+            continue;
+        TRY(cache_shards(dir, o->split, &shards, err));
+        snprintf(s->spec, sizeof s->spec, "%s", o->split);
+        s->cached = true;
+        return tfds_open_shards(dir, o->split, shards, &s->data, err);
+    }
+    return err_set(err, SPT_E_NOTFOUND,
+                   "task %s has no offline cache in %zu cache director%s (spt cache makes one; "
+                   "--gin.USE_CACHED_TASKS=False reads the data set)", s->task->name,
+                   o->cache_dirs, o->cache_dirs == 1 ? "y" : "ies");
+}
+
+bool task_source_cached(const task_source *s)
+{
+    return s->cached;
+}
+
 /* --- opening ------------------------------------------------------------------------------ */
 
 spt_status task_source_open(const struct task *t, const struct pipeline_options *o,
@@ -140,9 +169,12 @@ spt_status task_source_open(const struct task *t, const struct pipeline_options 
     buf_init(&s->bytes, SIZE_MAX / 4);
     spt_status st = SPT_OK;
     bool found = false;
-    if (!map_split(t, o->split, s->spec))
+    if (o->use_cached && t->cached) {
+        st = open_cache(s, o, err);
+        found = true;
+    } else if (!map_split(t, o->split, s->spec))
         st = err_set(err, SPT_E_CONFIG, "task %s has no split '%s'", t->name, o->split);
-    if (!st && o->tfds_dir) {
+    if (!st && !found && o->tfds_dir) {
         st = tfds_open(o->tfds_dir, t->dataset, &s->data, err);
         found = !st;
         if (st == SPT_E_NOTFOUND && o->raw_dir)

@@ -16,6 +16,7 @@
 
 enum { MAX_INFO = 64 << 20, MAX_SPLITS = 4096, MAX_SHARDS = 1 << 20, CYCLE = 16, BLOCK = 16,
        MAX_PATH = 4096, MAX_NAME = 256 };
+#define UNKNOWN UINT64_MAX /* records of a shard without metadata */
 
 struct split {
     char name[MAX_NAME];
@@ -220,6 +221,32 @@ spt_status tfds_open(const char *data_dir, const char *name, tfds **out, spt_err
     return SPT_OK;
 }
 
+spt_status tfds_open_shards(const char *dir, const char *split, size_t shards, tfds **out,
+                            spt_err *err)
+{
+    if (!shards || shards > MAX_SHARDS || strlen(split) >= MAX_NAME)
+        return err_set(err, SPT_E_FORMAT, "%s: %zu shards of split '%.60s'", dir, shards, split);
+    tfds *d = mem_zalloc(1, sizeof *d);
+    if (!d)
+        return err_nomem(err, sizeof *d);
+    d->dir = mem_strdup(dir);
+    d->dataset = mem_strdup("");
+    struct split *s = add_split(d, err);
+    spt_status st = d->dir && d->dataset && s ? SPT_OK : err_nomem(err, sizeof *d);
+    if (!st)
+        st = mem_grow(&s->shard, &s->cap, shards, sizeof *s->shard, MAX_SHARDS, err);
+    if (st) {
+        tfds_close(d);
+        return st;
+    }
+    memcpy(s->name, split, strlen(split) + 1);
+    s->shards = shards;
+    for (size_t i = 0; i < shards; i++)
+        s->shard[i] = UNKNOWN;
+    *out = d;
+    return SPT_OK;
+}
+
 void tfds_close(tfds *d)
 {
     if (!d)
@@ -351,6 +378,11 @@ static spt_status add_parts(tfds_reader *r, uint64_t from, uint64_t to, spt_err 
 {
     uint64_t start = 0;
     for (size_t i = 0; i < r->split->shards; i++) {
+        if (r->split->shard[i] == UNKNOWN) {
+            TRY(mem_grow(&r->part, &r->part_cap, r->parts + 1, sizeof *r->part, MAX_SHARDS, err));
+            r->part[r->parts++] = (struct part){i, 0, UNKNOWN};
+            continue;
+        }
         const uint64_t end = start + r->split->shard[i];
         const uint64_t a = from > start ? from : start, b = to < end ? to : end;
         if (a < b) {
@@ -385,8 +417,8 @@ spt_status tfds_read(const tfds *d, const char *spec, tfds_reader **out, spt_err
 
 static void shard_path(const tfds_reader *r, size_t shard, char *path, size_t room)
 {
-    snprintf(path, room, "%s/%s-%s.tfrecord-%05zu-of-%05zu", r->d->dir, r->d->dataset,
-             r->split->name, shard, r->split->shards);
+    snprintf(path, room, "%s/%s%s%s.tfrecord-%05zu-of-%05zu", r->d->dir, r->d->dataset,
+             *r->d->dataset ? "-" : "", r->split->name, shard, r->split->shards);
 }
 
 static spt_status open_next(tfds_reader *r, struct open_shard *slot, spt_err *err)
@@ -405,7 +437,9 @@ static void close_slot(struct open_shard *slot)
     *slot = (struct open_shard){0};
 }
 
-static spt_status read_one(tfds_reader *r, struct open_shard *slot, record *out, spt_err *err)
+/* *have false: the file has ended where its length is not known. */
+static spt_status read_one(tfds_reader *r, struct open_shard *slot, record *out, bool *have,
+                           spt_err *err)
 {
     const void *data;
     size_t size;
@@ -413,12 +447,17 @@ static spt_status read_one(tfds_reader *r, struct open_shard *slot, record *out,
     const uint64_t number = tfrecord_index(slot->reader);
     TRY(tfrecord_next(slot->reader, &data, &size, err));
     shard_path(r, slot->part->shard, path, sizeof path);
+    *have = data != NULL;
+    if (!data && slot->part->take == UNKNOWN) {
+        slot->left = 0;
+        return SPT_OK;
+    }
     if (!data)
         return err_set(err, SPT_E_FORMAT, "%s ends after %llu of %llu records", path,
                        (unsigned long long)number,
                        (unsigned long long)r->split->shard[slot->part->shard]);
     const spt_status st = tf_example_read(data, size, out, err);
-    slot->left--;
+    slot->left -= slot->part->take != UNKNOWN;
     return st ? err_wrap(err, st, "%s: record %llu", path, (unsigned long long)number) : SPT_OK;
 }
 
@@ -432,10 +471,10 @@ spt_status tfds_next(tfds_reader *r, record *out, bool *more, spt_err *err)
         if (!slot->reader && r->taken == 0 && r->next < r->parts)
             TRY(open_next(r, slot, err));
         if (slot->reader && slot->left && r->taken < BLOCK) {
-            TRY(read_one(r, slot, out, err));
+            TRY(read_one(r, slot, out, more, err));
             r->taken++;
-            *more = true;
-            return SPT_OK;
+            if (*more)
+                return SPT_OK;
         }
         idle = slot->reader ? 0 : idle + 1;
         if (slot->reader && !slot->left)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fs/fs.h"
+#include "task/cache.h"
 #include "task/pipeline.h"
 #include "task/tf_example.h"
 #include "task/tfds.h"
@@ -424,6 +425,62 @@ static void objectives_keep_their_promises(void **state)
     }
 }
 
+/* --- offline cache --------------------------------------------------------------------------- */
+
+/* A cache gives the examples of the data set, with their fields, in some order. */
+static void caches_hold_the_same_examples(void **state)
+{
+    const char *dir = test_path(test_tmpdir(), "cached"), *root = test_path(test_tmpdir(), "root");
+    static const char *const splits[] = {"train", "validation"};
+    const char *const roots[] = {test_path(test_tmpdir(), "none"), root};
+    struct pipeline_options o = options("task_index_glue_sst2_v200_examples", "train", dir);
+    const struct task *t = task_find(registry, o.name);
+    struct task_example e;
+    pipeline *p;
+    spt_err err;
+    bool more;
+    uint64_t examples, sum[2] = {0, 0};
+    write_sst2(dir, 37, 1);
+    o.use_cached = true;
+    o.cache_dir = roots;
+    o.cache_dirs = 2;
+    o.max_input = 12;
+    EXPECT_STATUS(pipeline_open(registry, &o, &p, &err), SPT_E_NOTFOUND);
+    EXPECT_MSG(&err, "no offline cache in 2 cache directories");
+    EXPECT_OK(cache_write(t, &o, splits, 2, root, 4, &examples, &err), &err);
+    EXPECT_EQ_I64(examples, 47);
+    EXPECT_STATUS(cache_write(t, &o, splits, 2, root, 4, &examples, &err), SPT_E_CONFIG);
+    for (int cached = 0; cached < 2; cached++) {
+        size_t n = 0;
+        o.use_cached = cached;
+        EXPECT_OK(pipeline_open(registry, &o, &p, &err), &err);
+        for (;; n++) {
+            EXPECT_OK(pipeline_next(p, &e, &more, &err), &err);
+            if (!more)
+                break;
+            int64_t idx;
+            struct field_text text;
+            uint64_t h = 1469598103934665603u; /* of one example; sums do not depend on order */
+            EXPECT_OK(record_int(e.fields, "idx", &idx, &err), &err);
+            EXPECT_OK(record_text(e.fields, "inputs_pretokenized", &text, &err), &err);
+            h = (h ^ (uint64_t)idx) * 1099511628211u + text.len;
+            for (size_t i = 0; i < e.input_len; i++)
+                h = (h ^ (uint64_t)e.input[i]) * 1099511628211u;
+            for (size_t i = 0; i < e.target_len; i++)
+                h = (h ^ (uint64_t)e.target[i]) * 1099511628211u;
+            sum[cached] += h;
+        }
+        EXPECT_EQ_I64(n, 37);
+        pipeline_close(p);
+    }
+    EXPECT_TRUE(sum[0] == sum[1]);
+    o.split = "test";
+    EXPECT_STATUS(pipeline_open(registry, &o, &p, &err), SPT_E_CONFIG);
+    EXPECT_MSG(&err, "no split 'test'");
+    EXPECT_STATUS(cache_write(task_find(registry, "pr:glue_sst2_v200_train"), &o, splits, 1, root, 4,
+                              &examples, &err), SPT_E_CONFIG);
+}
+
 /* --- raw archives --------------------------------------------------------------------------------- */
 
 static void raw_archives_have_the_order_of_tfds(void **state)
@@ -518,6 +575,7 @@ int main(void)
         cmocka_unit_test(mixtures_take_the_members_with_the_split),
         cmocka_unit_test(members_have_rates),
         cmocka_unit_test(objectives_keep_their_promises),
+        cmocka_unit_test(caches_hold_the_same_examples),
         cmocka_unit_test(raw_archives_have_the_order_of_tfds),
         cmocka_unit_test(faults),
     };
