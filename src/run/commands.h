@@ -15,7 +15,9 @@
     X(inspect, INSPECT, run_inspect)    \
     X(convert, CONVERT, run_convert)    \
     X(extract, EXTRACT, run_extract)    \
-    X(tokenize, TOKENIZE, run_tokenize)
+    X(tokenize, TOKENIZE, run_tokenize)   \
+    X(neighbors, NEIGHBORS, run_neighbors) \
+    X(report, REPORT, run_report)
 
 enum command_index {
 #define COMMAND_INDEX(name, bit, fn) COMMAND_INDEX_##bit,

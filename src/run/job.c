@@ -57,6 +57,16 @@ static const spt_command commands[] = {
     [COMMAND_INDEX_TOKENIZE] =
         {"tokenize", "--model DIR [FILE]", "pieces and ids of lines, and back (--decode)",
          "  echo 'Hello world' | spt tokenize --model t5-base-lm"},
+    [COMMAND_INDEX_NEIGHBORS] =
+        {"neighbors", "PROMPT --model DIR", "a prompt among the pieces of the vocabulary",
+         "For each row the nearest pieces by cosine and distance, its norm, its nearest other row,\n"
+         "and how far it has come from its start. --html writes a page with pictures.\n\n"
+         "  spt neighbors run --model t5-base-lm --html neighbors.html"},
+    [COMMAND_INDEX_REPORT] =
+        {"report", "RUN [--out FILE]", "one HTML page about a run",
+         "Curves, scores, confusion table, sample predictions, settings, neighbours, in one file\n"
+         "(default RUN/report.html) without anything from elsewhere.\n\n"
+         "  spt report run"},
 };
 
 unsigned spt_version_num(void)

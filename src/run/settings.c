@@ -31,15 +31,17 @@
 #define X CMD_EXTRACT
 #define V CMD_CONVERT
 #define P CMD_INSPECT
+#define G CMD_NEIGHBORS
+#define R CMD_REPORT
 #define USES (T | E | I | S | C)
 
 enum { BIG = 1000000000 };
 
 const struct option_row option_table[] = {
     /* files */
-    TEXT("model", model, "DIR", "", USES | N | K | X | V,
+    TEXT("model", model, "DIR", "", USES | N | K | X | V | G | R,
          "the frozen T5: a T5X checkpoint or a Hugging Face directory"),
-    TEXT("vocab", vocab, "FILE", "", USES | N | K,
+    TEXT("vocab", vocab, "FILE", "", USES | N | K | G,
          "SentencePiece model, when it does not lie beside the model; \"bytes\" for ByT5"),
     TEXT("train", train, "FILE", "", T | C, "training examples: TSV, CSV or JSON Lines, or .gz"),
     TEXT("eval", eval, "FILE", "", T | C, "held-out examples to choose the best prompt by"),
@@ -47,7 +49,9 @@ const struct option_row option_table[] = {
     TEXT("out", out, "DIR", "", I,
          "directory for the reference's sharded outputs; an interrupted run continues there"),
     TEXT("out", output, "FILE", "", N | X | V, "file or directory to write"),
+    TEXT("out", output, "FILE", "", R, "page to write (default: RUN/report.html)"),
     TEXT("data", data, "FILE", "", E | I | S, "examples; \"-\" is standard input"),
+    TEXT("data", data, "FILE", "", R, "examples to answer (default: the run's --eval)"),
     TEXT("prompt", prompt, "FILE", "", E | I | S | C,
          "prompt of any kind, or a run directory (its best prompt); none: the bare model"),
     TEXT("prompts", prompts, "A,B,..", "", I,
@@ -86,6 +90,11 @@ const struct option_row option_table[] = {
            "where the rows stand in the encoder input"),
     CHOICE("side", side, "encoder|decoder", "encoder", T | N | C,
            "which stack the prompt is put in front of"),
+    /* neighbors */
+    INT("k", neighbors, "5", 1, 1000, G, "nearest pieces shown for each row"),
+    TEXT("start", start, "FILE", "", G,
+         "prompt that drift is measured from (default: the prompt's own start, made again)"),
+    TEXT("html", html, "FILE", "", G, "write a page instead of text"),
     /* how long */
     INT("steps", steps, "0", 0, BIG, T | C, "training steps (0: from --epochs, or 40 epochs)"),
     REAL("epochs", epochs, "0", 0, 1e6, T | C, "passes over the training data"),
@@ -165,16 +174,16 @@ const struct option_row option_table[] = {
     CHOICE("compute", compute, "auto|float32|bfloat16", "auto", USES | N,
            "arithmetic of the products (auto: float32)"),
     TEXT("isa", isa, "NAME", "auto", USES | N, "kernels: auto, ref, avx2 or avx512"),
-    INT("threads", threads, "0", 0, 1024, USES | N, "threads (0: all cores)"),
+    INT("threads", threads, "0", 0, 1024, USES | N | R, "threads (0: all cores)"),
     CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "plain", T | C,
            "absorbed: no keys and values of the input, for short targets (auto: when it needs "
            "fewer operations)"),
     SWITCH("remat", remat, T | C,
            "keep the inputs of layers only, compute the rest again: less memory, same bits"),
-    INT("max-distance", max_distance, "0", 0, BIG, USES | N,
+    INT("max-distance", max_distance, "0", 0, BIG, USES | N | G,
         "relative-position distance of a T5X model whose table is not 32 wide"),
     /* behaviour */
-    SWITCH("json", json, USES | N | K | P, "machine-readable output"),
+    SWITCH("json", json, USES | N | K | P | G, "machine-readable output"),
     SWITCH("resume", resume, T, "continue the run in --out from its last checkpoint"),
     SWITCH("dry-run", dry_run, T, "say what would be done, and stop"),
     SWITCH("strict", strict, USES, "treat warnings as errors (exit code 1)"),
@@ -186,7 +195,7 @@ const struct option_row option_table[] = {
            "write the numbers of each step's examples into train.jsonl"),
     CHOICE("progress", progress, "auto|always|never", "auto", T | E | I | S,
            "one changing line on a terminal, plain lines elsewhere"),
-    SWITCH("quiet", quiet, USES | N | K | V | X | P, "no story on stderr, only warnings"),
+    SWITCH("quiet", quiet, USES | N | K | V | X | P | G | R, "no story on stderr, only warnings"),
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];
 

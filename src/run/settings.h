@@ -47,6 +47,9 @@ struct settings {
     /* many prompts, reference's outputs */
     char *prompts, *prompt_column, *ensemble, *mode, *task_name, *shard;
     int64_t chunk;
+    /* neighbors, report */
+    char *start, *html;
+    int64_t neighbors;
     /* machine */
     char *compute, *isa, *cross_attention;
     int64_t threads, max_distance;
