@@ -26,8 +26,13 @@ struct data_encoder {
     int32_t eos_id;     /* 1 */
     int32_t unk_id;     /* 2; -1: there is none (bytes) */
     int32_t pad_id;     /* 0; -1: not known */
+    int64_t rows;       /* of the model's embedding: ids beyond are refused; 0: not known */
     bool no_second_eos; /* ids that end in EOS already get no other one (slow Hugging Face) */
 };
+
+/* SPT_E_FORMAT when one of ids[0 .. n) has no row in the model. */
+spt_status encoder_check_ids(const struct data_encoder *e, const int32_t *ids, size_t n,
+                             spt_err *err);
 
 /* The encoder of a vocabulary, which must outlive it. Confined to one thread. */
 spt_status data_encoder_of_vocab(const vocab *v, struct data_encoder *out, spt_err *err);

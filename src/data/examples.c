@@ -100,7 +100,8 @@ static spt_status guess_columns(records *r, const char **input, const char **tar
     if (rows >= 4 && distinct[0] > 1 && distinct[1] == rows && distinct[0] * 2 <= rows) {
         *input = "2";
         *target = "1";
-        log_warning("%s: column 1 holds %zu different values in %llu rows and column 2 never "
+        if (!records_quiet(r))
+            log_warning("%s: column 1 holds %zu different values in %llu rows and column 2 never "
                     "repeats: column 1 is taken as the label (--input '{1}' --target '{2}' for "
                     "the other way round)",
                     records_path(r), distinct[0], (unsigned long long)rows);
@@ -237,7 +238,7 @@ static spt_status place_columns(struct source *s, const struct examples_options 
         TRY(records_name_column(r, *input == '2', in, err));
     if (out)
         TRY(records_name_column(r, *target == '2', out, err));
-    if (!o->records.lines)
+    if (!o->records.lines && !records_quiet(r))
         log_info("%s: there is no header, so column %s is taken as {%s}%s%s%s%s%s", records_path(r),
                  in ? input : target, in ? in : out, in && out ? " and column " : "",
                  in && out ? target : "", in && out ? " as {" : "", in && out ? out : "",
@@ -259,7 +260,8 @@ static spt_status bind(records *r, const text_template *t, const char *column,
     if (!column || !field || !strcmp(field, column) ||
         (records_has_column(r, field) && !is_number(field)))
         return template_bind(t, r, out, err);
-    log_info("%s: column %s is taken as the {%s} of the prompt", records_path(r), column, field);
+    if (!records_quiet(r))
+        log_info("%s: column %s is taken as the {%s} of the prompt", records_path(r), column, field);
     return template_bind_to(t, r, column, out, err);
 }
 
@@ -347,6 +349,11 @@ static spt_status encode(const struct maker *m, const char *text, size_t len, in
     TRY(m->enc->encode(m->enc->ctx, text, len, out, err));
     if (m->enc->no_second_eos && out->len > from && out->id[out->len - 1] == m->enc->eos_id)
         out->len--;
+    const spt_status st = encoder_check_ids(m->enc, out->id + from, out->len - from, err);
+    if (st && m->src.r)
+        return err_wrap(err, st, "%s: line %llu", records_path(m->src.r),
+                        (unsigned long long)records_line(m->src.r));
+    TRY(st);
     *uncut = (int64_t)(out->len - from) + 1;
     return ids_finish(out, from, max, m->enc->eos_id, cut, err);
 }

@@ -127,6 +127,8 @@ static spt_status encode_labels(struct check *c)
         one.len = 0;
         st = c->enc->encode(c->enc->ctx, label_set_text(c->s, i), label_set_len(c->s, i), &one,
                             c->err);
+        if (!st && (st = encoder_check_ids(c->enc, one.id, one.len, c->err)))
+            st = err_wrap(c->err, st, "label \"%.60s\"", label_set_text(c->s, i));
         if (st)
             break;
         const size_t ids =

@@ -30,7 +30,7 @@ struct slot {
 
 struct records {
     char *path;
-    bool is_stdin, once, lines, opened_before;
+    bool is_stdin, once, lines, quiet, opened_before;
     enum records_kind wanted_kind;
     enum table_kind kind;
     char delimiter;
@@ -451,7 +451,8 @@ static spt_status prime(records *r, spt_err *err)
     if (!r->opened_before) {
         r->has_header = r->kind != TABLE_JSONL && is_header(r);
         TRY(name_columns(r, err));
-        tell_verdict(r);
+        if (!r->quiet)
+            tell_verdict(r);
     }
     if (r->has_header) {
         TRY(next_row(r, &more, err));
@@ -488,6 +489,7 @@ static spt_status init(records *r, const struct records_options *o, spt_err *err
     r->is_stdin = strcmp(o->path, "-") == 0;
     r->path = mem_strdup(r->is_stdin ? "standard input" : o->path);
     r->lines = o->lines;
+    r->quiet = o->quiet;
     r->wanted_kind = o->kind;
     r->delimiter = o->delimiter;
     r->header = o->header;
@@ -552,6 +554,11 @@ spt_status records_delimiter(const char *text, char *out, spt_err *err)
         return err_set(err, SPT_E_CONFIG,
                        "delimiter \"%.40s\": one ASCII character or the word tab is needed", text);
     return SPT_OK;
+}
+
+bool records_quiet(const records *r)
+{
+    return r->quiet;
 }
 
 bool records_can_rewind(const records *r)

@@ -25,6 +25,7 @@ struct records_options {
     const char *const *columns; /* columns that the options name: their presence makes a header */
     size_t column_count;
     bool lines;   /* every line is one record of one column, no header, nothing skipped (infer) */
+    bool quiet;   /* the verdict is not logged */
     size_t block; /* 0: default; tests use 1 */
 };
 
@@ -71,6 +72,7 @@ spt_status records_error(const records *r, spt_err *err, const char *fmt, ...) P
 struct records_counts records_count(const records *r);
 /* False for standard input, pipes and devices. */
 bool records_can_rewind(const records *r);
+bool records_quiet(const records *r); /* the option */
 /* Back to the first record. Column slots stay valid. */
 spt_status records_rewind(records *r, spt_err *err);
 

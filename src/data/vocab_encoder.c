@@ -22,6 +22,19 @@ void id_list_release(struct id_list *l)
     *l = (struct id_list){0};
 }
 
+spt_status encoder_check_ids(const struct data_encoder *e, const int32_t *ids, size_t n,
+                             spt_err *err)
+{
+    for (size_t i = 0; i < n && e->rows > 0; i++)
+        if (ids[i] < 0 || ids[i] >= e->rows)
+            return err_set(err, SPT_E_FORMAT,
+                           "the text has the id %d, but the model's embedding has %lld rows: take "
+                           "the piece out of the text (spt tokenize shows it), or the vocabulary "
+                           "is not the model's",
+                           (int)ids[i], (long long)e->rows);
+    return SPT_OK;
+}
+
 struct vocab_ctx {
     const vocab *v;
     struct vocab_ids ids;

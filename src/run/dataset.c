@@ -106,6 +106,7 @@ spt_status task_text_open(const struct engine *e, const struct settings *s,
         TRY(records_delimiter(s->delimiter, &t.delimiter, err));
     TRY(data_encoder_of_vocab(e->vocab, &t.encoder, err));
     t.owns_encoder = true;
+    t.encoder.rows = e->config.vocab;
     const struct prompt_use *use = prompt ? &prompt->use : NULL;
     t.max_input = choose_length(s, "max-input", s->max_input, use ? use->max_input : -1);
     t.max_target = choose_length(s, "max-target", s->max_target, use ? use->max_target : -1);
@@ -253,6 +254,7 @@ spt_status line_encode(struct line_encoder *l, const struct task_text *t, const 
     TRY(buf_status(&l->text, "input text", err));
     l->ids.len = 0;
     TRY(t->encoder.encode(t->encoder.ctx, buf_str(&l->text), l->text.len, &l->ids, err));
+    TRY(encoder_check_ids(&t->encoder, l->ids.id, l->ids.len, err));
     *cut = false;
     TRY(ids_finish(&l->ids, 0, t->max_input, t->encoder.eos_id, cut, err));
     *out = (struct example){.input = l->ids.id,

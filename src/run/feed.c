@@ -219,7 +219,12 @@ static spt_status add(struct feed *f, size_t member, struct feed_chunk *c, spt_e
     struct example e;
     bool cut;
     if (f->lines) {
-        TRY(line_encode(&f->encoder, &m->task, f->line, f->line_len, &e, &cut, err));
+        const spt_status st =
+            line_encode(&f->encoder, &m->task, f->line, f->line_len, &e, &cut, err);
+        if (st == SPT_E_FORMAT)
+            return err_wrap(err, st, "%s: line %llu", records_path(f->lines),
+                            (unsigned long long)line_of(f));
+        TRY(st);
         e.line = records_line(f->lines);
     } else {
         e = f->table[f->table_of[member]].now;
@@ -329,7 +334,8 @@ spt_status feed_check_targets(const struct settings *s, const struct task_text *
     struct fs_info info;
     if (t->labels || fs_stat(s->data, &info, NULL) || !info.is_file)
         return SPT_OK; /* checked already; standard input and pipes are read once */
-    const struct examples_options o = dataset_options(s, t, s->data, DATASET_TARGETS);
+    struct examples_options o = dataset_options(s, t, s->data, DATASET_TARGETS);
+    o.records.quiet = true; /* it is opened again */
     example_stream *x = NULL;
     label_set *set = NULL;
     bool classes = false;

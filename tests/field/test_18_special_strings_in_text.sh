@@ -50,10 +50,11 @@ refused same_ids 3 '"praise".*"praise </s>".*same ids' "$spt" infer --model "$di
 "$spt" train --model "$dir/M" --train "$in/texts.tsv" $quick --quiet --out "$dir/plain" 2>"$dir/err"
 check other_rule_is_said 0 'vocabulary.*(rule|Hugging Face)' "$spt" infer --model "$dir/H" --prompt "$dir/plain" "$dir/texts"
 told other_rule_warning 'warning: .*seqio'
-for d in M H; do
-    printf '8099 642 8000\n' | "$spt" tokenize --model "$dir/$d" --decode --quiet >"$dir/back" 2>"$dir/err"
-    expect "decode_sentinels_$d" grep -q 'extra_id_0.*extra_id_99' "$dir/back"
-done
+printf '8099 642 8000\n' >"$dir/back.ids"
+check decode 0 'SeqIO rules' "$spt" tokenize --model "$dir/M" --decode "$dir/back.ids"
+expect decode_sentinels test "$(cat "$dir/out")" = '<extra_id_0> here <extra_id_99>'
+check decode_hugging_face 0 'Hugging Face' "$spt" tokenize --model "$dir/H" --decode "$dir/back.ids"
+expect decode_hugging_face_skips_specials test "$(cat "$dir/out")" = here
 printf 'tag: {1} </s>\n' >"$dir/template"
 check template_with_special 0 '' "$spt" score --model "$dir/M" --data "$in/texts.tsv" --input 'tag: {1} </s>'
 finish
