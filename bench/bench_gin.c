@@ -29,10 +29,9 @@ static size_t objects(gin_config *c, const gin_value *v, int depth)
 
 static spt_status once(double *parse, double *evaluate, double *print, size_t *made, spt_err *err)
 {
-    static const char *const files[] = {
-        "prompt_tuning/configs/models/t5_1_1_xxl_prompt.gin",
-        "prompt_tuning/configs/prompts/from_class_labels.gin",
-        "prompt_tuning/configs/runs/prompt_finetune.gin"};
+    static const char *const files[] = {"prompt_tuning/configs/models/t5_1_1_xxl_prompt.gin",
+                                        "prompt_tuning/configs/prompts/from_class_labels.gin",
+                                        "prompt_tuning/configs/runs/prompt_finetune.gin"};
     static const char bindings[] =
         "CLASS_LABELS = ['positive', 'negative']\nMODEL_DIR = '/m'\nMIXTURE_OR_TASK_NAME = 't'\n"
         "TASK_FEATURE_LENGTHS = {'inputs': 512, 'targets': 8}\nINITIAL_CHECKPOINT_PATH = '/c'\n"
@@ -88,6 +87,7 @@ int main(void)
             best[k] = t[k] < best[k] ? t[k] : best[k];
     }
     printf("gin sst2-demo-xxl: read %.2f ms, evaluate %.2f ms (%zu objects), print %.2f ms, sum "
-           "%.2f ms (target 50)\n", best[0], best[1], made, best[2], best[0] + best[1] + best[2]);
+           "%.2f ms (target 50)\n",
+           best[0], best[1], made, best[2], best[0] + best[1] + best[2]);
     return best[0] + best[1] + best[2] < 50 ? 0 : 1;
 }

@@ -37,8 +37,8 @@ static void run(const uint8_t *p, size_t n, uint32_t *state, bool big_endian, bl
 
 static void md5_block(uint32_t *state, const uint8_t *p)
 {
-    static const uint8_t shift[4][4] = {{7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23},
-                                        {6, 10, 15, 21}};
+    static const uint8_t shift[4][4] = {
+        {7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}};
     static const uint32_t sine[64] = {
         0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee, 0xf57c0faf, 0x4787c62a, 0xa8304613,
         0xfd469501, 0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be, 0x6b901122, 0xfd987193,
@@ -58,10 +58,22 @@ static void md5_block(uint32_t *state, const uint8_t *p)
         uint32_t f;
         unsigned g;
         switch (i / 16) {
-        case 0: f = (b & c) | (~b & d); g = i; break;
-        case 1: f = (d & b) | (~d & c); g = (5 * i + 1) % 16; break;
-        case 2: f = b ^ c ^ d; g = (3 * i + 5) % 16; break;
-        default: f = c ^ (b | ~d); g = 7 * i % 16; break;
+        case 0:
+            f = (b & c) | (~b & d);
+            g = i;
+            break;
+        case 1:
+            f = (d & b) | (~d & c);
+            g = (5 * i + 1) % 16;
+            break;
+        case 2:
+            f = b ^ c ^ d;
+            g = (3 * i + 5) % 16;
+            break;
+        default:
+            f = c ^ (b | ~d);
+            g = 7 * i % 16;
+            break;
         }
         const uint32_t t = d;
         d = c;
@@ -102,8 +114,8 @@ static void sha256_block(uint32_t *state, const uint8_t *p)
         const uint32_t e = s[4], a = s[0];
         const uint32_t t1 = s[7] + (right(e, 6) ^ right(e, 11) ^ right(e, 25)) +
                             ((e & s[5]) ^ (~e & s[6])) + k[i] + w[i];
-        const uint32_t t2 = (right(a, 2) ^ right(a, 13) ^ right(a, 22)) +
-                            ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
+        const uint32_t t2 =
+            (right(a, 2) ^ right(a, 13) ^ right(a, 22)) + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
         memmove(s + 1, s, 7 * sizeof *s);
         s[4] += t1;
         s[0] = t1 + t2;

@@ -51,9 +51,9 @@ struct parser {
 
 static spt_status add_owned(gin_strings *l, char *s, spt_err *err)
 {
-    const spt_status st = s ? mem_grow(&l->item, &l->cap, l->count + 1, sizeof *l->item, MAX_ARGS,
-                                       err)
-                            : err_nomem(err, 0);
+    const spt_status st =
+        s ? mem_grow(&l->item, &l->cap, l->count + 1, sizeof *l->item, MAX_ARGS, err)
+          : err_nomem(err, 0);
     if (st) {
         mem_free(s);
         return st;
@@ -101,8 +101,10 @@ spt_status gin_flag_rewrite(const char *arg, char **out, spt_err *err)
     }
     const char *eq = strchr(arg, '=');
     if (!eq)
-        return err_set(err, SPT_E_USAGE, "Gin bindings must be of the form "
-                       "'--gin.<param>=<value>', got: %s", arg);
+        return err_set(err, SPT_E_USAGE,
+                       "Gin bindings must be of the form "
+                       "'--gin.<param>=<value>', got: %s",
+                       arg);
     buf b;
     buf_init(&b, MAX_ARG);
     buf_addf(&b, "--gin_bindings=%.*s = ", (int)(eq - arg - 6), arg + 6);
@@ -185,9 +187,9 @@ static spt_status set_bool(bool *out, const struct flag *f, const char *value, s
     for (size_t i = 0; i < 3; i++) {
         const bool is_yes = !value || strcmp(value, yes[i]) == 0 ||
                             (i == 0 && (strcmp(value, "True") == 0 || strcmp(value, "TRUE") == 0));
-        const bool is_no = value && (strcmp(value, no[i]) == 0 ||
-                                     (i == 0 && (strcmp(value, "False") == 0 ||
-                                                 strcmp(value, "FALSE") == 0)));
+        const bool is_no =
+            value && (strcmp(value, no[i]) == 0 ||
+                      (i == 0 && (strcmp(value, "False") == 0 || strcmp(value, "FALSE") == 0)));
         if (is_yes || is_no) {
             *out = is_yes;
             return SPT_OK;
@@ -259,11 +261,17 @@ static spt_status set_value(struct parser *p, const struct flag *f, const char *
         *(char **)field = copy;
         return SPT_OK;
     }
-    case REPEATED: p->out->any = true; return add(field, value, strlen(value), err);
-    case LIST: return set_list(field, f, value, err);
-    case BOOL: return set_bool(field, f, value, err);
-    case INT: return set_int(p->out, f, value, err);
-    case UNDEFOK: return set_list(&p->undefok, f, value, err);
+    case REPEATED:
+        p->out->any = true;
+        return add(field, value, strlen(value), err);
+    case LIST:
+        return set_list(field, f, value, err);
+    case BOOL:
+        return set_bool(field, f, value, err);
+    case INT:
+        return set_int(p->out, f, value, err);
+    case UNDEFOK:
+        return set_list(&p->undefok, f, value, err);
     }
     return SPT_OK;
 }

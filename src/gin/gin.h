@@ -32,9 +32,9 @@
 #include "base/status.h"
 
 /* Limits; beyond them an input is refused by name. */
-#define GIN_MAX_DEPTH 64              /* nested brackets, nested includes */
-#define GIN_MAX_EVAL_DEPTH 256        /* calls and containers inside each other while evaluating */
-#define GIN_MAX_NODES (1u << 20)      /* values made by one evaluation */
+#define GIN_MAX_DEPTH 64         /* nested brackets, nested includes */
+#define GIN_MAX_EVAL_DEPTH 256   /* calls and containers inside each other while evaluating */
+#define GIN_MAX_NODES (1u << 20) /* values made by one evaluation */
 #define GIN_MAX_FILE ((size_t)32 << 20)   /* bytes of one file or text */
 #define GIN_MAX_TOTAL ((size_t)128 << 20) /* bytes read by one configuration, includes counted */
 #define GIN_MAX_INCLUDES 10000
@@ -50,7 +50,7 @@ typedef struct gin_def {
     const char *name;   /* below the module: "DatasetConfig", "EncoderDecoderModel.predict_batch" */
     enum gin_def_kind kind;
     const char *signature;
-    bool registered; /* known to static files from the start under module + "." + name */
+    bool registered;   /* known to static files from the start under module + "." + name */
     const char *about; /* one line for people; may be NULL */
 } gin_def;
 
@@ -212,8 +212,8 @@ spt_status gin_evaluate(gin_config *c, const gin_value *v, const char *scope, gi
                         spt_err *err);
 /* Calls "scope/configurable" (names as the command line would write them). The caller's arguments
  * win over bindings. *out is an object, or for gin.macro and gin.singleton their value. */
-spt_status gin_call(gin_config *c, const char *name, const gin_arg *args, size_t n,
-                    gin_value *out, spt_err *err);
+spt_status gin_call(gin_config *c, const char *name, const gin_arg *args, size_t n, gin_value *out,
+                    spt_err *err);
 /* Calls what @name yielded, in its scope (or `scope` when it has none). */
 spt_status gin_call_value(gin_config *c, const gin_value *callable, const char *scope,
                           const gin_arg *args, size_t n, gin_value *out, spt_err *err);

@@ -347,12 +347,16 @@ static spt_status run_block(gin_config *c, gin_parser *p, const gin_statement *s
 static spt_status run_statement(gin_config *c, gin_parser *p, const gin_statement *s)
 {
     switch (s->type) {
-    case ST_BINDING: return run_binding(c, p, s);
-    case ST_BLOCK: return run_block(c, p, s);
+    case ST_BINDING:
+        return run_binding(c, p, s);
+    case ST_BLOCK:
+        return run_block(c, p, s);
     case ST_IMPORT:
         return located(c, gin_import_statement(c, p->context, s), p->lex.file, &s->at);
-    case ST_INCLUDE: return located(c, gin_parse_file(c, s->value.u.s, NULL), p->lex.file, &s->at);
-    case ST_END: break;
+    case ST_INCLUDE:
+        return located(c, gin_parse_file(c, s->value.u.s, NULL), p->lex.file, &s->at);
+    case ST_END:
+        break;
     }
     return SPT_OK;
 }
@@ -392,8 +396,10 @@ static void hint_quotes(gin_config *c, const gin_parser *p)
         return;
     *eq = 0;
     if (*value)
-        gin_hint(c, "the value arrived as %s; a string needs gin quotes inside shell quotes: "
-                    "--gin.%s=\"'%s'\"", value, line, value);
+        gin_hint(c,
+                 "the value arrived as %s; a string needs gin quotes inside shell quotes: "
+                 "--gin.%s=\"'%s'\"",
+                 value, line, value);
     else
         gin_hint(c, "the value of %s is empty; an empty string is written --gin.%s=\"''\"", line,
                  line);
@@ -415,8 +421,8 @@ static spt_status parse_text(gin_config *c, const char *file, const char *text, 
         if (!file && p.lex.comments) {
             const char *hash = memchr(s.at.source, '#', s.at.source_len);
             log_warning("gin bindings line %u: what follows '#' is a comment and was cut off"
-                        "%s%.*s; inside quotes '#' is an ordinary character", s.at.line,
-                        hash ? ": " : "",
+                        "%s%.*s; inside quotes '#' is an ordinary character",
+                        s.at.line, hash ? ": " : "",
                         hash ? (int)(s.at.source_len - (size_t)(hash - s.at.source)) : 0,
                         hash ? hash : "");
             p.lex.comments = false;
@@ -702,15 +708,17 @@ static spt_status check_macro(gin_config *c, void *ctx, const gin_ref *ref, cons
     if (!ref->reg || ref->reg != c->macro)
         return SPT_OK;
     if (!gin_section_find(&c->bound, ref->scope, c->macro)) {
-        gin_fail(c, SPT_E_CONFIG, "ValueError", "No bindings specified for '%s%s%s' in config "
-                 "string: \n", ref->scope, *ref->scope ? "/" : "", ref->selector);
+        gin_fail(c, SPT_E_CONFIG, "ValueError",
+                 "No bindings specified for '%s%s%s' in config "
+                 "string: \n",
+                 ref->scope, *ref->scope ? "/" : "", ref->selector);
         add_config(c, "");
         return SPT_E_CONFIG;
     }
     if (!ref->evaluated) {
         gin_fail(c, SPT_E_CONFIG, "ValueError",
-                 "Reference '@%s/%s' must be evaluated (add '()') in config string: \n",
-                 ref->scope, ref->selector);
+                 "Reference '@%s/%s' must be evaluated (add '()') in config string: \n", ref->scope,
+                 ref->selector);
         add_config(c, ".");
         return SPT_E_CONFIG;
     }
@@ -746,7 +754,8 @@ static bool is_required(const gin_config *c, const gin_value *v)
     const char *complete;
     const gin_value *value;
     return gin_constant_match((gin_config *)c, v->u.ref->scope, strlen(v->u.ref->scope), &complete,
-                              &value) == SPT_OK && value && value->kind == GIN_REQUIRED;
+                              &value) == SPT_OK &&
+           value && value->kind == GIN_REQUIRED;
 }
 
 static spt_status check_required(gin_config *c)

@@ -67,8 +67,8 @@ static spt_status evaluate_ref(gin_config *c, const gin_ref *ref, const struct f
     if (!ref->reg)
         return gin_fail(c, SPT_E_CONFIG, "ValueError",
                         "No configurable matching reference '@%s%s'.\n\n    To catch this earlier, "
-                        "ensure gin.finalize() is called.", ref->selector,
-                        ref->evaluated ? "()" : "");
+                        "ensure gin.finalize() is called.",
+                        ref->selector, ref->evaluated ? "()" : "");
     if (ref->evaluated)
         return call(c, ref->reg, *ref->scope ? ref->scope : f->scope, NULL, 0, f, out);
     *out = (gin_value){.kind = GIN_CALLABLE};
@@ -210,8 +210,8 @@ static void add_call(gin_config *c, const struct call *k)
     const char *name = strrchr(k->reg->name, '.');
     buf_addf(&c->error_text, "\n  In call to configurable '%s' (<%s %s%s%s>)",
              name ? name + 1 : k->reg->name, d->kind == GIN_CLASS ? "class" : "function",
-             d->kind == GIN_CLASS ? "'" : "",
-             d->kind == GIN_CLASS ? k->reg->entry->path : d->name, d->kind == GIN_CLASS ? "'" : "");
+             d->kind == GIN_CLASS ? "'" : "", d->kind == GIN_CLASS ? k->reg->entry->path : d->name,
+             d->kind == GIN_CLASS ? "'" : "");
     if (*k->scope)
         buf_addf(&c->error_text, " in scope '%s'", k->scope);
 }
@@ -265,15 +265,16 @@ static spt_status missing_arguments(gin_config *c, const struct call *k, bool kw
             missing[n++] = e->param[i].name;
     if (!n)
         return SPT_OK;
-    gin_fail(c, SPT_E_CONFIG, "TypeError", "%s%s() missing %zu required %s argument%s: ",
-             e->def->name, e->def->kind == GIN_CLASS ? ".__init__" : "", n,
+    gin_fail(c, SPT_E_CONFIG, "TypeError",
+             "%s%s() missing %zu required %s argument%s: ", e->def->name,
+             e->def->kind == GIN_CLASS ? ".__init__" : "", n,
              kwonly ? "keyword-only" : "positional", n == 1 ? "" : "s");
     for (size_t i = 0; i < n; i++)
         buf_addf(&c->error_text, "%s'%s'",
-                 i == 0       ? ""
-                 : i + 1 < n  ? ", "
-                 : n == 2     ? " and "
-                              : ", and ",
+                 i == 0      ? ""
+                 : i + 1 < n ? ", "
+                 : n == 2    ? " and "
+                             : ", and ",
                  missing[i]);
     if (!kwonly)
         add_missing_list(c, k, missing, n);
@@ -474,8 +475,8 @@ spt_status gin_call(gin_config *c, const char *name, const gin_arg *args, size_t
     gin_value made;
     spt_status st = gin_match(c, selector, &r);
     if (!st && !r)
-        st = gin_fail(c, SPT_E_CONFIG, "ValueError", "Could not find %s in the Gin registry.",
-                      name);
+        st =
+            gin_fail(c, SPT_E_CONFIG, "ValueError", "Could not find %s in the Gin registry.", name);
     c->nodes = 0;
     if (!st)
         st = call(c, r, scope, args, n, NULL, &made);

@@ -72,7 +72,7 @@ struct gin_registry {
         const struct gin_entry *entry;
         bool module;  /* can be imported */
         bool package; /* has modules below */
-    } *path;
+    } * path;
     size_t paths, path_slots;
     const gin_macro_info **macro;
     size_t macros, macro_cap;
@@ -185,8 +185,8 @@ struct gin_config {
     const gin_reg *macro, *constant, *singleton;
     struct gin_import *first_import, *last_import; /* of completed texts, distinct */
     /* store */
-    gin_table bound;     /* what texts bound */
-    gin_table operative; /* what calls used */
+    gin_table bound;            /* what texts bound */
+    gin_table operative;        /* what calls used */
     gin_binding **binding_slot; /* only bindings of large sections */
     size_t binding_slots, hashed;
     /* reading */
@@ -199,13 +199,13 @@ struct gin_config {
     size_t skips;
     bool locked;
     /* evaluation */
-    uint64_t *count_of; /* objects made, by entry index */
+    uint64_t *count_of;  /* objects made, by entry index */
     gin_value **dflt_of; /* parsed defaults, by entry index; NULL until asked for */
     struct gin_single {
         struct gin_single *next;
         const char *scope;
         gin_value value;
-    } *singles;
+    } * singles;
     size_t nodes;
     /* last failure */
     gin_error error;
@@ -242,8 +242,8 @@ typedef struct gin_token {
     enum gin_token_type type;
     const char *s;
     size_t len;
-    uint32_t line;   /* 1-based */
-    uint32_t column; /* bytes */
+    uint32_t line;      /* 1-based */
+    uint32_t column;    /* bytes */
     const char *source; /* its line, up to the newline */
     size_t source_len;
 } gin_token;
@@ -335,8 +335,8 @@ typedef struct gin_parser {
 } gin_parser;
 
 /* `text` must outlive the parser and have normalised newlines. */
-spt_status gin_parser_init(gin_parser *p, gin_config *c, struct gin_context *ctx,
-                           const char *file, const char *text, size_t size, gin_reference_fn ref);
+spt_status gin_parser_init(gin_parser *p, gin_config *c, struct gin_context *ctx, const char *file,
+                           const char *text, size_t size, gin_reference_fn ref);
 void gin_parser_release(gin_parser *p);
 spt_status gin_statement_next(gin_parser *p, gin_statement *out);
 spt_status gin_parse_value(gin_parser *p, gin_value *out);

@@ -9,8 +9,8 @@
 
 #include "base/mem.h"
 
-const char *const gin_token_names[] = {"ENDMARKER", "NAME",    "NUMBER", "STRING",
-                                       "OP",        "NEWLINE", "NL",     "COMMENT",
+const char *const gin_token_names[] = {"ENDMARKER", "NAME",    "NUMBER",    "STRING",
+                                       "OP",        "NEWLINE", "NL",        "COMMENT",
                                        "INDENT",    "DEDENT",  "ERRORTOKEN"};
 
 enum { TAB = 8, MAX_INDENTS = 1 << 16 };
@@ -203,8 +203,8 @@ static size_t string_prefix(const gin_lexer *x, size_t at)
 static spt_status string_end(gin_lexer *x, size_t at, size_t quote, gin_token *t, bool *found)
 {
     const char q = x->text[quote];
-    const bool triple = quote + 2 < x->line_end && x->text[quote + 1] == q &&
-                        x->text[quote + 2] == q;
+    const bool triple =
+        quote + 2 < x->line_end && x->text[quote + 1] == q && x->text[quote + 2] == q;
     const uint32_t first_line = x->line;
     *found = true;
     fill(x, t, T_STRING, at, at);
@@ -227,8 +227,8 @@ static spt_status string_end(gin_lexer *x, size_t at, size_t quote, gin_token *t
             }
             continue;
         }
-        if (ch == q && (!triple || (p + 2 < x->line_end && x->text[p + 1] == q &&
-                                    x->text[p + 2] == q))) {
+        if (ch == q &&
+            (!triple || (p + 2 < x->line_end && x->text[p + 1] == q && x->text[p + 2] == q))) {
             p += triple ? 3 : 1;
             break;
         }

@@ -33,8 +33,11 @@ bool gin_utf8_valid(const char *s, size_t len, size_t *bad)
     const unsigned char *p = (const unsigned char *)s;
     for (size_t i = 0; i < len;) {
         const unsigned char c = p[i];
-        size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3
-                   : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+        size_t n = c < 0x80                ? 1
+                   : c >= 0xc2 && c < 0xe0 ? 2
+                   : c >= 0xe0 && c < 0xf0 ? 3
+                   : c >= 0xf0 && c < 0xf5 ? 4
+                                           : 0;
         *bad = i;
         if (!n || n > len - i)
             return false;
@@ -62,8 +65,8 @@ static bool number_int(const char *s, size_t len, bool negative, gin_value *out,
     for (size_t i = 0; i < len; i++) {
         if (s[i] == '_')
             continue;
-        const unsigned d = s[i] <= '9' ? (unsigned)(s[i] - '0')
-                                       : (unsigned)((s[i] | 32) - 'a') + 10;
+        const unsigned d =
+            s[i] <= '9' ? (unsigned)(s[i] - '0') : (unsigned)((s[i] | 32) - 'a') + 10;
         if (v > (limit - d) / base) {
             *why = "integer does not fit into 64 bits";
             return false;
@@ -170,9 +173,9 @@ static bool escape(const char **s, const char *end, bool bytes, buf *out, const 
         uint32_t v;
         if (!hex_digits(s, end, c == 'x' ? 2 : c == 'u' ? 4 : 8, &v)) {
             *why = c == 'x' && bytes ? "(value error) invalid \\x escape"
-                   : c == 'x' ? "(unicode error) truncated \\xXX escape"
-                   : c == 'u' ? "(unicode error) truncated \\uXXXX escape"
-                              : "(unicode error) truncated \\UXXXXXXXX escape";
+                   : c == 'x'        ? "(unicode error) truncated \\xXX escape"
+                   : c == 'u'        ? "(unicode error) truncated \\uXXXX escape"
+                                     : "(unicode error) truncated \\UXXXXXXXX escape";
             return false;
         }
         if (bytes) {
@@ -195,8 +198,7 @@ static bool escape(const char **s, const char *end, bool bytes, buf *out, const 
     return true;
 }
 
-bool gin_string(const char *s, size_t len, buf *out, struct gin_string_kind *kind,
-                const char **why)
+bool gin_string(const char *s, size_t len, buf *out, struct gin_string_kind *kind, const char **why)
 {
     const char *end = s + len;
     bool raw = false;

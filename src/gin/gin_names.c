@@ -353,8 +353,10 @@ static spt_status check_module(gin_config *c, const char *module)
         known = len;
     }
     if (parent && !parent->package)
-        gin_fail(c, SPT_E_CONFIG, "ModuleNotFoundError", "No module named '%.*s'; '%.*s' is not a "
-                 "package", (int)len, module, (int)known, module);
+        gin_fail(c, SPT_E_CONFIG, "ModuleNotFoundError",
+                 "No module named '%.*s'; '%.*s' is not a "
+                 "package",
+                 (int)len, module, (int)known, module);
     else
         gin_fail(c, SPT_E_CONFIG, "ModuleNotFoundError", "No module named '%.*s'", (int)len,
                  module);
@@ -382,7 +384,8 @@ static spt_status gin_feature(gin_config *c, struct gin_context *ctx, const gin_
         }
         gin_fail(c, SPT_E_CONFIG, "SyntaxError",
                  "Dynamic registration should be enabled before any other modules are imported.\n\n"
-                 "Already imported: [%s].", buf_str(&list));
+                 "Already imported: [%s].",
+                 buf_str(&list));
         buf_release(&list);
         return SPT_E_CONFIG;
     }
@@ -404,13 +407,13 @@ static spt_status add_symbol(gin_config *c, struct gin_context *ctx, const struc
         gin_fail(c, SPT_E_CONFIG, "ValueError",
                  "The `gin` symbol is reserved; cannot bind import statement \"%s\" to `gin`. Use "
                  "an alias for the import (via `import ... as ...` or `from ... import ... "
-                 "[as ...]`).", buf_str(&text));
+                 "[as ...]`).",
+                 buf_str(&text));
         buf_release(&text);
         return SPT_E_CONFIG;
     }
     const bool whole = i->alias || i->from;
-    const struct gin_symbol symbol = {
-        name, i, whole ? i->module : name};
+    const struct gin_symbol symbol = {name, i, whole ? i->module : name};
     for (size_t k = 0; k < ctx->symbols; k++) {
         if (ctx->symbol[k].name == name) {
             ctx->symbol[k] = symbol;
@@ -455,8 +458,8 @@ spt_status gin_context_finish(gin_config *c, struct gin_context *ctx)
     for (struct gin_import *i = ctx->first, *next; i; i = next) {
         next = i->next;
         const struct gin_import *same = c->first_import;
-        while (same && (same->module != i->module || same->alias != i->alias ||
-                        same->from != i->from))
+        while (same &&
+               (same->module != i->module || same->alias != i->alias || same->from != i->from))
             same = same->next;
         if (same)
             continue;
@@ -605,9 +608,10 @@ static spt_status register_found(gin_config *c, const struct gin_symbol *s, cons
 static spt_status resolve_builtin(gin_config *c, const char *selector, const char *attr,
                                   const gin_reg **out)
 {
-    *out = strcmp(attr, "macro") == 0      ? c->macro
-           : strcmp(attr, "constant") == 0 ? c->constant
-           : strcmp(attr, "singleton") == 0 ? c->singleton : NULL;
+    *out = strcmp(attr, "macro") == 0       ? c->macro
+           : strcmp(attr, "constant") == 0  ? c->constant
+           : strcmp(attr, "singleton") == 0 ? c->singleton
+                                            : NULL;
     return *out ? SPT_OK : no_attribute(c, selector, "gin", 3, true, attr);
 }
 
@@ -668,8 +672,8 @@ static spt_status make_macro(gin_parser *p, const char *name, size_t len, gin_va
     TRY(gin_constant_match(c, name, len, &complete, &value));
     const gin_reg *reg = complete ? c->constant : c->macro;
     const char *selector = complete ? "gin.constant" : "gin.macro";
-    return make_ref(c, complete ? complete : name, complete ? strlen(complete) : len,
-                    selector, reg, true, out);
+    return make_ref(c, complete ? complete : name, complete ? strlen(complete) : len, selector, reg,
+                    true, out);
 }
 
 spt_status gin_reference(gin_parser *p, const char *name, size_t len, bool macro, bool evaluated,

@@ -190,10 +190,10 @@ static spt_status split_key(gin_parser *p, const char *key, size_t len, bool wit
 /* --- literals ---------------------------------------------------------------------------- */
 
 static const char *const keywords[] = {
-    "and",   "as",     "assert", "async",  "await",    "break", "class", "continue", "def",
-    "del",   "elif",   "else",   "except", "finally",  "for",   "from",  "global",   "if",
-    "import", "in",    "is",     "lambda", "nonlocal", "not",   "or",    "pass",     "raise",
-    "return", "try",   "while",  "with",   "yield"};
+    "and",    "as",   "assert", "async",  "await",  "break",   "class",    "continue",
+    "def",    "del",  "elif",   "else",   "except", "finally", "for",      "from",
+    "global", "if",   "import", "in",     "is",     "lambda",  "nonlocal", "not",
+    "or",     "pass", "raise",  "return", "try",    "while",   "with",     "yield"};
 
 static spt_status literal_error(gin_parser *p, const char *why, bool negative, const char *token,
                                 size_t len)
@@ -309,8 +309,7 @@ static spt_status basic_value(gin_parser *p, gin_value *out, bool *found)
         /* gin drops the sign silently; the value is the same here, but not the silence. */
         if (negative && (is(p, "%") || is(p, "@")))
             log_warning("%s%sline %u: the '-' in front of a reference has no effect in gin",
-                        p->lex.file ? p->lex.file : "bindings", p->lex.file ? ":" : " ",
-                        p->t.line);
+                        p->lex.file ? p->lex.file : "bindings", p->lex.file ? ":" : " ", p->t.line);
         *found = false;
         return SPT_OK;
     }
@@ -443,8 +442,7 @@ static spt_status reference(gin_parser *p, gin_value *out)
     if (st == SPT_E_CONFIG) {
         /* The location of the sigil; the file and its includers are added by the statement. */
         buf *text = &p->c->error_text;
-        const size_t column =
-            gin_text_width(at.source, (size_t)at.column);
+        const size_t column = gin_text_width(at.source, (size_t)at.column);
         size_t source = at.source_len;
         while (source && strchr(" \t\f\r\n", at.source[source - 1]))
             source--;
@@ -584,8 +582,8 @@ spt_status gin_statement_next(gin_parser *p, gin_statement *out)
     return p->t.type != T_END ? next(p) : SPT_OK;
 }
 
-spt_status gin_parser_init(gin_parser *p, gin_config *c, struct gin_context *ctx,
-                           const char *file, const char *text, size_t size, gin_reference_fn ref)
+spt_status gin_parser_init(gin_parser *p, gin_config *c, struct gin_context *ctx, const char *file,
+                           const char *text, size_t size, gin_reference_fn ref)
 {
     *p = (gin_parser){.c = c, .context = ctx, .reference = ref};
     TRY(gin_lex_init(&p->lex, c, file, text, size));

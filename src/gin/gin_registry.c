@@ -11,8 +11,8 @@ enum { MAX_ENTRIES = 1 << 20 };
 
 const gin_def gin_builtin_macro = {"gin.config", "macro", GIN_FUNCTION, "value", true, NULL};
 const gin_def gin_builtin_constant = {"gin.config", "constant", GIN_FUNCTION, "", true, NULL};
-const gin_def gin_builtin_singleton = {"gin.config", "singleton", GIN_FUNCTION, "constructor",
-                                       true, NULL};
+const gin_def gin_builtin_singleton = {"gin.config",  "singleton", GIN_FUNCTION,
+                                       "constructor", true,        NULL};
 
 const struct gin_path *gin_registry_path(const struct gin_registry *r, const char *path, size_t n)
 {

@@ -15,8 +15,8 @@ enum { WIDTH = 76 };
 
 const char *gin_kind_name(const gin_value *v)
 {
-    static const char *const name[] = {"NoneType", "bool",  "int",  "float",     "complex",
-                                       "str",      "bytes", "list", "tuple",     "dict",
+    static const char *const name[] = {"NoneType",  "bool",   "int",      "float",    "complex",
+                                       "str",       "bytes",  "list",     "tuple",    "dict",
                                        "reference", "object", "callable", "REQUIRED", "default"};
     return v->kind < sizeof name / sizeof *name ? name[v->kind] : "?";
 }
@@ -66,18 +66,23 @@ bool gin_equal(const gin_value *a, const gin_value *b)
         return false;
     switch (a->kind) {
     case GIN_NONE:
-    case GIN_REQUIRED: return true;
-    case GIN_IMAG: return a->u.f == b->u.f;
+    case GIN_REQUIRED:
+        return true;
+    case GIN_IMAG:
+        return a->u.f == b->u.f;
     case GIN_STR:
     case GIN_BYTES:
-    case GIN_OPAQUE: return compare_bytes(a, b) == 0;
+    case GIN_OPAQUE:
+        return compare_bytes(a, b) == 0;
     case GIN_REF: /* gin compares what is referenced and how, not the scope */
     case GIN_CALLABLE:
         return a->u.ref->reg == b->u.ref->reg && a->u.ref->evaluated == b->u.ref->evaluated &&
                (a->u.ref->reg || a->u.ref->selector == b->u.ref->selector) &&
                a->u.ref->scope == b->u.ref->scope;
-    case GIN_OBJECT: return a->u.object == b->u.object;
-    default: break;
+    case GIN_OBJECT:
+        return a->u.object == b->u.object;
+    default:
+        break;
     }
     if (a->count != b->count)
         return false;
@@ -97,16 +102,19 @@ uint64_t gin_value_hash(const gin_value *v)
     switch (v->kind) {
     case GIN_STR:
     case GIN_BYTES:
-    case GIN_OPAQUE: return h ^ gin_hash_bytes(v->u.s, v->count);
+    case GIN_OPAQUE:
+        return h ^ gin_hash_bytes(v->u.s, v->count);
     case GIN_REF:
-    case GIN_CALLABLE: return h ^ gin_hash_bytes(v->u.ref->selector, strlen(v->u.ref->selector));
+    case GIN_CALLABLE:
+        return h ^ gin_hash_bytes(v->u.ref->selector, strlen(v->u.ref->selector));
     case GIN_LIST:
     case GIN_TUPLE:
     case GIN_DICT:
         for (size_t i = 0; i < item_count(v); i++)
             h = (h ^ gin_value_hash(&v->u.items[i])) * 0x9e3779b97f4a7c15u;
         return h;
-    default: return h * 0x9e3779b97f4a7c15u;
+    default:
+        return h * 0x9e3779b97f4a7c15u;
     }
 }
 
@@ -239,8 +247,8 @@ static void string_repr(buf *out, const char *s, size_t len, bool bytes)
 static void ref_repr(buf *out, const gin_ref *r, const struct gin_printer *p)
 {
     const char *path = r->reg ? r->reg->entry->path : "";
-    if (r->evaluated && (strcmp(path, "gin.config.macro") == 0 ||
-                         strcmp(path, "gin.config.constant") == 0)) {
+    if (r->evaluated &&
+        (strcmp(path, "gin.config.macro") == 0 || strcmp(path, "gin.config.constant") == 0)) {
         buf_addf(out, "%%%s", r->scope);
         return;
     }
@@ -265,8 +273,9 @@ static bool pair_order(const gin_value *dict, bool sort, uint32_t **out)
             const uint32_t end = mid + width < n ? mid + width : n;
             uint32_t a = at, b = mid;
             for (uint32_t k = at; k < end; k++) {
-                const bool left = a < mid && (b >= end || gin_compare(&dict->u.items[2 * from[a]],
-                                                              &dict->u.items[2 * from[b]]) <= 0);
+                const bool left =
+                    a < mid && (b >= end || gin_compare(&dict->u.items[2 * from[a]],
+                                                        &dict->u.items[2 * from[b]]) <= 0);
                 to[k] = left ? from[a++] : from[b++];
             }
         }
@@ -327,10 +336,18 @@ static void object_repr(buf *out, const gin_object *o, const struct gin_printer 
 void gin_repr_with(buf *out, const gin_value *v, const struct gin_printer *p)
 {
     switch (v->kind) {
-    case GIN_NONE: buf_adds(out, "None"); break;
-    case GIN_BOOL: buf_adds(out, v->u.b ? "True" : "False"); break;
-    case GIN_INT: buf_addf(out, "%lld", (long long)v->u.i); break;
-    case GIN_FLOAT: float_repr(out, v->u.f); break;
+    case GIN_NONE:
+        buf_adds(out, "None");
+        break;
+    case GIN_BOOL:
+        buf_adds(out, v->u.b ? "True" : "False");
+        break;
+    case GIN_INT:
+        buf_addf(out, "%lld", (long long)v->u.i);
+        break;
+    case GIN_FLOAT:
+        float_repr(out, v->u.f);
+        break;
     case GIN_IMAG:
         if (signbit(v->u.f))
             buf_adds(out, "(-0");
@@ -343,20 +360,37 @@ void gin_repr_with(buf *out, const gin_value *v, const struct gin_printer *p)
         if (signbit(v->u.f))
             buf_addc(out, ')');
         break;
-    case GIN_STR: string_repr(out, v->u.s, v->count, false); break;
-    case GIN_BYTES: string_repr(out, v->u.s, v->count, true); break;
+    case GIN_STR:
+        string_repr(out, v->u.s, v->count, false);
+        break;
+    case GIN_BYTES:
+        string_repr(out, v->u.s, v->count, true);
+        break;
     case GIN_LIST:
-    case GIN_TUPLE: sequence_repr(out, v, p); break;
-    case GIN_DICT: dict_repr(out, v, p); break;
-    case GIN_REF: ref_repr(out, v->u.ref, p); break;
+    case GIN_TUPLE:
+        sequence_repr(out, v, p);
+        break;
+    case GIN_DICT:
+        dict_repr(out, v, p);
+        break;
+    case GIN_REF:
+        ref_repr(out, v->u.ref, p);
+        break;
     case GIN_CALLABLE:
         buf_addf(out, "@%s%s%s", v->u.ref->scope, *v->u.ref->scope ? "/" : "",
                  v->u.ref->reg ? v->u.ref->reg->entry->path : v->u.ref->selector);
         break;
-    case GIN_OBJECT: object_repr(out, v->u.object, p); break;
-    case GIN_REQUIRED: buf_adds(out, "%gin.REQUIRED"); break;
-    case GIN_OPAQUE: buf_add(out, v->u.s, v->count); break;
-    default: break;
+    case GIN_OBJECT:
+        object_repr(out, v->u.object, p);
+        break;
+    case GIN_REQUIRED:
+        buf_adds(out, "%gin.REQUIRED");
+        break;
+    case GIN_OPAQUE:
+        buf_add(out, v->u.s, v->count);
+        break;
+    default:
+        break;
     }
 }
 
@@ -373,13 +407,17 @@ void gin_quote(buf *out, const char *text, size_t size)
 bool gin_representable(const gin_value *v)
 {
     switch (v->kind) {
-    case GIN_FLOAT: return isfinite(v->u.f);
-    case GIN_IMAG: return isfinite(v->u.f) && !signbit(v->u.f);
-    case GIN_REF: return v->u.ref->reg != NULL;
+    case GIN_FLOAT:
+        return isfinite(v->u.f);
+    case GIN_IMAG:
+        return isfinite(v->u.f) && !signbit(v->u.f);
+    case GIN_REF:
+        return v->u.ref->reg != NULL;
     case GIN_OBJECT:
     case GIN_CALLABLE:
     case GIN_REQUIRED:
-    case GIN_OPAQUE: return false;
+    case GIN_OPAQUE:
+        return false;
     case GIN_LIST:
     case GIN_TUPLE:
     case GIN_DICT:
@@ -387,7 +425,8 @@ bool gin_representable(const gin_value *v)
             if (!gin_representable(&v->u.items[i]))
                 return false;
         return true;
-    default: return true;
+    default:
+        return true;
     }
 }
 
@@ -455,7 +494,7 @@ struct chunks {
     struct {
         const char *s;
         size_t len;
-    } *item;
+    } * item;
     size_t count, cap;
     spt_status st;
 };

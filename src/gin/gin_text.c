@@ -98,8 +98,8 @@ static spt_status require_import(struct imports *m, const gin_reg *r)
                                                      .alias = r->import_alias,
                                                      .from = r->import_from});
     const char *module = r->entry->def->module;
-    return add_import(m, (struct printed_import){.module = module,
-                                                 .from = strchr(module, '.') != NULL});
+    return add_import(
+        m, (struct printed_import){.module = module, .from = strchr(module, '.') != NULL});
 }
 
 static spt_status require_value(struct imports *m, const gin_value *v)

@@ -2,6 +2,7 @@
  * 14.0.0). Generated from that function; the ranges are the characters that are not printable. */
 #include "gin/gin_internal.h"
 
+// clang-format off
 static const struct {
     uint32_t first, last;
 } hidden[] = {
@@ -164,6 +165,7 @@ static const struct {
     {0x2b739, 0x2b73f}, {0x2b81e, 0x2b81f}, {0x2cea2, 0x2ceaf}, {0x2ebe1, 0x2f7ff},
     {0x2fa1e, 0x2ffff}, {0x3134b, 0xe00ff}, {0xe01f0, 0x10ffff},
 };
+// clang-format on
 
 bool gin_printable(uint32_t code)
 {

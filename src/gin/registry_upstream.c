@@ -5,6 +5,7 @@
  * Signatures are written as in Python. A default that is no literal (jnp.float32) stays a text. */
 #include "gin/gin_internal.h"
 
+// clang-format off
 static const gin_def definitions[] = {
     /* Entry points (root configurables) */
     {"__main__", "train", GIN_FUNCTION,
@@ -656,6 +657,7 @@ static const gin_macro_info macros[] = {
     {"Z_LOSS", "z loss",
      "by extended/models/ia3_t5_1_1.gin"},
 };
+// clang-format on
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 

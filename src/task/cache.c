@@ -1,4 +1,5 @@
-/* Examples are dealt out to the shards in turn, so that every reader gets its share of any prefix. */
+/* Examples are dealt out to the shards in turn, so that every reader gets its share of any prefix.
+ */
 #include "task/cache.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SeqIO's offline cache: ids of a task's examples before EOS and cutting (spec/data.md 4.9).
- * <root>/<task name with ':' as '/'>/ holds shards, info.<split>.json, stats.<split>.json and, as the
- * last file, COMPLETED. */
+ * <root>/<task name with ':' as '/'>/ holds shards, info.<split>.json, stats.<split>.json and, as
+ * the last file, COMPLETED. */
 #ifndef SPT_TASK_CACHE_H
 #define SPT_TASK_CACHE_H
 

@@ -23,8 +23,8 @@ struct member {
     double rate;
     task_source *source;
     record raw;
-    int64_t position;      /* of the next raw example in its stream */
-    uint64_t epochs;       /* finished */
+    int64_t position; /* of the next raw example in its stream */
+    uint64_t epochs;  /* finished */
     bool ended;
     /* Items live in slots; the queue and the shuffle buffer hold slot numbers. */
     struct item *slot;
@@ -159,7 +159,8 @@ static spt_status draw_mask(struct member *m, size_t n, spt_err *err)
     case NOISE_SPAN_CORRUPTION:
         return noise_random_spans(n, NOISE_DENSITY, NOISE_SPAN, next_random, &m->random, m->mask,
                                   err);
-    default: break;
+    default:
+        break;
     }
     const size_t first = noise_prefix(n, next_random, &m->random);
     for (size_t i = 0; i < n; i++)
@@ -183,7 +184,8 @@ static spt_status apply_noise(pipeline *p, struct member *m, const int32_t *id, 
     case NOISE_SPAN_CORRUPTION:
         it->input.count = noise_to_sentinels(id, m->mask, n, true, size, it->input.id);
         break;
-    default: it->input.count = noise_keep(id, m->mask, n, true, it->input.id);
+    default:
+        it->input.count = noise_keep(id, m->mask, n, true, it->input.id);
     }
     switch (m->task->noise) {
     case NOISE_TOKEN_DELETION:
@@ -199,7 +201,8 @@ static spt_status apply_noise(pipeline *p, struct member *m, const int32_t *id, 
         TRY(vocab_encode(p->o.vocabulary, label, strlen(label), &it->target, err));
         break;
     }
-    default: it->target.count = noise_keep(id, m->mask, n, false, it->target.id);
+    default:
+        it->target.count = noise_keep(id, m->mask, n, false, it->target.id);
     }
     TRY(finish_ids(p, &it->input, p->o.max_input, err));
     return finish_ids(p, &it->target, p->o.max_target, err);
@@ -398,8 +401,8 @@ spt_status pipeline_next(pipeline *p, struct task_example *out, bool *more, spt_
     if (!*more)
         return SPT_OK;
     const struct item *it = &m->slot[which];
-    *out = (struct task_example){m->task, it->input.id, it->target.id, it->input.count,
-                                 it->target.count, &it->fields};
+    *out = (struct task_example){m->task,         it->input.id,     it->target.id,
+                                 it->input.count, it->target.count, &it->fields};
     return SPT_OK;
 }
 

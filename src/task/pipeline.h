@@ -2,8 +2,8 @@
  * 1.5): source -> text -> repeat -> ids, EOS, cutting -> shuffle buffer -> mixture.
  *
  * Memory holds the shuffle buffers (1,000 examples per task) and nothing of the data set, except
- * raw GLUE archives, which must be sorted first. The same options give the same sequence; a run resumes
- * by pipeline_skip() to the number of examples it has seen. Confined to one thread. */
+ * raw GLUE archives, which must be sorted first. The same options give the same sequence; a run
+ * resumes by pipeline_skip() to the number of examples it has seen. Confined to one thread. */
 #ifndef SPT_TASK_PIPELINE_H
 #define SPT_TASK_PIPELINE_H
 
@@ -13,10 +13,10 @@
 enum { SHUFFLE_BUFFER = 1000 };
 
 struct pipeline_options {
-    const char *name;         /* task or mixture */
-    const char *split;        /* "train", "validation", "test[:10%]", ... */
-    const char *tfds_dir;     /* prepared data sets; NULL: raw only */
-    const char *raw_dir;      /* unpacked GLUE and SuperGLUE archives; NULL: TFDS only */
+    const char *name;     /* task or mixture */
+    const char *split;    /* "train", "validation", "test[:10%]", ... */
+    const char *tfds_dir; /* prepared data sets; NULL: raw only */
+    const char *raw_dir;  /* unpacked GLUE and SuperGLUE archives; NULL: TFDS only */
     /* Offline caches (roots are searched in order): with use_cached a task that can be cached must
      * be found in one of them. */
     bool use_cached;
@@ -25,9 +25,9 @@ struct pipeline_options {
     const vocab *vocabulary;
     int64_t max_input, max_target; /* with EOS; 0: nothing is cut (C4 objectives need both) */
     bool shuffle;
-    int64_t seed;             /* of shuffling and of the mixture */
-    uint64_t epochs;          /* 0: for ever */
-    uint64_t shard, shards;   /* this reader's part; shards 0 or 1: all */
+    int64_t seed;           /* of shuffling and of the mixture */
+    uint64_t epochs;        /* 0: for ever */
+    uint64_t shard, shards; /* this reader's part; shards 0 or 1: all */
 };
 
 struct task_example {

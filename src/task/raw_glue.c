@@ -265,9 +265,9 @@ static spt_status set_label(const char *config, const struct node *label, record
         return record_set_int(out, "label", label->kind == JSON_TRUE, err);
     if (label->kind == JSON_NUMBER)
         return record_set_int(out, "label", label->number, err);
-    const int64_t named =
-        label->kind == JSON_STRING && k ? text_to_class(label->text.s, label->text.len, k->classes)
-                                        : -1;
+    const int64_t named = label->kind == JSON_STRING && k
+                              ? text_to_class(label->text.s, label->text.len, k->classes)
+                              : -1;
     if (named < 0)
         return err_set(err, SPT_E_FORMAT, "the label '%.60s' is no class of %s",
                        label->kind == JSON_STRING ? label->text.s : "", config);
@@ -519,8 +519,8 @@ spt_status super_glue_line(const char *config, const char *line, size_t len, tas
     json_open(&r, line, len, 0);
     spt_status st = json_next(&r, &ev, err);
     if (!st && ev.kind != JSON_OBJECT)
-        st = err_set(err, SPT_E_FORMAT, "the line is %s, wanted an object",
-                     json_kind_name(ev.kind));
+        st =
+            err_set(err, SPT_E_FORMAT, "the line is %s, wanted an object", json_kind_name(ev.kind));
     if (!st)
         st = read_node(&r, &arena, &ev, 0, &row, err);
     if (!st)
@@ -539,9 +539,9 @@ bool raw_glue_file(const char *group, const char *config, const char *split, buf
 {
     static const struct {
         const char *config, *dir;
-    } sets[] = {{"boolq", "BoolQ"}, {"cb", "CB"},   {"copa", "COPA"},      {"multirc", "MultiRC"},
-                {"record", "ReCoRD"}, {"rte", "RTE"}, {"wic", "WiC"},        {"wsc", "WSC"},
-                {"wsc.fixed", "WSC"}};
+    } sets[] = {{"boolq", "BoolQ"},     {"cb", "CB"},         {"copa", "COPA"},
+                {"multirc", "MultiRC"}, {"record", "ReCoRD"}, {"rte", "RTE"},
+                {"wic", "WiC"},         {"wsc", "WSC"},       {"wsc.fixed", "WSC"}};
     if (strcmp(group, "super_glue") == 0) {
         if (strncmp(config, "ax", 2) == 0) {
             buf_addf(out, "AX-%s/AX-%s.jsonl", config + 2, config + 2);
@@ -561,10 +561,15 @@ bool raw_glue_file(const char *group, const char *config, const char *split, buf
         if (!mnli && strcmp(tables[i].config, config) != 0)
             continue;
         const bool validation = strncmp(split, "validation", 10) == 0;
-        const char *tail = mnli && config[4] ? config + 4 : validation ? split + 10
-                           : strncmp(split, "test", 4) == 0 ? split + 4 : "";
+        const char *tail = mnli && config[4]                ? config + 4
+                           : validation                     ? split + 10
+                           : strncmp(split, "test", 4) == 0 ? split + 4
+                                                            : "";
         buf_addf(out, "%s/%s%s.tsv", tables[i].dir,
-                 validation ? "dev" : strncmp(split, "test", 4) == 0 ? "test" : split, tail);
+                 validation                       ? "dev"
+                 : strncmp(split, "test", 4) == 0 ? "test"
+                                                  : split,
+                 tail);
         return true;
     }
     return false;

@@ -192,9 +192,9 @@ const struct record_field *record_find(const record *r, const char *name)
     return NULL;
 }
 
-static const char *const kind_names[] = {"a text",          "an integer",
-                                         "a number",        "a list of texts",
-                                         "a list of integers", "a list of numbers"};
+static const char *const kind_names[] = {
+    "a text",          "an integer",         "a number",
+    "a list of texts", "a list of integers", "a list of numbers"};
 
 static spt_status wrong(const record *r, const char *name, const char *want, spt_err *err)
 {
@@ -228,8 +228,8 @@ spt_status record_float(const record *r, const char *name, double *out, spt_err 
     const struct record_field *f = record_find(r, name);
     if (!f || f->kind == FIELD_TEXT || f->kind == FIELD_TEXTS || f->count != 1)
         return wrong(r, name, "one number", err);
-    *out = f->kind == FIELD_FLOAT || f->kind == FIELD_FLOATS ? f->u.floats[0]
-                                                             : (double)f->u.ints[0];
+    *out =
+        f->kind == FIELD_FLOAT || f->kind == FIELD_FLOATS ? f->u.floats[0] : (double)f->u.ints[0];
     return SPT_OK;
 }
 

@@ -22,8 +22,9 @@ enum task_vocabulary { TASK_T5, TASK_MT5, TASK_BYT5 };
 
 enum task_module { MODULE_T5, MODULE_DATA, MODULE_SPOT, MODULE_RECYCLING, MODULE_PERCEPTRON };
 
-enum task_text { /* how inputs and targets are written (spec/data.md 2) */
-    TEXT_FIELDS,    /* "PREFIX f1: v1 f2: v2", targets = class name */
+/* how inputs and targets are written (spec/data.md 2) */
+enum task_text {
+    TEXT_FIELDS, /* "PREFIX f1: v1 f2: v2", targets = class name */
     TEXT_STSB,
     TEXT_RECORD,
     TEXT_RECORD_FIRST, /* one example per query */
@@ -31,14 +32,15 @@ enum task_text { /* how inputs and targets are written (spec/data.md 2) */
     TEXT_DPR,
     TEXT_SQUAD,
     TEXT_MRQA,
-    TEXT_SUMMARY,      /* "summarize: ..." */
+    TEXT_SUMMARY,       /* "summarize: ..." */
     TEXT_NAMED_SUMMARY, /* "aeslc summarize: ..." */
     TEXT_NLI,
-    TEXT_VERBALIZED,   /* the text as it is, targets = a verbaliser */
-    TEXT_PLAIN         /* targets = text, inputs empty (C4) */
+    TEXT_VERBALIZED, /* the text as it is, targets = a verbaliser */
+    TEXT_PLAIN       /* targets = text, inputs empty (C4) */
 };
 
-enum task_noise { /* what follows tokenisation for C4 tasks */
+/* what follows tokenisation for C4 tasks */
+enum task_noise {
     NOISE_NONE,
     NOISE_PREFIX_LM,
     NOISE_RANDOM_LABEL,
@@ -48,27 +50,28 @@ enum task_noise { /* what follows tokenisation for C4 tasks */
 };
 
 enum task_answer_kind {
-    ANSWER_TEXT,      /* identity */
-    ANSWER_CLASS,     /* index in the class list, else -1 */
-    ANSWER_FLOAT,     /* STS-B */
+    ANSWER_TEXT,  /* identity */
+    ANSWER_CLASS, /* index in the class list, else -1 */
+    ANSWER_FLOAT, /* STS-B */
     ANSWER_MULTIRC,
     ANSWER_RECORD,
     ANSWER_QA,
     ANSWER_WSC,
-    ANSWER_RANK,      /* rank classification: scores, not texts */
-    ANSWER_NONE       /* no postprocessing, no metrics */
+    ANSWER_RANK, /* rank classification: scores, not texts */
+    ANSWER_NONE  /* no postprocessing, no metrics */
 };
 
-enum task_metric { /* a set of bits */
+/* a set of bits */
+enum task_metric {
     METRIC_ACCURACY = 1,
-    METRIC_F1 = 2,            /* f1_score_with_invalid */
+    METRIC_F1 = 2, /* f1_score_with_invalid */
     METRIC_MATTHEWS = 4,
     METRIC_PEARSON = 8,
     METRIC_SPEARMAN = 16,
-    METRIC_MEAN_F1 = 32,      /* mean_Nclass_f1 */
-    METRIC_MULTIRC = 64,      /* f1 over answers, exact_match over questions */
+    METRIC_MEAN_F1 = 32, /* mean_Nclass_f1 */
+    METRIC_MULTIRC = 64, /* f1 over answers, exact_match over questions */
     METRIC_SQUAD = 128,
-    METRIC_RECORD = 256,      /* SQuAD on the first example of each group */
+    METRIC_RECORD = 256, /* SQuAD on the first example of each group */
     METRIC_ROUGE = 512,
     METRIC_RANK = 1024,
     METRIC_RANK_NORMED = 2048 /* length-normalised; keys get "normed_" beside METRIC_RANK */
@@ -81,8 +84,8 @@ enum { TASK_MAX_FIELDS = 4, TASK_MAX_CLASSES = 3 };
 
 /* A row of the formatting table. */
 struct task_config {
-    const char *name;   /* "sst2" */
-    const char *prefix; /* first word of the inputs */
+    const char *name;                       /* "sst2" */
+    const char *prefix;                     /* first word of the inputs */
     const char *field[TASK_MAX_FIELDS + 1]; /* in order of appearance */
     const char *classes[TASK_MAX_CLASSES + 1];
     const char *shown[TASK_MAX_FIELDS + 1]; /* names in the text where they differ (axb) */
@@ -99,7 +102,7 @@ struct task {
     const char *name;
     enum task_module module;
     enum task_vocabulary vocabulary;
-    const char *dataset;  /* TFDS: "glue/sst2:2.0.0" */
+    const char *dataset; /* TFDS: "glue/sst2:2.0.0" */
     const struct task_split *split;
     size_t splits; /* 0: all splits of the data set, under their own names */
     enum task_text text;
@@ -107,20 +110,20 @@ struct task {
     const char *text_name;            /* TEXT_MRQA, NAMED_SUMMARY, NLI: word in front, or NULL */
     const char *from, *to;            /* summaries: source and target fields */
     const char *verbalizer[TASK_MAX_CLASSES + 1]; /* instead of the classes */
-    bool drop_first;     /* taskless */
-    bool positive_only;  /* WSC training */
-    int sentinel;        /* task index, or -1; its id is vocabulary size - 1 - index */
-    bool sentinel_late;  /* behind the cache */
+    bool drop_first;                              /* taskless */
+    bool positive_only;                           /* WSC training */
+    int sentinel;       /* task index, or -1; its id is vocabulary size - 1 - index */
+    bool sentinel_late; /* behind the cache */
     enum task_rank rank;
-    bool perceptron;     /* rank-2 targets with is_correct; its own converter */
-    bool cached;         /* has a cache placeholder */
+    bool perceptron; /* rank-2 targets with is_correct; its own converter */
+    bool cached;     /* has a cache placeholder */
     enum task_noise noise;
     enum task_answer_kind answer;
     const char *translate_from, *translate_to; /* answers, word by word (glue_transfer) */
-    bool examples;       /* predictions keep their texts */
-    unsigned metrics;    /* enum task_metric */
-    const char *text_metric; /* name of the text metric, or NULL */
-    bool text_negatives;     /* also "negative samples" */
+    bool examples;                             /* predictions keep their texts */
+    unsigned metrics;                          /* enum task_metric */
+    const char *text_metric;                   /* name of the text metric, or NULL */
+    bool text_negatives;                       /* also "negative samples" */
 };
 
 struct task_member {
@@ -186,8 +189,8 @@ spt_status task_format_tsv_qa(const char *line, size_t len, record *out, spt_err
 /* --- answers and scores ------------------------------------------------------------------- */
 
 struct task_value {
-    int64_t label;  /* class index, WSC verdict, MultiRC value */
-    double number;  /* ANSWER_FLOAT */
+    int64_t label; /* class index, WSC verdict, MultiRC value */
+    double number; /* ANSWER_FLOAT */
     struct field_text text;
     const struct field_text *texts; /* accepted answers (targets of QA, ReCoRD) */
     size_t text_count;

@@ -93,10 +93,9 @@ double text_to_float(const char *s, size_t len)
 
 static bool determiner(const char *s, size_t len)
 {
-    static const char *const words[] = {"a",    "an",   "few",   "her",  "his",   "each", "every",
-                                        "many", "much", "my",    "our",  "some",  "that", "the",
-                                        "their", "these", "this", "those",
-                                        "which", "whose", "your"};
+    static const char *const words[] = {
+        "a",    "an",   "few", "her",   "his",   "each", "every", "many",  "much",  "my",  "our",
+        "some", "that", "the", "their", "these", "this", "those", "which", "whose", "your"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strlen(words[i]) == len && memcmp(words[i], s, len) == 0)
             return true;
@@ -283,10 +282,12 @@ spt_status task_answer(const struct task *t, const char *text, size_t len, const
     out->text = (struct field_text){text, len};
     switch (t->answer) {
     case ANSWER_CLASS:
-        out->label = text_to_class(text, len, t->verbalizer[0] ? t->verbalizer
-                                                                : t->config->classes);
+        out->label =
+            text_to_class(text, len, t->verbalizer[0] ? t->verbalizer : t->config->classes);
         return SPT_OK;
-    case ANSWER_FLOAT: out->number = text_to_float(text, len); return SPT_OK;
+    case ANSWER_FLOAT:
+        out->number = text_to_float(text, len);
+        return SPT_OK;
     case ANSWER_MULTIRC:
         out->label = text_to_class(text, len, t->config->classes);
         return is_target ? record_int(example, "idx/question", &out->group[0], err) : SPT_OK;
@@ -299,7 +300,9 @@ spt_status task_answer(const struct task *t, const char *text, size_t len, const
     case ANSWER_QA:
         return is_target ? record_texts(example, "answers", &out->texts, &out->text_count, err)
                          : SPT_OK;
-    case ANSWER_WSC: return answer_wsc(text, len, example, is_target, out, err);
-    default: return SPT_OK;
+    case ANSWER_WSC:
+        return answer_wsc(text, len, example, is_target, out, err);
+    default:
+        return SPT_OK;
     }
 }

@@ -26,6 +26,7 @@ struct task_registry {
 
 /* --- configurations ----------------------------------------------------------------------- */
 
+// clang-format off
 #define ENTAIL {"entailment", "not_entailment"}
 #define NLI3 {"entailment", "neutral", "contradiction"}
 
@@ -84,6 +85,7 @@ static const struct task_config nli_sets[] = {
      .classes = {"not_entailment", "entailment"}},
     {.name = "snli", .field = {"hypothesis", "premise"}, .classes = NLI3},
 };
+// clang-format on
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
@@ -108,8 +110,9 @@ static const struct task_config *super_glue_config(const char *name)
 
 const struct task_config *task_config_find(const char *group, const char *name)
 {
-    return strcmp(group, "glue") == 0 ? glue_config(name)
-           : strcmp(group, "super_glue") == 0 ? super_glue_config(name) : NULL;
+    return strcmp(group, "glue") == 0         ? glue_config(name)
+           : strcmp(group, "super_glue") == 0 ? super_glue_config(name)
+                                              : NULL;
 }
 
 /* --- splits ------------------------------------------------------------------------------- */
@@ -169,8 +172,8 @@ static void add(struct builder *b, const struct task *proto, const char *fmt, ..
         return;
     struct task *t = keep(b->r, sizeof *t);
     const char *kept = keep_text(b->r, name);
-    b->st = t && kept ? mem_grow(&b->r->task, &b->r->task_cap, b->r->tasks + 1,
-                                 sizeof *b->r->task, MAX_TASKS, NULL)
+    b->st = t && kept ? mem_grow(&b->r->task, &b->r->task_cap, b->r->tasks + 1, sizeof *b->r->task,
+                                 MAX_TASKS, NULL)
                       : SPT_E_NOMEM;
     if (b->st)
         return;
@@ -240,9 +243,14 @@ static void member(struct members *m, double rate, const char *fmt, ...)
 static struct task classification(struct builder *b, const struct task_config *k,
                                   const char *dataset)
 {
-    struct task t = {.module = MODULE_DATA, .config = k, .text = TEXT_FIELDS, .sentinel = -1,
-                     .cached = true, .answer = k->answer ? k->answer : ANSWER_CLASS,
-                     .metrics = k->metrics, .text_negatives = true};
+    struct task t = {.module = MODULE_DATA,
+                     .config = k,
+                     .text = TEXT_FIELDS,
+                     .sentinel = -1,
+                     .cached = true,
+                     .answer = k->answer ? k->answer : ANSWER_CLASS,
+                     .metrics = k->metrics,
+                     .text_negatives = true};
     if (strcmp(k->name, "stsb") == 0)
         t.text = TEXT_STSB;
     if (strcmp(k->name, "record") == 0)
@@ -305,18 +313,24 @@ static void add_glue(struct builder *b)
         mix(b, MODULE_DATA, m.item, m.n, "task_index_glue_mnli_and_dev_%s_examples", tag);
     }
     static const struct named_rate proportional[] = {
-        {"glue_cola_v002", 8551},   {"glue_sst2_v002", 67349},  {"glue_mrpc_v002", 3668},
-        {"glue_qqp_v002", 363849},  {"glue_stsb_v002", 5749},   {"glue_mnli_v002", 392702},
-        {"glue_qnli_v002", 104743}, {"glue_rte_v002", 2490},    {"glue_mnli_mismatched_v002", 0},
+        {"glue_cola_v002", 8551},      {"glue_sst2_v002", 67349}, {"glue_mrpc_v002", 3668},
+        {"glue_qqp_v002", 363849},     {"glue_stsb_v002", 5749},  {"glue_mnli_v002", 392702},
+        {"glue_qnli_v002", 104743},    {"glue_rte_v002", 2490},   {"glue_mnli_mismatched_v002", 0},
         {"glue_mnli_matched_v002", 0}, {"glue_ax_v002", 0}};
     mix(b, MODULE_T5, proportional, COUNT(proportional), "glue_v002_proportional");
 }
 
 static void add_wsc(struct builder *b)
 {
-    struct task t = {.module = MODULE_DATA, .dataset = "super_glue/wsc.fixed:1.0.2",
-                     .split = validation_test, .splits = 2, .text = TEXT_WSC, .sentinel = -1,
-                     .cached = true, .answer = ANSWER_WSC, .metrics = METRIC_ACCURACY,
+    struct task t = {.module = MODULE_DATA,
+                     .dataset = "super_glue/wsc.fixed:1.0.2",
+                     .split = validation_test,
+                     .splits = 2,
+                     .text = TEXT_WSC,
+                     .sentinel = -1,
+                     .cached = true,
+                     .answer = ANSWER_WSC,
+                     .metrics = METRIC_ACCURACY,
                      .text_negatives = true};
     struct task train = t;
     train.split = only_train;
@@ -346,10 +360,17 @@ static void add_wsc(struct builder *b)
 
 static void add_dpr(struct builder *b)
 {
-    struct task t = {.module = MODULE_DATA, .dataset = "definite_pronoun_resolution:1.1.0",
-                     .split = train_test, .splits = 2, .text = TEXT_DPR, .sentinel = -1,
-                     .sentinel_late = true, .cached = true, .answer = ANSWER_TEXT,
-                     .metrics = METRIC_ACCURACY, .text_negatives = true};
+    struct task t = {.module = MODULE_DATA,
+                     .dataset = "definite_pronoun_resolution:1.1.0",
+                     .split = train_test,
+                     .splits = 2,
+                     .text = TEXT_DPR,
+                     .sentinel = -1,
+                     .sentinel_late = true,
+                     .cached = true,
+                     .answer = ANSWER_TEXT,
+                     .metrics = METRIC_ACCURACY,
+                     .text_negatives = true};
     forms(b, t, "dpr_v001_simple", "dpr", 7, false);
     t.module = MODULE_T5;
     add(b, &t, "dpr_v001_simple");
@@ -368,13 +389,18 @@ static void add_super_glue(struct builder *b)
     }
     add_dpr(b);
     add_wsc(b);
-    static const struct named_rate proportional[] = {
-        {"dpr_v001_simple", 1322},          {"super_glue_wsc_v102_simple_train", 259},
-        {"super_glue_wsc_v102_simple_eval", 0}, {"super_glue_boolq_v102", 9427},
-        {"super_glue_cb_v102", 250},        {"super_glue_copa_v102", 400},
-        {"super_glue_multirc_v102", 27243}, {"super_glue_record_v102", 138854},
-        {"super_glue_rte_v102", 2490},      {"super_glue_wic_v102", 5428},
-        {"super_glue_axb_v102", 0},         {"super_glue_axg_v102", 0}};
+    static const struct named_rate proportional[] = {{"dpr_v001_simple", 1322},
+                                                     {"super_glue_wsc_v102_simple_train", 259},
+                                                     {"super_glue_wsc_v102_simple_eval", 0},
+                                                     {"super_glue_boolq_v102", 9427},
+                                                     {"super_glue_cb_v102", 250},
+                                                     {"super_glue_copa_v102", 400},
+                                                     {"super_glue_multirc_v102", 27243},
+                                                     {"super_glue_record_v102", 138854},
+                                                     {"super_glue_rte_v102", 2490},
+                                                     {"super_glue_wic_v102", 5428},
+                                                     {"super_glue_axb_v102", 0},
+                                                     {"super_glue_axg_v102", 0}};
     mix(b, MODULE_T5, proportional, COUNT(proportional), "super_glue_v102_proportional");
     if (b->vocabulary != TASK_T5)
         return;
@@ -433,8 +459,13 @@ static void add_transfer(struct builder *b)
 
 static struct task question_task(struct builder *b, enum task_text text, const char *dataset)
 {
-    struct task t = {.module = MODULE_DATA, .text = text, .sentinel = -1, .cached = true,
-                     .answer = ANSWER_QA, .metrics = METRIC_SQUAD, .text_negatives = true};
+    struct task t = {.module = MODULE_DATA,
+                     .text = text,
+                     .sentinel = -1,
+                     .cached = true,
+                     .answer = ANSWER_QA,
+                     .metrics = METRIC_SQUAD,
+                     .text_negatives = true};
     t.dataset = keep_text(b->r, dataset);
     if (!t.dataset)
         b->st = SPT_E_NOMEM;
@@ -443,7 +474,7 @@ static struct task question_task(struct builder *b, enum task_text text, const c
 
 static void add_questions(struct builder *b)
 {
-    static const char *const ood[] = {"bio_asq", "drop", "duo_rc", "race", "relation_extraction",
+    static const char *const ood[] = {"bio_asq",    "drop", "duo_rc", "race", "relation_extraction",
                                       "textbook_qa"};
     static const char *const id[] = {"news_qa", "trivia_qa", "search_qa", "hotpot_qa",
                                      "natural_questions"};
@@ -483,8 +514,14 @@ static void add_questions(struct builder *b)
 static struct task summary_task(enum task_text text, const char *dataset, const char *from,
                                 const char *to)
 {
-    return (struct task){.module = MODULE_DATA, .text = text, .dataset = dataset, .from = from,
-                         .to = to, .sentinel = -1, .cached = true, .answer = ANSWER_TEXT,
+    return (struct task){.module = MODULE_DATA,
+                         .text = text,
+                         .dataset = dataset,
+                         .from = from,
+                         .to = to,
+                         .sentinel = -1,
+                         .cached = true,
+                         .answer = ANSWER_TEXT,
                          .metrics = METRIC_ROUGE};
 }
 
@@ -516,9 +553,13 @@ static void add_c4(struct builder *b)
                 {"c4_v220_span_corruption", NOISE_SPAN_CORRUPTION, MODULE_T5},
                 {"c4_v220_random_positive_negative_targets", NOISE_RANDOM_LABEL, MODULE_RECYCLING}};
     for (size_t i = 0; i < COUNT(rows); i++) {
-        const struct task t = {.module = rows[i].module, .dataset = "c4/en:2.2.0",
-                               .text = TEXT_PLAIN, .sentinel = -1, .cached = true,
-                               .noise = rows[i].noise, .answer = ANSWER_NONE};
+        const struct task t = {.module = rows[i].module,
+                               .dataset = "c4/en:2.2.0",
+                               .text = TEXT_PLAIN,
+                               .sentinel = -1,
+                               .cached = true,
+                               .noise = rows[i].noise,
+                               .answer = ANSWER_NONE};
         add(b, &t, "%s", rows[i].name);
     }
 }
@@ -556,21 +597,22 @@ static void add_spot_glue(struct builder *b)
 
 static void add_spot(struct builder *b)
 {
-    static const char *const mrqa[] = {"squad", "news_qa", "trivia_qa", "search_qa", "hotpot_qa",
-                                       "natural_questions"};
-    static const char *const nli[][2] = {{"anli/r1:0.1.0", "v010"}, {"anli/r2:0.1.0", "v010"},
-                                         {"anli/r3:0.1.0", "v010"}, {"doc_nli:1.0.0", "v100"},
+    static const char *const mrqa[] = {"squad",     "news_qa",   "trivia_qa",
+                                       "search_qa", "hotpot_qa", "natural_questions"};
+    static const char *const nli[][2] = {{"anli/r1:0.1.0", "v010"},
+                                         {"anli/r2:0.1.0", "v010"},
+                                         {"anli/r3:0.1.0", "v010"},
+                                         {"doc_nli:1.0.0", "v100"},
                                          {"snli:1.1.0", "v110"}};
     static const struct {
         const char *name, *version, *dataset, *from, *to;
-    } summaries[] = {
-        {"aeslc", "v100", "aeslc:1.0.0", "email_body", "subject_line"},
-        {"billsum", "v300", "billsum:3.0.0", "text", "summary"},
-        {"gigaword", "v120", "gigaword:1.2.0", "document", "summary"},
-        {"cnn_dailymail", "v320", "cnn_dailymail:3.2.0", "article", "highlights"},
-        {"multi_news", "v100", "multi_news:1.0.0", "document", "summary"},
-        {"samsum", "v100", "samsum:1.0.0", "dialogue", "summary"},
-        {"newsroom", "v100", "newsroom:1.0.0", "text", "summary"}};
+    } summaries[] = {{"aeslc", "v100", "aeslc:1.0.0", "email_body", "subject_line"},
+                     {"billsum", "v300", "billsum:3.0.0", "text", "summary"},
+                     {"gigaword", "v120", "gigaword:1.2.0", "document", "summary"},
+                     {"cnn_dailymail", "v320", "cnn_dailymail:3.2.0", "article", "highlights"},
+                     {"multi_news", "v100", "multi_news:1.0.0", "document", "summary"},
+                     {"samsum", "v100", "samsum:1.0.0", "dialogue", "summary"},
+                     {"newsroom", "v100", "newsroom:1.0.0", "text", "summary"}};
     add_spot_glue(b);
     for (size_t i = 0; i < COUNT(mrqa); i++) {
         char dataset[MAX_NAME];
@@ -581,9 +623,14 @@ static void add_spot(struct builder *b)
         add(b, &t, "spot_mrqa_%s_v100", mrqa[i]);
     }
     for (size_t i = 0; i < COUNT(nli_sets); i++) {
-        const struct task t = {.module = MODULE_SPOT, .dataset = nli[i][0], .text = TEXT_NLI,
-                               .config = &nli_sets[i], .text_name = nli_sets[i].name,
-                               .sentinel = -1, .cached = true, .answer = ANSWER_TEXT,
+        const struct task t = {.module = MODULE_SPOT,
+                               .dataset = nli[i][0],
+                               .text = TEXT_NLI,
+                               .config = &nli_sets[i],
+                               .text_name = nli_sets[i].name,
+                               .sentinel = -1,
+                               .cached = true,
+                               .answer = ANSWER_TEXT,
                                .metrics = METRIC_ACCURACY};
         add(b, &t, "spot_%s_%s", nli_sets[i].name, nli[i][1]);
     }
@@ -636,7 +683,9 @@ static void add_imdb(struct builder *b)
     for (size_t i = 0; i < 2; i++) {
         const struct task t = {.module = MODULE_RECYCLING,
                                .dataset = "imdb_reviews/plain_text:1.0.0",
-                               .text = TEXT_VERBALIZED, .sentinel = -1, .answer = ANSWER_CLASS,
+                               .text = TEXT_VERBALIZED,
+                               .sentinel = -1,
+                               .answer = ANSWER_CLASS,
                                .verbalizer = {rows[i].verb[0], rows[i].verb[1]},
                                .metrics = METRIC_ACCURACY};
         char base[MAX_NAME];
@@ -701,8 +750,8 @@ static void add_recycling(struct builder *b)
     k.text = TEXT_RECORD_FIRST;
     add(b, &k, "pr:super_glue_record_v102_rc");
     static const struct named_rate record_set[] = {{"pr:super_glue_record_v102_training", 1},
-                                               {"pr:super_glue_record_v102_test", 1},
-                                               {"pr:super_glue_record_v102_rc", 1}};
+                                                   {"pr:super_glue_record_v102_test", 1},
+                                                   {"pr:super_glue_record_v102_rc", 1}};
     mix(b, MODULE_RECYCLING, record_set, 3, "pr:super_glue_record_v102");
     mix(b, MODULE_RECYCLING, record_set + 1, 2, "pr:super_glue_record_v102_eval");
     t = recycled(b, glue_config("sst2"), "glue/sst2:2.0.0");
@@ -721,18 +770,23 @@ static void add_recycling(struct builder *b)
 
 /* --- perceptron --------------------------------------------------------------------------- */
 
-#define HELD(n) {{"train", "train[:-" #n "]"}, {"validation", "train[-" #n ":]"}}
+#define HELD(n)                                                                                    \
+    {                                                                                              \
+        {"train", "train[:-" #n "]"},                                                              \
+        {                                                                                          \
+            "validation", "train[-" #n ":]"                                                        \
+        }                                                                                          \
+    }
 
 static const struct {
     const char *group, *config;
     struct task_split split[2];
-} perceptron_rows[] = {
-    {"glue", "cola", HELD(500)},   {"glue", "sst2", HELD(2000)},
-    {"glue", "mrpc", HELD(200)},   {"glue", "qqp", HELD(5000)},
-    {"glue", "qnli", HELD(3000)},  {"glue", "rte", HELD(200)},
-    {"super_glue", "boolq", HELD(400)}, {"super_glue", "cb", HELD(50)},
-    {"super_glue", "copa", HELD(50)},   {"super_glue", "rte", HELD(200)},
-    {"super_glue", "wic", HELD(400)}};
+} perceptron_rows[] = {{"glue", "cola", HELD(500)},        {"glue", "sst2", HELD(2000)},
+                       {"glue", "mrpc", HELD(200)},        {"glue", "qqp", HELD(5000)},
+                       {"glue", "qnli", HELD(3000)},       {"glue", "rte", HELD(200)},
+                       {"super_glue", "boolq", HELD(400)}, {"super_glue", "cb", HELD(50)},
+                       {"super_glue", "copa", HELD(50)},   {"super_glue", "rte", HELD(200)},
+                       {"super_glue", "wic", HELD(400)}};
 
 static void add_perceptron_pair(struct builder *b, struct task t, const char *base,
                                 const char *config, bool perceptron, const struct task_split *split)
@@ -766,8 +820,8 @@ static void add_perceptron(struct builder *b)
                  super ? "v102" : "v200");
         snprintf(dataset, sizeof dataset, "%s/%s:%s", perceptron_rows[i].group, config,
                  super ? "1.0.2" : "2.0.0");
-        struct task t = classification(b, super ? super_glue_config(config) : glue_config(config),
-                                       dataset);
+        struct task t =
+            classification(b, super ? super_glue_config(config) : glue_config(config), dataset);
         t.module = MODULE_PERCEPTRON;
         t.cached = false;
         t.drop_first = true;
@@ -1005,8 +1059,9 @@ spt_status task_members(const task_registry *r, const char *name, struct task_ra
     struct flat f = {0};
     const struct mixture *m = mixture_find(r, name);
     const struct task *t = m ? NULL : task_find(r, name);
-    spt_status st = m ? flatten(r, m, 1, 0, &f, err) : t ? add_member(&f, t, 1, err)
-                                                         : unknown(r, name, err);
+    spt_status st = m   ? flatten(r, m, 1, 0, &f, err)
+                    : t ? add_member(&f, t, 1, err)
+                        : unknown(r, name, err);
     if (st) {
         mem_free(f.item);
         return st;

@@ -156,8 +156,8 @@ static spt_status number_groups(struct scoring *s, spt_err *err)
     spt_status st = take(&c->group, s->n, sizeof *c->group, err);
     for (size_t i = 0; i < s->n && !st; i++) {
         const int64_t *g = s->target[i].group;
-        const uint64_t h = ((uint64_t)g[0] * 0x9e3779b97f4a7c15u + (uint64_t)g[1]) *
-                           0xbf58476d1ce4e5b9u;
+        const uint64_t h =
+            ((uint64_t)g[0] * 0x9e3779b97f4a7c15u + (uint64_t)g[1]) * 0xbf58476d1ce4e5b9u;
         size_t at = (size_t)(h >> 20) & (slots - 1);
         while (slot[at] && memcmp(s->target[slot[at] - 1].group, g, 2 * sizeof *g) != 0)
             at = (at + 1) & (slots - 1);
@@ -176,9 +176,9 @@ static spt_status score_multirc(struct scoring *s, spt_err *err)
 {
     TRY(number_groups(s, err));
     TRY(score_f1(s, err));
-    return s->add(s->ctx, "exact_match",
-                  metric_group_exact_match(s->c.target, s->c.prediction, s->c.group, s->n,
-                                           s->c.groups), err);
+    return s->add(
+        s->ctx, "exact_match",
+        metric_group_exact_match(s->c.target, s->c.prediction, s->c.group, s->n, s->c.groups), err);
 }
 
 static spt_status add_squad(struct scoring *s, size_t n, spt_err *err)
@@ -234,8 +234,8 @@ static spt_status score_candidates(struct scoring *s, bool normalize, const char
         return err_nomem(err, s->n);
     for (size_t i = 0; i < s->n; i++) {
         const struct task_value *t = &s->target[i];
-        c[i] = (struct rank_candidate){t->rank_index[0], t->rank_index[1], t->rank_correct, 1,
-                                       t->rank_length, s->prediction[i].score};
+        c[i] = (struct rank_candidate){t->rank_index[0], t->rank_index[1],      t->rank_correct, 1,
+                                       t->rank_length,   s->prediction[i].score};
     }
     struct rank_scores r;
     spt_status st = metric_rank_classification(c, s->n, classes, normalize, &r, err);
@@ -280,8 +280,8 @@ spt_status task_score(const struct task *t, const struct task_value *target,
         {METRIC_RECORD, score_record},     {METRIC_ROUGE, score_rouge},
         {METRIC_RANK, score_rank},         {METRIC_RANK_NORMED, score_rank_normed},
     };
-    struct scoring s = {.t = t, .target = target, .prediction = prediction, .n = n, .add = add,
-                        .ctx = ctx};
+    struct scoring s = {
+        .t = t, .target = target, .prediction = prediction, .n = n, .add = add, .ctx = ctx};
     spt_status st = make_columns(&s, err);
     for (size_t i = 0; i < sizeof order / sizeof *order && !st; i++)
         if (t->metrics & order[i].bit)

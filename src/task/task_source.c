@@ -146,8 +146,8 @@ static spt_status open_cache(task_source *s, const struct pipeline_options *o, s
     }
     return err_set(err, SPT_E_NOTFOUND,
                    "task %s has no offline cache in %zu cache director%s (spt cache makes one; "
-                   "--gin.USE_CACHED_TASKS=False reads the data set)", s->task->name,
-                   o->cache_dirs, o->cache_dirs == 1 ? "y" : "ies");
+                   "--gin.USE_CACHED_TASKS=False reads the data set)",
+                   s->task->name, o->cache_dirs, o->cache_dirs == 1 ? "y" : "ies");
 }
 
 bool task_source_cached(const task_source *s)
@@ -185,7 +185,8 @@ spt_status task_source_open(const struct task *t, const struct pipeline_options 
     if (!st && !found)
         st = err_set(err, SPT_E_NOTFOUND,
                      "task %s needs data set %s: it is neither prepared below %s nor unpacked "
-                     "below %s", t->name, t->dataset, o->tfds_dir ? o->tfds_dir : "(no --tfds_data_dir)",
+                     "below %s",
+                     t->name, t->dataset, o->tfds_dir ? o->tfds_dir : "(no --tfds_data_dir)",
                      o->raw_dir ? o->raw_dir : "(no raw directory)");
     if (!st && s->data)
         st = tfds_read(s->data, s->spec, &s->reader, err);

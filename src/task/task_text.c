@@ -609,8 +609,8 @@ static spt_status list_candidates(const struct task *t, record *out, struct fiel
     if (!*candidate || !*correct)
         return err_nomem(err, *n * sizeof **candidate);
     for (size_t j = 0; j < *n; j++) {
-        struct field_text c = entity ? entity[j]
-                                     : (struct field_text){classes[j], strlen(classes[j])};
+        struct field_text c =
+            entity ? entity[j] : (struct field_text){classes[j], strlen(classes[j])};
         const struct field_text *right = entity ? answer : &target;
         (*candidate)[j] = c;
         (*correct)[j] = 0;
@@ -683,19 +683,30 @@ static spt_status format_one(const struct emitter *e, const record *raw, buf *te
 {
     const struct task *t = e->t;
     switch (t->text) {
-    case TEXT_FIELDS: return format_fields(t, raw, text, out, err);
-    case TEXT_STSB: return format_stsb(t, raw, text, out, err);
-    case TEXT_RECORD_FIRST: return format_record_first(raw, text, out, err);
-    case TEXT_WSC: return format_wsc(raw, text, out, err);
-    case TEXT_DPR: return format_dpr(raw, text, out, err);
+    case TEXT_FIELDS:
+        return format_fields(t, raw, text, out, err);
+    case TEXT_STSB:
+        return format_stsb(t, raw, text, out, err);
+    case TEXT_RECORD_FIRST:
+        return format_record_first(raw, text, out, err);
+    case TEXT_WSC:
+        return format_wsc(raw, text, out, err);
+    case TEXT_DPR:
+        return format_dpr(raw, text, out, err);
     case TEXT_SQUAD:
-    case TEXT_MRQA: return format_question(t, raw, text, out, err);
+    case TEXT_MRQA:
+        return format_question(t, raw, text, out, err);
     case TEXT_SUMMARY:
-    case TEXT_NAMED_SUMMARY: return format_summary(t, raw, text, out, err);
-    case TEXT_NLI: return format_nli(t, raw, text, out, err);
-    case TEXT_VERBALIZED: return format_verbalized(t, raw, out, err);
-    case TEXT_PLAIN: return format_plain(raw, out, err);
-    case TEXT_RECORD: break;
+    case TEXT_NAMED_SUMMARY:
+        return format_summary(t, raw, text, out, err);
+    case TEXT_NLI:
+        return format_nli(t, raw, text, out, err);
+    case TEXT_VERBALIZED:
+        return format_verbalized(t, raw, out, err);
+    case TEXT_PLAIN:
+        return format_plain(raw, out, err);
+    case TEXT_RECORD:
+        break;
     }
     return err_set(err, SPT_E_INTERNAL, "task %s has no format", t->name);
 }

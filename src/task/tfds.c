@@ -14,8 +14,15 @@
 #include "task/tf_example.h"
 #include "text/json.h"
 
-enum { MAX_INFO = 64 << 20, MAX_SPLITS = 4096, MAX_SHARDS = 1 << 20, CYCLE = 16, BLOCK = 16,
-       MAX_PATH = 4096, MAX_NAME = 256 };
+enum {
+    MAX_INFO = 64 << 20,
+    MAX_SPLITS = 4096,
+    MAX_SHARDS = 1 << 20,
+    CYCLE = 16,
+    BLOCK = 16,
+    MAX_PATH = 4096,
+    MAX_NAME = 256
+};
 #define UNKNOWN UINT64_MAX /* records of a shard without metadata */
 
 struct split {
@@ -65,8 +72,7 @@ static spt_status find_dir(const char *data_dir, const char *name, char *dir, ch
     if (!colon || colon == name || !colon[1])
         return err_set(err, SPT_E_CONFIG, "data set '%s' has no version (name:1.0.0)", name);
     const size_t first = slash && slash < colon ? (size_t)(slash - name) : (size_t)(colon - name);
-    if (first >= MAX_NAME || strstr(name, "..") ||
-        strlen(data_dir) + strlen(name) + 8 >= MAX_PATH)
+    if (first >= MAX_NAME || strstr(name, "..") || strlen(data_dir) + strlen(name) + 8 >= MAX_PATH)
         return err_set(err, SPT_E_CONFIG, "data set name '%.100s' is not usable", name);
     memcpy(dataset, name, first);
     dataset[first] = 0;
@@ -81,7 +87,8 @@ static spt_status find_dir(const char *data_dir, const char *name, char *dir, ch
     }
     return err_set(err, SPT_E_NOTFOUND,
                    "data set %s is not prepared: no %s/%s%s/dataset_info.json; give the folder "
-                   "above with --tfds_data_dir", name, base, !slash ? "[*/]" : "", colon + 1);
+                   "above with --tfds_data_dir",
+                   name, base, !slash ? "[*/]" : "", colon + 1);
 }
 
 /* --- dataset_info.json -------------------------------------------------------------------- */

@@ -11,8 +11,8 @@ typedef struct tfds tfds;
  * set has, the only one (or the one that sorts first) that holds the version is taken.
  * SPT_E_NOTFOUND lists where it looked. */
 spt_status tfds_open(const char *data_dir, const char *name, tfds **out, spt_err *err);
-/* Shards <dir>/<split>.tfrecord-00000-of-N without metadata (offline caches): one split, read whole,
- * to the end of each file. */
+/* Shards <dir>/<split>.tfrecord-00000-of-N without metadata (offline caches): one split, read
+ * whole, to the end of each file. */
 spt_status tfds_open_shards(const char *dir, const char *split, size_t shards, tfds **out,
                             spt_err *err);
 void tfds_close(tfds *d); /* accepts NULL */

@@ -137,8 +137,8 @@ static spt_status write_shard(const tfds_writer *w, const struct split *s, const
     for (uint64_t i = shard_end(s->records, k, shards); i < shard_end(s->records, k + 1, shards);
          i++) {
         const size_t r = order[i];
-        const spt_status st = tfrecord_add(t, buf_str(&s->bytes) + s->at[r],
-                                           s->at[r + 1] - s->at[r], err);
+        const spt_status st =
+            tfrecord_add(t, buf_str(&s->bytes) + s->at[r], s->at[r + 1] - s->at[r], err);
         if (st) {
             tfrecord_abort(t);
             return st;
@@ -202,8 +202,8 @@ static spt_status write_info(const tfds_writer *w, size_t shards, spt_err *err)
         json_key(&j, "shardLengths");
         json_begin_array(&j);
         for (size_t k = 0; k < shards; k++)
-            write_count(&j, shard_end(s->records, k + 1, shards) -
-                                shard_end(s->records, k, shards));
+            write_count(&j,
+                        shard_end(s->records, k + 1, shards) - shard_end(s->records, k, shards));
         json_end_array(&j);
         json_end_object(&j);
     }

@@ -9,8 +9,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const sets[][3] = {
-    {"glue", "cola", "glue_cola_v002"},     {"glue", "qqp", "glue_qqp_v002"},
-    {"glue", "stsb", "glue_stsb_v002"},     {"glue", "mnli", "glue_mnli_v002"},
+    {"glue", "cola", "glue_cola_v002"},
+    {"glue", "qqp", "glue_qqp_v002"},
+    {"glue", "stsb", "glue_stsb_v002"},
+    {"glue", "mnli", "glue_mnli_v002"},
     {"super_glue", "boolq", "super_glue_boolq_v102"},
     {"super_glue", "multirc", "super_glue_multirc_v102"},
     {"super_glue", "record", "super_glue_record_v102"},

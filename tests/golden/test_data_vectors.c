@@ -1,5 +1,5 @@
-/* All vectors of tests/fixtures/data_vectors.jsonl: text formats, tokens, features, answers, metrics,
- * files, orders, registry. One JSON object per line: id, kind, input, expect. */
+/* All vectors of tests/fixtures/data_vectors.jsonl: text formats, tokens, features, answers,
+ * metrics, files, orders, registry. One JSON object per line: id, kind, input, expect. */
 #include "support/test.h"
 
 #include <math.h>
@@ -96,7 +96,8 @@ static void set_field(record *r, const char *name, const struct jnode *v)
             ints[n] = json_int(k);
         }
         EXPECT_OK(texts ? record_set_texts(r, kept, list, n, &err)
-                        : record_set_ints(r, kept, ints, n, &err), &err);
+                        : record_set_ints(r, kept, ints, n, &err),
+                  &err);
     } else {
         for (const struct jnode *k = v->child; k; k = k->next) {
             char full[100];
@@ -130,7 +131,8 @@ static bool same_field(const char *name, const record *r, const struct jnode *wa
     if (want->kind == JSON_STRING)
         return f->kind == FIELD_TEXT && same_text(name, f->u.text[0].s, f->u.text[0].len, want);
     if (want->kind != JSON_ARRAY)
-        return same_number(name, f->kind == FIELD_INT ? (double)f->u.ints[0] : f->u.floats[0], want);
+        return same_number(name, f->kind == FIELD_INT ? (double)f->u.ints[0] : f->u.floats[0],
+                           want);
     bool ok = f->count == want->children;
     for (size_t i = 0; ok && i < f->count; i++)
         ok = same_text(name, f->u.text[i].s, f->u.text[i].len, json_item(want, i));
@@ -167,15 +169,16 @@ static const struct task *task_of(const char *name)
 {
     static const struct {
         const char *vector, *task;
-    } names[] = {{"dpr", "taskless_dpr_v001_simple"},
-                 {"wsc_simple", "super_glue_wsc_v102_simple_eval"},
-                 {"squad", "squad_v010_allanswers"},
-                 {"mrqa", "mrqa_news_qa_v100_examples"},
-                 {"spot_mrqa (task_name=news_qa)", "spot_mrqa_news_qa_v100"},
-                 {"xsum", "xsum_v110_examples"},
-                 {"spot_aeslc", "spot_aeslc_v100"},
-                 {"spot_snli", "spot_snli_v110"},
-                 {"pr:imdb (negative_positive)", "pr:imdb_v100_negative_positive_verbalizers_train"}};
+    } names[] = {
+        {"dpr", "taskless_dpr_v001_simple"},
+        {"wsc_simple", "super_glue_wsc_v102_simple_eval"},
+        {"squad", "squad_v010_allanswers"},
+        {"mrqa", "mrqa_news_qa_v100_examples"},
+        {"spot_mrqa (task_name=news_qa)", "spot_mrqa_news_qa_v100"},
+        {"xsum", "xsum_v110_examples"},
+        {"spot_aeslc", "spot_aeslc_v100"},
+        {"spot_snli", "spot_snli_v110"},
+        {"pr:imdb (negative_positive)", "pr:imdb_v100_negative_positive_verbalizers_train"}};
     char full[120];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i].vector, name) == 0)
@@ -305,7 +308,8 @@ static bool run_features(const struct jnode *in, const struct jnode *want)
     int32_t inputs[32], targets[32], a[32] = {0}, b[32], c[32], d[32];
     const size_t n = read_ids(json_get(in, "inputs"), inputs);
     const size_t m = read_ids(json_get(in, "targets"), targets);
-    const struct jnode *lengths = json_get(in, "lengths"), *only = json_get(in, "loss_on_targets_only");
+    const struct jnode *lengths = json_get(in, "lengths"),
+                       *only = json_get(in, "loss_on_targets_only");
     const bool has_inputs = json_get(lengths, "inputs") != NULL;
     const size_t li = has_inputs ? (size_t)json_int(json_get(lengths, "inputs")) : 0;
     const size_t lt = (size_t)json_int(json_get(lengths, "targets"));
@@ -314,8 +318,9 @@ static bool run_features(const struct jnode *in, const struct jnode *want)
     if (only) {
         const struct decoder_features f = {a, b, c, d};
         len = li + lt;
-        EXPECT_OK(convert_prefix_lm(inputs, n, li, targets, m, lt, only->kind == JSON_TRUE, &f, &err),
-                  &err);
+        EXPECT_OK(
+            convert_prefix_lm(inputs, n, li, targets, m, lt, only->kind == JSON_TRUE, &f, &err),
+            &err);
     } else if (has_inputs) {
         const struct encdec_features f = {d, a, b, c};
         EXPECT_OK(convert_encdec(inputs, n, li, targets, m, lt, &f, &err), &err);
@@ -609,7 +614,8 @@ static bool run_samples(const struct jnode *in, const struct jnode *want)
 
 static bool run_qa_sample(const struct jnode *in, const struct jnode *want)
 {
-    const struct field_text c = text_of(json_get(in, "context")), q = text_of(json_get(in, "question"));
+    const struct field_text c = text_of(json_get(in, "context")),
+                            q = text_of(json_get(in, "question"));
     const struct field_text p = text_of(json_get(in, "prediction"));
     const struct jnode *answers = json_get(in, "answers");
     struct field_text a[8];
@@ -698,7 +704,8 @@ static bool run_write_order(const struct jnode *in, const struct jnode *want)
     const struct jnode *keys = json_get(in, "keys");
     for (size_t i = 0; i < keys->children; i++)
         key[i] = json_item(keys, i)->text;
-    EXPECT_OK(tfds_write_order(json_get(in, "split")->text, key, keys->children, which, &err), &err);
+    EXPECT_OK(tfds_write_order(json_get(in, "split")->text, key, keys->children, which, &err),
+              &err);
     bool ok = keys->children == want->children;
     for (size_t i = 0; ok && i < want->children; i++)
         ok = which[i] == json_int(json_item(want, i));
@@ -727,7 +734,8 @@ static bool run_tsv(const struct jnode *in, const struct jnode *want)
     record r = {0};
     spt_err err;
     struct comparing c = {.want = want, .ok = true, .list = true};
-    EXPECT_OK(glue_tsv_new(json_get(in, "config")->text, json_get(in, "split")->text, &g, &err), &err);
+    EXPECT_OK(glue_tsv_new(json_get(in, "config")->text, json_get(in, "split")->text, &g, &err),
+              &err);
     for (const char *line = json_get(in, "text")->text; *line;) {
         const size_t n = strcspn(line, "\n");
         bool have;
@@ -746,8 +754,9 @@ static bool run_jsonl(const struct jnode *in, const struct jnode *want)
     const struct jnode *line = json_get(in, "line");
     spt_err err;
     struct comparing c = {.want = want, .ok = true, .list = want->kind == JSON_ARRAY};
-    EXPECT_OK(super_glue_line(json_get(in, "config")->text, line->text, line->len, compare_record, &c,
-                              &err), &err);
+    EXPECT_OK(super_glue_line(json_get(in, "config")->text, line->text, line->len, compare_record,
+                              &c, &err),
+              &err);
     return c.ok && c.seen == (c.list ? want->children : 1);
 }
 
@@ -773,10 +782,12 @@ static bool run_mapping(const struct jnode *in, const struct jnode *want)
 
 static bool run_rate(const struct jnode *in, const struct jnode *want)
 {
-    return same_number("rate", task_rate_num_examples(json_number(json_get(in, "num_examples")),
-                                                      json_number(json_get(in, "maximum")),
-                                                      json_number(json_get(in, "temperature")),
-                                                      json_number(json_get(in, "scale"))), want);
+    return same_number("rate",
+                       task_rate_num_examples(json_number(json_get(in, "num_examples")),
+                                              json_number(json_get(in, "maximum")),
+                                              json_number(json_get(in, "temperature")),
+                                              json_number(json_get(in, "scale"))),
+                       want);
 }
 
 static bool run_metrics_line(const struct jnode *in, const struct jnode *want)
@@ -804,8 +815,9 @@ static bool run_names(const struct jnode *in, const struct jnode *want)
         buf b;
         spt_err err;
         buf_init(&b, 1000);
-        EXPECT_OK(inference_name(json_get(in, "task")->text, json_int(json_item(steps, i)), &b, &err),
-                  &err);
+        EXPECT_OK(
+            inference_name(json_get(in, "task")->text, json_int(json_item(steps, i)), &b, &err),
+            &err);
         ok &= same_text("name", buf_str(&b), b.len, json_item(want, i));
         buf_release(&b);
     }
@@ -820,8 +832,10 @@ static bool run_inference_line(const struct jnode *in, const struct jnode *want)
     buf_init(&b, 1 << 16);
     set_fields(&r, json_get(in, "input"));
     const struct jnode *output = json_get(in, "output");
-    const struct inference_line l = {.input = &r, .target = json_get(in, "target")->text,
-                                     .output = output->text, .output_len = output->len,
+    const struct inference_line l = {.input = &r,
+                                     .target = json_get(in, "target")->text,
+                                     .output = output->text,
+                                     .output_len = output->len,
                                      .prediction = json_get(in, "prediction")->text};
     EXPECT_OK(inference_line_write(&l, &b, &err), &err);
     const bool ok = same_text("line", buf_str(&b), b.len - 1, want);
@@ -943,9 +957,13 @@ static bool run_shuffle(const struct jnode *in, const struct jnode *want)
     uint32_t values[32];
     size_t n = 0;
     EXPECT_OK(tf_shuffle_new((size_t)json_int(json_get(in, "buffer_size")),
-                             json_int(json_get(in, "seed")), &s, &err), &err);
-    for (const struct jnode *k = json_get(json_get(in, "random_values") ? in : NULL, "random_values")
-             ? json_get(in, "random_values")->child : NULL; k; k = k->next)
+                             json_int(json_get(in, "seed")), &s, &err),
+              &err);
+    for (const struct jnode *k =
+             json_get(json_get(in, "random_values") ? in : NULL, "random_values")
+                 ? json_get(in, "random_values")->child
+                 : NULL;
+         k; k = k->next)
         values[n++] = (uint32_t)json_int(k);
     if (n)
         tf_shuffle_use_values(s, values, n);
@@ -981,9 +999,10 @@ static bool run_interleave(const struct jnode *in, const struct jnode *want)
     spt_err err;
     for (size_t k = 0; k < i.files->children; k++)
         count[k] = json_item(i.files, k)->children;
-    EXPECT_OK(tf_interleave(count, i.files->children, (size_t)json_int(json_get(in, "cycle_length")),
-                            (size_t)json_int(json_get(in, "block_length")), check_interleave, &i,
-                            &err), &err);
+    EXPECT_OK(
+        tf_interleave(count, i.files->children, (size_t)json_int(json_get(in, "cycle_length")),
+                      (size_t)json_int(json_get(in, "block_length")), check_interleave, &i, &err),
+        &err);
     return i.ok && i.seen == want->children;
 }
 

@@ -85,8 +85,8 @@ static void load(const char *golden, const char *name, int32_t *out, size_t want
     spt_err err;
     snprintf(file, sizeof file, "run_of_reference/train_batches.%s.npy", name);
     EXPECT_OK(fs_read_all(test_path(golden, file), 64 << 20, &bytes, &size, &err), &err);
-    const size_t header = 10 + (size_t)(unsigned char)bytes[8] +
-                          256 * (size_t)(unsigned char)bytes[9];
+    const size_t header =
+        10 + (size_t)(unsigned char)bytes[8] + 256 * (size_t)(unsigned char)bytes[9];
     EXPECT_TRUE(strstr(bytes + 10, "'<i4'") != NULL);
     EXPECT_EQ_I64(size - header, want * sizeof *out);
     memcpy(out, bytes + header, want * sizeof *out);
@@ -123,7 +123,8 @@ static void training_batches(void **state)
             tf_shuffle_push(s, pushed++ % ROWS);
         EXPECT_TRUE(tf_shuffle_pop(s, &which));
         const struct row *k = &rows[which];
-        EXPECT_OK(convert_encdec(k->inputs, k->n, INPUTS, k->targets, k->m, TARGETS, &f, &err), &err);
+        EXPECT_OK(convert_encdec(k->inputs, k->n, INPUTS, k->targets, k->m, TARGETS, &f, &err),
+                  &err);
         wrong += memcmp(e, encoder + i * INPUTS, sizeof e) != 0 ||
                  memcmp(t, target + i * TARGETS, sizeof t) != 0 ||
                  memcmp(d, input + i * TARGETS, sizeof d) != 0;

@@ -48,7 +48,8 @@ static void kinds_of_flags(void **state)
     EXPECT_OK(parse(GIN_PROGRAM_TRAIN, &f, &err, 13, "--gin_file=a.gin", "--gin_file", "b.gin",
                     "--gin.X=1", "--gin_bindings=Y = 2", "--gin.Z=[1, 2]", "-tfds_data_dir", "/d",
                     "--seqio_additional_cache_dirs=/a, \"/b,c\"", "--process_count=4",
-                    "--multiprocess_gpu", "--model", "M"), &err);
+                    "--multiprocess_gpu", "--model", "M"),
+              &err);
     EXPECT_EQ_I64(f.gin_file.count, 2);
     EXPECT_STR(f.gin_file.item[0], "a.gin");
     EXPECT_STR(f.gin_file.item[1], "b.gin");
@@ -92,12 +93,14 @@ static void programs_have_their_own_flags(void **state)
     EXPECT_EQ_I64(f.rest.count, 2);
     gin_flags_release(&f);
     EXPECT_OK(parse(GIN_PROGRAM_INFER | GIN_PROGRAM_MAIN, &f, &err, 4, "--shard_id", "3",
-                    "--nodry_run", "--run_mode=train"), &err);
+                    "--nodry_run", "--run_mode=train"),
+              &err);
     EXPECT_TRUE(f.has_shard_id && f.shard_id == 3 && !f.dry_run);
     EXPECT_STR(f.run_mode, "train");
     gin_flags_release(&f);
     EXPECT_OK(parse(GIN_PROGRAM_EVAL, &f, &err, 4, "--dry_run", "--nofoo", "--undefok=dry_run,foo",
-                    "--bar"), &err);
+                    "--bar"),
+              &err);
     EXPECT_EQ_I64(f.rest.count, 1);
     EXPECT_STR(f.rest.item[0], "--bar");
     gin_flags_release(&f);

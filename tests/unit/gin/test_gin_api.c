@@ -56,7 +56,8 @@ static void queries_see_stored_values(void **state)
     EXPECT_OK(gin_query(c, "train.model", &v, &err), &err);
     EXPECT_EQ_I64(v->kind, GIN_REF);
     EXPECT_STATUS(gin_query(c, "utils.DatasetConfig.split", &v, &err), SPT_E_CONFIG);
-    EXPECT_STR(gin_last_error(c)->text, "Configurable 'utils.DatasetConfig' has no bound parameters.");
+    EXPECT_STR(gin_last_error(c)->text,
+               "Configurable 'utils.DatasetConfig' has no bound parameters.");
     EXPECT_STATUS(gin_query(c, "train.gc_period", &v, &err), SPT_E_CONFIG);
     EXPECT_STR(gin_last_error(c)->text,
                "Configurable 'train' has no value bound for parameter 'gc_period'.");
@@ -117,14 +118,11 @@ static void objects_have_arguments_and_defaults(void **state)
     EXPECT_STATUS(gin_call_value(c, &v, "", NULL, 0, &o, &err), SPT_E_CONFIG);
     EXPECT_MSG(&err, "Trainer.__init__() missing 7 required positional arguments: 'model', "
                      "'train_state'");
-    gin_arg args[] = {{"model", {.kind = GIN_NONE}},
-                      {"train_state", {.kind = GIN_NONE}},
-                      {"partitioner", {.kind = GIN_NONE}},
-                      {"eval_names", {.kind = GIN_NONE}},
-                      {"summary_dir", {.kind = GIN_NONE}},
-                      {"train_state_axes", {.kind = GIN_NONE}},
-                      {"rng", {.kind = GIN_NONE}},
-                      {"num_microbatches", {.kind = GIN_INT, .u.i = 2}}};
+    gin_arg args[] = {
+        {"model", {.kind = GIN_NONE}},       {"train_state", {.kind = GIN_NONE}},
+        {"partitioner", {.kind = GIN_NONE}}, {"eval_names", {.kind = GIN_NONE}},
+        {"summary_dir", {.kind = GIN_NONE}}, {"train_state_axes", {.kind = GIN_NONE}},
+        {"rng", {.kind = GIN_NONE}},         {"num_microbatches", {.kind = GIN_INT, .u.i = 2}}};
     gin_value trainer;
     EXPECT_OK(gin_call_value(c, &v, "", args, 8, &trainer, &err), &err);
     EXPECT_TRUE(gin_get(c, &trainer, "num_microbatches", &v) && v.u.i == 2); /* the caller wins */
@@ -162,11 +160,15 @@ static void everything_missing_is_named_at_once(void **state)
     parse_file(c, "prompt_tuning/configs/prompts/from_class_labels.gin");
     parse_file(c, "prompt_tuning/configs/runs/prompt_finetune.gin");
     EXPECT_STATUS(gin_finalize(c, &err), SPT_E_CONFIG);
-    static const char *const names[] = {
-        "MODEL_DIR: required", "MIXTURE_OR_TASK_NAME: required", "TASK_FEATURE_LENGTHS: required",
-        "TRAIN_STEPS: required", "INITIAL_CHECKPOINT_PATH: required", "CLASS_LABELS: required",
-        "MODEL: used but never defined", "PROMPT_LENGTH: used but never defined",
-        "VOCABULARY: used but never defined"};
+    static const char *const names[] = {"MODEL_DIR: required",
+                                        "MIXTURE_OR_TASK_NAME: required",
+                                        "TASK_FEATURE_LENGTHS: required",
+                                        "TRAIN_STEPS: required",
+                                        "INITIAL_CHECKPOINT_PATH: required",
+                                        "CLASS_LABELS: required",
+                                        "MODEL: used but never defined",
+                                        "PROMPT_LENGTH: used but never defined",
+                                        "VOCABULARY: used but never defined"};
     EXPECT_EQ_I64(gin_missing(c, &all), sizeof names / sizeof *names);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strstr(buf_str(&all), names[i]))
@@ -175,13 +177,14 @@ static void everything_missing_is_named_at_once(void **state)
                                       "--gin.MODEL_DIR=\"'DIR'\"") != NULL);
     EXPECT_MSG(&err, "9 settings are missing: ");
     EXPECT_MSG(&err, "VOCABULARY");
-    EXPECT_TRUE(strncmp(gin_last_error(c)->text, "No bindings specified for 'PROMPT_LENGTH/gin.macro'",
-                        50) == 0);
+    EXPECT_TRUE(strncmp(gin_last_error(c)->text,
+                        "No bindings specified for 'PROMPT_LENGTH/gin.macro'", 50) == 0);
     buf_release(&all);
     gin_config_free(c);
 }
 
-/* --- hints and warnings ------------------------------------------------------------------------- */
+/* --- hints and warnings -------------------------------------------------------------------------
+ */
 
 static char logged[1000];
 
@@ -205,8 +208,9 @@ static void expect_hint(const char *binding, const char *part)
 
 static void lost_quotes_are_explained(void **state)
 {
-    expect_hint("MODEL_DIR = /tmp/x", "the value arrived as /tmp/x; a string needs gin quotes inside "
-                                      "shell quotes: --gin.MODEL_DIR=\"'/tmp/x'\"");
+    expect_hint("MODEL_DIR = /tmp/x",
+                "the value arrived as /tmp/x; a string needs gin quotes inside "
+                "shell quotes: --gin.MODEL_DIR=\"'/tmp/x'\"");
     expect_hint("MIXTURE_OR_TASK_NAME = my_task", "--gin.MIXTURE_OR_TASK_NAME=\"'my_task'\"");
     expect_hint("MODEL_DIR = ", "an empty string is written --gin.MODEL_DIR=\"''\"");
     expect_hint("import my.own.tasks", "plug-in");

@@ -4,11 +4,10 @@
  * their keyword, each behind "| " (or "~ " with \r \f \t \\ escapes), joined with newlines.
  *
  *   mode V|P|E|C|CP|O|S   V: one value; P: statements without registry; E: files, then `in`,
- *                         finalise, call, print; C: configuration text; CP: with provenance; O: call,
- *                         then the operative configuration; S: `in` after the sst2-demo files
- *   in                    text to parse (several: command-line bindings)
- *   file NAME             a file to create;  gin_file NAME  a file to parse first;  path DIR
- *   dynamic               the fixture is only importable, not registered
+ *                         finalise, call, print; C: configuration text; CP: with provenance; O:
+ * call, then the operative configuration; S: `in` after the sst2-demo files in text to parse
+ * (several: command-line bindings) file NAME             a file to create;  gin_file NAME  a file
+ * to parse first;  path DIR dynamic               the fixture is only importable, not registered
  *   skip [NAME]           skip_unknown, all or by name;  open  do not finalise
  *   constant NAME VALUE   call [SCOPE/]NAME
  *   out                   what is printed
@@ -46,16 +45,16 @@ struct test_case {
 
 /* --- the fixture -------------------------------------------------------------------------- */
 
-#define FIXTURE(registered)                                                                  \
-    {                                                                                        \
-        {"fx.alpha", "make", GIN_FUNCTION, "size=1, tag='t'", registered, NULL},             \
-        {"fx.alpha", "pair", GIN_FUNCTION, "left=None, right=None", registered, NULL},       \
-        {"fx.alpha", "need", GIN_FUNCTION, "a, b, c=3", registered, NULL},                   \
-        {"fx.alpha", "kw", GIN_FUNCTION, "**kwargs", registered, NULL},                      \
-        {"fx.alpha", "Box", GIN_CLASS, "item=None, label='box'", registered, NULL},          \
-        {"fx.alpha", "Box.open", GIN_METHOD, "key=0", false, NULL},                          \
-        {"fx.beta", "make", GIN_FUNCTION, "size=2, tag='b'", registered, NULL},              \
-        {"fx.beta", "only", GIN_FUNCTION, "v=0", registered, NULL},                          \
+#define FIXTURE(registered)                                                                        \
+    {                                                                                              \
+        {"fx.alpha", "make", GIN_FUNCTION, "size=1, tag='t'", registered, NULL},                   \
+            {"fx.alpha", "pair", GIN_FUNCTION, "left=None, right=None", registered, NULL},         \
+            {"fx.alpha", "need", GIN_FUNCTION, "a, b, c=3", registered, NULL},                     \
+            {"fx.alpha", "kw", GIN_FUNCTION, "**kwargs", registered, NULL},                        \
+            {"fx.alpha", "Box", GIN_CLASS, "item=None, label='box'", registered, NULL},            \
+            {"fx.alpha", "Box.open", GIN_METHOD, "key=0", false, NULL},                            \
+            {"fx.beta", "make", GIN_FUNCTION, "size=2, tag='b'", registered, NULL},                \
+            {"fx.beta", "only", GIN_FUNCTION, "v=0", registered, NULL},                            \
     }
 static const gin_def static_fixture[] = FIXTURE(true);
 static const gin_def dynamic_fixture[] = FIXTURE(false);
@@ -116,9 +115,15 @@ static void show(gin_config *c, buf *out, const gin_value *v)
 {
     const size_t n = v->kind == GIN_DICT ? 2 * (size_t)v->count : v->count;
     switch (v->kind) {
-    case GIN_OBJECT: show_object(c, out, v); return;
-    case GIN_CALLABLE: buf_addf(out, "<callable %s>", gin_def_of(v)->name); return;
-    case GIN_REQUIRED: buf_adds(out, "<REQUIRED sentinel>"); return;
+    case GIN_OBJECT:
+        show_object(c, out, v);
+        return;
+    case GIN_CALLABLE:
+        buf_addf(out, "<callable %s>", gin_def_of(v)->name);
+        return;
+    case GIN_REQUIRED:
+        buf_adds(out, "<REQUIRED sentinel>");
+        return;
     case GIN_LIST:
     case GIN_TUPLE:
     case GIN_DICT:
@@ -127,10 +132,13 @@ static void show(gin_config *c, buf *out, const gin_value *v)
             buf_adds(out, !i ? "" : v->kind == GIN_DICT && i % 2 ? ": " : ", ");
             show(c, out, &v->u.items[i]);
         }
-        buf_adds(out, v->kind == GIN_TUPLE && n == 1 ? ",)" : v->kind == GIN_TUPLE ? ")"
-                      : v->kind == GIN_LIST ? "]" : "}");
+        buf_adds(out, v->kind == GIN_TUPLE && n == 1 ? ",)"
+                      : v->kind == GIN_TUPLE         ? ")"
+                      : v->kind == GIN_LIST          ? "]"
+                                                     : "}");
         return;
-    default: gin_repr(out, v);
+    default:
+        gin_repr(out, v);
     }
 }
 
@@ -254,16 +262,17 @@ static void make_files(const struct test_case *t)
 
 static spt_status demo_files(gin_config *c, spt_err *err)
 {
-    static const char *const files[] = {
-        "prompt_tuning/configs/models/t5_1_1_base_prompt.gin",
-        "prompt_tuning/configs/prompts/from_class_labels.gin",
-        "prompt_tuning/configs/runs/prompt_finetune.gin"};
+    static const char *const files[] = {"prompt_tuning/configs/models/t5_1_1_base_prompt.gin",
+                                        "prompt_tuning/configs/prompts/from_class_labels.gin",
+                                        "prompt_tuning/configs/runs/prompt_finetune.gin"};
     static const char *const bindings[] = {
-        "CLASS_LABELS = ['positive', 'negative']", "MODEL_DIR = '/m'",
+        "CLASS_LABELS = ['positive', 'negative']",
+        "MODEL_DIR = '/m'",
         "MIXTURE_OR_TASK_NAME = 'taskless_glue_sst2_v200_examples'",
         "MIXTURE_OR_TASK_MODULE = 'prompt_tuning.data.glue'",
         "TASK_FEATURE_LENGTHS = {'inputs': 512, 'targets': 8}",
-        "INITIAL_CHECKPOINT_PATH = 'gs://x/checkpoint_1100000'", "TRAIN_STEPS = 1_150_000",
+        "INITIAL_CHECKPOINT_PATH = 'gs://x/checkpoint_1100000'",
+        "TRAIN_STEPS = 1_150_000",
         "USE_CACHED_TASKS = False"};
     TRY(gin_config_entry(c, "__main__.train", err));
     for (size_t i = 0; i < 3; i++)
@@ -334,7 +343,8 @@ static bool check_case(const struct test_case *t)
         EXPECT_OK(gin_registry_upstream(&r, &err), &err);
     } else {
         EXPECT_OK(gin_registry_new(&r, &err), &err);
-        EXPECT_OK(gin_registry_add(r, t->dynamic ? dynamic_fixture : static_fixture, 8, &err), &err);
+        EXPECT_OK(gin_registry_add(r, t->dynamic ? dynamic_fixture : static_fixture, 8, &err),
+                  &err);
     }
     EXPECT_OK(gin_config_new(r, &c, &err), &err);
     const char *dir = test_path(test_tmpdir(), t->id);
@@ -501,21 +511,45 @@ static void run_file(const char *name, size_t want)
     EXPECT_EQ_I64(failed, 0);
 }
 
-static void values(void **state) { run_file("values", 75); }
-static void statements(void **state) { run_file("statements", 73); }
-static void evaluation(void **state) { run_file("evaluation", 33); }
-static void more(void **state) { run_file("more", 35); }
-static void includes(void **state) { run_file("includes", 11); }
-static void dynamic(void **state) { run_file("dynamic", 33); }
-static void text(void **state) { run_file("text", 7); }
-static void overrides(void **state) { run_file("overrides", 46); }
+static void values(void **state)
+{
+    run_file("values", 75);
+}
+static void statements(void **state)
+{
+    run_file("statements", 73);
+}
+static void evaluation(void **state)
+{
+    run_file("evaluation", 33);
+}
+static void more(void **state)
+{
+    run_file("more", 35);
+}
+static void includes(void **state)
+{
+    run_file("includes", 11);
+}
+static void dynamic(void **state)
+{
+    run_file("dynamic", 33);
+}
+static void text(void **state)
+{
+    run_file("text", 7);
+}
+static void overrides(void **state)
+{
+    run_file("overrides", 46);
+}
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values),   cmocka_unit_test(statements), cmocka_unit_test(evaluation),
-        cmocka_unit_test(more),     cmocka_unit_test(includes),   cmocka_unit_test(dynamic),
-        cmocka_unit_test(text),     cmocka_unit_test(overrides),
+        cmocka_unit_test(values), cmocka_unit_test(statements), cmocka_unit_test(evaluation),
+        cmocka_unit_test(more),   cmocka_unit_test(includes),   cmocka_unit_test(dynamic),
+        cmocka_unit_test(text),   cmocka_unit_test(overrides),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,19 +51,26 @@ static void one(const char *text, size_t size)
 /* Bytes removed, replaced or repeated from elsewhere in the text. */
 static void mutate(const char *text, size_t size)
 {
-    static const char *const words[] = {"@", "%", "(", ")", "{", "\n", "  ", "'", "\"\"\"", "\\",
-                                        "=", ":", "/", ".", "import ", "@f()", "%A", "%gin.REQUIRED",
-                                        "\t", "-", "1e", "\x80", "include 'x'", "#"};
+    static const char *const words[] = {
+        "@",  "%", "(",  ")",    "{",           "\n",      "  ",   "'",  "\"\"\"",
+        "\\", "=", ":",  "/",    ".",           "import ", "@f()", "%A", "%gin.REQUIRED",
+        "\t", "-", "1e", "\x80", "include 'x'", "#"};
     buf b;
     buf_init(&b, 1 << 20);
     const size_t at = below(size + 1), cut = below(8), from = below(size + 1);
     buf_add(&b, text, at);
     switch (below(3)) {
-    case 0: buf_adds(&b, words[below(sizeof words / sizeof *words)]); break;
-    case 1: buf_add(&b, text + from, below(size - from + 1)); break;
-    default: break;
+    case 0:
+        buf_adds(&b, words[below(sizeof words / sizeof *words)]);
+        break;
+    case 1:
+        buf_add(&b, text + from, below(size - from + 1));
+        break;
+    default:
+        break;
     }
-    buf_add(&b, text + (at + cut < size ? at + cut : size), size - (at + cut < size ? at + cut : size));
+    buf_add(&b, text + (at + cut < size ? at + cut : size),
+            size - (at + cut < size ? at + cut : size));
     one(buf_str(&b), b.len);
     buf_release(&b);
 }

@@ -288,8 +288,9 @@ static void includes_are_bounded(void **state)
     test_write(test_path(dir, "nul.gin"), "A = 'a\0b'\n", 10);
     EXPECT_STATUS(run_file(dir, "nul.gin", &err), SPT_E_CONFIG);
     EXPECT_MSG(&err, "null bytes");
-    write_text(dir, "bom.gin", "\xef\xbb\xbf"
-                               "A = 1\r\nB = 2\r");
+    write_text(dir, "bom.gin",
+               "\xef\xbb\xbf"
+               "A = 1\r\nB = 2\r");
     EXPECT_OK(run_file(dir, "bom.gin", &err), &err);
 }
 
@@ -297,7 +298,8 @@ static const char sample[] =
     "from __gin__ import dynamic_registration\nimport fx\nfrom fx import mod as m\n"
     "A = {'k': [1, -2.5e3, 0x1F, (None, True)], \"q\": r'\\d' 'x', @m.dyn: %A1}\nA1 = b'\\x00'\n"
     "s/t/fx.pair:  # block\n  left = @s/m.dyn()\n\n  right = '''long\n text'''\n"
-    "fx.pair.left = %gin.REQUIRED\nfx.pair.left = @m.dyn\nm.dyn.c = 'a' \\\n  'b'\nB = @x/gin.singleton()\n"
+    "fx.pair.left = %gin.REQUIRED\nfx.pair.left = @m.dyn\nm.dyn.c = 'a' \\\n  'b'\nB = "
+    "@x/gin.singleton()\n"
     "x/gin.singleton.constructor = @m.dyn\n";
 
 static spt_status run_sample(void *ctx, spt_err *err)

@@ -185,8 +185,8 @@ static void damage_is_named(void **state)
 
 static struct pipeline_options options(const char *name, const char *split, const char *dir)
 {
-    return (struct pipeline_options){.name = name, .split = split, .tfds_dir = dir,
-                                     .vocabulary = bytes, .epochs = 1};
+    return (struct pipeline_options){
+        .name = name, .split = split, .tfds_dir = dir, .vocabulary = bytes, .epochs = 1};
 }
 
 static void expect_text(const struct task_example *e, const char *field, const char *want)
@@ -341,8 +341,9 @@ static void members_have_rates(void **state)
     struct task_rate *t;
     size_t n;
     spt_err err;
-    EXPECT_OK(task_members(registry, "task_index_super_glue_v102_examples_proportional", &t, &n,
-                           &err), &err);
+    EXPECT_OK(
+        task_members(registry, "task_index_super_glue_v102_examples_proportional", &t, &n, &err),
+        &err);
     EXPECT_EQ_I64(n, 9);
     EXPECT_STR(t[0].task->name, "task_index_super_glue_boolq_v102_examples");
     EXPECT_EQ_F64(t[0].rate, 9427);
@@ -389,9 +390,9 @@ static size_t count_at_least(const int32_t *id, size_t n, int32_t limit)
 static void objectives_keep_their_promises(void **state)
 {
     const char *dir = test_path(test_tmpdir(), "c4");
-    static const char *const names[] = {
-        "c4_v220_prefix_lm", "c4_v220_bart_token_deletion", "c4_v220_bart_text_infilling",
-        "c4_v220_span_corruption", "c4_v220_random_positive_negative_targets"};
+    static const char *const names[] = {"c4_v220_prefix_lm", "c4_v220_bart_token_deletion",
+                                        "c4_v220_bart_text_infilling", "c4_v220_span_corruption",
+                                        "c4_v220_random_positive_negative_targets"};
     spt_err err;
     write_texts(dir, 5);
     for (size_t k = 0; k < 5; k++) {
@@ -477,11 +478,13 @@ static void caches_hold_the_same_examples(void **state)
     o.split = "test";
     EXPECT_STATUS(pipeline_open(registry, &o, &p, &err), SPT_E_CONFIG);
     EXPECT_MSG(&err, "no split 'test'");
-    EXPECT_STATUS(cache_write(task_find(registry, "pr:glue_sst2_v200_train"), &o, splits, 1, root, 4,
-                              &examples, &err), SPT_E_CONFIG);
+    EXPECT_STATUS(cache_write(task_find(registry, "pr:glue_sst2_v200_train"), &o, splits, 1, root,
+                              4, &examples, &err),
+                  SPT_E_CONFIG);
 }
 
-/* --- raw archives --------------------------------------------------------------------------------- */
+/* --- raw archives
+ * --------------------------------------------------------------------------------- */
 
 static void raw_archives_have_the_order_of_tfds(void **state)
 {
@@ -514,7 +517,8 @@ static void raw_archives_have_the_order_of_tfds(void **state)
     EXPECT_STATUS(pipeline_open(registry, &o, &p, &err), SPT_E_CONFIG);
 }
 
-/* --- faults ------------------------------------------------------------------------------------------ */
+/* --- faults
+ * ------------------------------------------------------------------------------------------ */
 
 static spt_status fault_run(void *ctx, spt_err *err)
 {
