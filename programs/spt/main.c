@@ -1,4 +1,6 @@
 /* The program: words of the command line to a job, answers to stdout, the story to stderr. */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,10 +11,24 @@
 
 #include "cli.h"
 
+/* A descriptor that the caller closed would go to the first file opened, and the story into it. It
+ * is taken here, the wrong way round, so that using it still fails. */
+static void keep_standard_descriptors(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+static int stdout_errno; /* of the write that failed */
+
 static int write_stdout(void *ctx, const void *bytes, size_t n)
 {
     (void)ctx;
-    return n && (fwrite(bytes, 1, n, stdout) != n || fflush(stdout));
+    if (!n || (fwrite(bytes, 1, n, stdout) == n && !fflush(stdout)))
+        return 0;
+    stdout_errno = errno;
+    return 1;
 }
 
 struct story {
@@ -68,6 +84,20 @@ static int complain(const char *command, const spt_err *err)
     return spt_status_exit_code(err->code);
 }
 
+/* The exit code once everything is said. A reader that has gone (head) is not an error of ours, an
+ * answer that a full disk swallowed is. */
+static int finish(const char *command, int code)
+{
+    if (!stdout_errno && (fflush(stdout) || ferror(stdout)))
+        stdout_errno = errno;
+    if (code || !stdout_errno || stdout_errno == EPIPE)
+        return code;
+    end_line();
+    fprintf(stderr, "spt: %s: cannot write standard output: %s; the answers are not complete\n",
+            command, strerror(stdout_errno));
+    return spt_status_exit_code(SPT_E_IO);
+}
+
 /* "--name=value", "--name value", "--switch"; everything else is an argument. */
 static spt_status parse(spt_job *job, const char *command, int argc, char **argv,
                         struct story *story, spt_err *err)
@@ -105,18 +135,19 @@ static spt_status parse(spt_job *job, const char *command, int argc, char **argv
 
 int main(int argc, char **argv)
 {
+    keep_standard_descriptors();
     if (argc < 2) {
         cli_help(stderr, NULL);
         return spt_status_exit_code(SPT_E_USAGE);
     }
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version"))
-        return cli_version(argc > 2 && !strcmp(argv[2], "--json"));
+        return finish("version", cli_version(argc > 2 && !strcmp(argv[2], "--json")));
     if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
-        return cli_help(stdout, argc > 2 ? argv[2] : NULL);
+        return finish("help", cli_help(stdout, argc > 2 ? argv[2] : NULL));
     const char *command = argv[1];
     for (int i = 2; i < argc && strcmp(argv[i], "--"); i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
-            return cli_help(stdout, command);
+            return finish("help", cli_help(stdout, command));
 
     struct story story = {command, 0};
     spt_set_log(tell, &story);
@@ -136,7 +167,5 @@ int main(int argc, char **argv)
     if (!st)
         st = spt_job_run(job, &sink, &err);
     spt_job_free(job);
-    if (!st && (fflush(stdout) || ferror(stdout)))
-        return 0; /* the reader has gone: not an error of ours */
-    return st ? complain(command, &err) : 0;
+    return finish(command, st ? complain(command, &err) : 0);
 }

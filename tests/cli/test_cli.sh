@@ -63,6 +63,14 @@ cut -f1 $desk/dev.tsv | head -5 | "$spt" infer --model $model --prompt "$dir/run
 expect infer_one_line_each test "$(wc -l <"$dir/out")" -eq 5
 cut -f1 $desk/dev.tsv | "$spt" infer --model $model --prompt "$dir/run" --quiet 2>"$dir/err" | head -1 >/dev/null
 expect closed_pipe_is_quiet test "${PIPESTATUS[1]}" -eq 0 -a ! -s "$dir/err"
+full() { "$spt" "$@" >/dev/full; }
+check full_disk_loses_answers 5 'standard output: No space left' full infer --model $model --prompt "$dir/run" --quiet $desk/dev.tsv
+check full_disk_loses_help 5 'standard output: No space left' full help train
+closed() { "$spt" "$@" >&-; }
+check closed_output_is_said 5 'standard output: Bad file' closed inspect "$dir/run"
+"$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --out "$dir/mute" <&- >&- 2>&-
+expect closed_streams_train test $? -eq 0
+expect story_goes_into_no_file test "$(grep -c trainable -r "$dir/mute" | grep -vc ':0$')" -eq 0
 "$spt" convert "$dir/run/prompt-2.safetensors" "$dir/p.npy" 2>"$dir/err"
 expect convert_says_what_is_lost grep -q 'cannot keep' "$dir/err"
 "$spt" convert "$dir/p.npy" "$dir/p.peft/" --quiet && "$spt" convert "$dir/p.peft" "$dir/q.npy" --quiet
