@@ -113,7 +113,11 @@ spt_status engine_open(const struct settings *s, struct engine *out, spt_err *er
 spt_status engine_load_model(struct engine *e, const struct settings *s, unsigned uses,
                              spt_err *err)
 {
-    e->compute = !strcmp(s->compute, "bfloat16") ? OPS_BFLOAT16 : OPS_FLOAT32;
+    const bool by_prompt = !strcmp(s->compute, "auto") && e->prompt_compute;
+    const char *compute = by_prompt ? e->prompt_compute : s->compute;
+    e->compute = !strcmp(compute, "bfloat16") ? OPS_BFLOAT16 : OPS_FLOAT32;
+    if (by_prompt && e->compute != OPS_FLOAT32)
+        log_info("computing in %s, as the prompt was trained", compute);
     const struct ops_config cfg = {
         .isa = !strcmp(s->isa, "auto") ? NULL : s->isa,
         .compute = e->compute,
@@ -122,6 +126,11 @@ spt_status engine_load_model(struct engine *e, const struct settings *s, unsigne
     TRY(ops_open(&cfg, &e->ops, err));
     TRY(t5_source_hash(e->source, e->base_hash, err));
     return t5_model_new(e->ops, e->source, uses, &e->model, err);
+}
+
+const char *engine_compute_name(const struct engine *e)
+{
+    return e->compute == OPS_BFLOAT16 ? "bfloat16" : "float32";
 }
 
 void engine_close(struct engine *e)

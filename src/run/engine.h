@@ -16,6 +16,7 @@ struct engine {
     struct t5_config config;
     char base_hash[33];
     enum ops_compute compute;
+    const char *prompt_compute; /* what --compute auto means: the prompt's, NULL: float32 */
 };
 
 /* Vocabulary and configuration, checked against each other; no weight is read yet.
@@ -24,6 +25,8 @@ spt_status engine_open(const struct settings *s, struct engine *out, spt_err *er
 /* Hashes and prepares the weights. backward: for training. */
 spt_status engine_load_model(struct engine *e, const struct settings *s, unsigned uses,
                              spt_err *err);
+/* "float32", "bfloat16". */
+const char *engine_compute_name(const struct engine *e);
 void engine_close(struct engine *e); /* accepts an all-zero object */
 
 /* Embedding rows straight from the file (no model needed), for initialisers and neighbours. */

@@ -57,6 +57,7 @@ spt_status members_open(const struct settings *s, const char *list, char *const 
 
 spt_status members_load(const struct settings *s, struct members *u, spt_err *err)
 {
+    u->engine.prompt_compute = u->m[0].prompt ? u->m[0].prompt->use.compute : NULL;
     TRY(engine_load_model(&u->engine, s, 0, err));
     for (size_t i = 0; i < u->count; i++)
         if (u->m[i].prompt) {

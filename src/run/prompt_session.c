@@ -15,6 +15,19 @@ spt_status prompt_open(const struct settings *s, const char *path, int64_t width
     return st && err && !strstr(err->msg, path) ? err_wrap(err, st, "%s", path) : st;
 }
 
+static void combine_as_asked(const char *name, struct prompt *p)
+{
+    static const char *const names[] = {
+        [T5_PREFIX] = "prefix", [T5_PREFIX_AFTER_BOS] = "after-bos", [T5_SUFFIX] = "suffix"};
+    const enum t5_combine wanted = !strcmp(name, "after-bos") ? T5_PREFIX_AFTER_BOS
+                                   : !strcmp(name, "suffix")  ? T5_SUFFIX
+                                                              : T5_PREFIX;
+    if (wanted != p->use.combine && p->use.program) /* other files do not say how it was trained */
+        log_warning("the prompt was trained with --combine %s; %s is used as asked",
+                    names[p->use.combine], name);
+    p->use.combine = wanted;
+}
+
 spt_status prompt_fit(const struct settings *s, const struct engine *e, const char *path,
                       struct prompt **prompt, struct task_text *task, spt_err *err)
 {
@@ -22,9 +35,7 @@ spt_status prompt_fit(const struct settings *s, const struct engine *e, const ch
     if (path && path[0]) {
         TRY(prompt_open(s, path, e->config.width, &p, err));
         if (settings_given(s, "combine") && p->use.side == PROMPT_ENCODER)
-            p->use.combine = !strcmp(s->combine, "after-bos") ? T5_PREFIX_AFTER_BOS
-                             : !strcmp(s->combine, "suffix")  ? T5_SUFFIX
-                                                              : T5_PREFIX;
+            combine_as_asked(s->combine, p);
         if (!p->use.input_template && !(s->input && s->input[0]))
             log_info("the prompt file names no input template: texts go in as they are");
     }
@@ -65,6 +76,11 @@ spt_status prompt_compare(const struct settings *s, const struct engine *e,
     want.base_name = path_base(s->model);
     want.vocab_hash = vocab_hash(e->vocab);
     want.vocab_rule = vocab_rule_name(e->vocab);
+    want.compute = engine_compute_name(e);
+    if (settings_given(s, "max-input"))
+        want.max_input = s->max_input;
+    if (settings_given(s, "max-target"))
+        want.max_target = s->max_target;
     struct prompt_findings found;
     prompt_check_use(prompt, &want, &found);
     for (size_t i = 0; i < found.count; i++) {
@@ -77,6 +93,7 @@ spt_status prompt_compare(const struct settings *s, const struct engine *e,
 
 spt_status prompt_session_load(const struct settings *s, struct prompt_session *u, spt_err *err)
 {
+    u->engine.prompt_compute = u->prompt ? u->prompt->use.compute : NULL;
     TRY(engine_load_model(&u->engine, s, 0, err));
     return u->prompt ? prompt_compare(s, &u->engine, u->prompt, err) : strict_status(s, err);
 }

@@ -160,7 +160,7 @@ static spt_status fill_use(struct trainer *t, spt_err *err)
         {&u->base_name, path_base(s->model)},
         {&u->vocab_hash, vocab_hash(t->engine.vocab)},
         {&u->vocab_rule, vocab_rule_name(t->engine.vocab)},
-        {&u->compute, t->engine.compute == OPS_BFLOAT16 ? "bfloat16" : "float32"},
+        {&u->compute, engine_compute_name(&t->engine)},
         {&u->initialiser, t->plan.init_text},
         {&u->settings, buf_str(&text)},
         {&u->program, "spt " SPT_VERSION},

@@ -57,7 +57,9 @@ expect same_base_elsewhere_same cmp "$dir/out" "$dir/a.json"
 
 # Its kind: every container says what it drops and keeps what it can; other options that differ;
 # other tables with the prompt's template; score and check.
-check peft_says_what_is_lost 0 'cannot keep' "$spt" convert "$dir/run" "$dir/p.peft"
+check peft_keeps_the_use 0 '' "$spt" convert "$dir/run" "$dir/p.peft"
+P infer "$dir/p.peft" --quiet "$dir/texts" >"$dir/out" 2>"$dir/err"
+expect peft_same_answers cmp "$dir/out" "$dir/c.txt"
 check t5x_says_what_is_lost 0 'cannot keep' "$spt" convert "$dir/run" "$dir/m/numpy_checkpoints/checkpoint_30"
 check safetensors_keeps_all 0 '' "$spt" convert "$dir/run" "$dir/p.safetensors"
 untold safetensors_loses_nothing warning
@@ -69,6 +71,12 @@ untold same_labels_are_silent 'warning: .*labels'
 check other_length 0 'warning: .*(64|512).*(512|64)' P eval "$dir/run" --data "$dir/test.tsv" --max-input 64
 check other_compute 0 'warning: .*float32.*bfloat16|warning: .*bfloat16.*float32' P eval "$dir/run" --data "$dir/test.tsv" --compute bfloat16
 check other_combine 0 'warning: .*prefix.*suffix|warning: .*suffix.*prefix' P eval "$dir/run" --data "$dir/test.tsv" --combine suffix
+"$spt" train --model $model --train $desk/train.tsv $quick --compute bfloat16 --quiet --out "$dir/half" 2>"$dir/err"
+check compute_of_the_prompt 0 'computing in bfloat16, as the prompt was trained' P score "$dir/half" --data "$dir/test.tsv"
+untold compute_of_the_prompt_is_silent warning
+cp "$dir/out" "$dir/half.scores"
+P score "$dir/half" --data "$dir/test.tsv" --compute bfloat16 --quiet >"$dir/out" 2>"$dir/err"
+expect compute_of_the_prompt_is_used cmp "$dir/out" "$dir/half.scores"
 check other_target 0 'warning: .*"\{label\}".*"\{2\}"' P eval "$dir/run" --data "$dir/test.tsv" --target '{2}'
 "$python" - "$dir/test.tsv" "$dir" <<'EOF'
 import csv, json, sys
