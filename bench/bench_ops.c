@@ -33,17 +33,17 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-#define MEDIAN(out, call)                              \
-    do {                                               \
-        double t_[RUNS];                               \
-        call;                                          \
-        for (int r_ = 0; r_ < RUNS; r_++) {            \
-            const double from_ = now();                \
-            call;                                      \
-            t_[r_] = now() - from_;                    \
-        }                                              \
-        qsort(t_, RUNS, sizeof *t_, by_value);         \
-        (out) = t_[RUNS / 2];                          \
+#define MEDIAN(out, call)                                                                          \
+    do {                                                                                           \
+        double t_[RUNS];                                                                           \
+        call;                                                                                      \
+        for (int r_ = 0; r_ < RUNS; r_++) {                                                        \
+            const double from_ = now();                                                            \
+            call;                                                                                  \
+            t_[r_] = now() - from_;                                                                \
+        }                                                                                          \
+        qsort(t_, RUNS, sizeof *t_, by_value);                                                     \
+        (out) = t_[RUNS / 2];                                                                      \
     } while (0)
 
 static float *buffer(int64_t n)
@@ -133,14 +133,25 @@ static void passes(void)
 static void attention(int64_t T)
 {
     const int64_t B = rows / T ? rows / T : 1, n = B * T;
-    float *qkv = buffer(n * 3 * J), *y = buffer(n * J), *lse = buffer(n * H), *bias = buffer(H * 257);
+    float *qkv = buffer(n * 3 * J), *y = buffer(n * J), *lse = buffer(n * H),
+          *bias = buffer(H * 257);
     float *d = buffer(n * 3 * J);
     int64_t *off = malloc((size_t)(B + 1) * sizeof *off);
     for (int64_t b = 0; b <= B; b++)
         off[b] = b * T;
-    struct ops_attention a = {.B = B, .heads = H, .head_dim = D, .q_off = off, .k_off = off,
-                              .q = qkv, .k = qkv + J, .v = qkv + 2 * J, .q_stride = 3 * J,
-                              .k_stride = 3 * J, .v_stride = 3 * J, .bias = bias, .span = 128,
+    struct ops_attention a = {.B = B,
+                              .heads = H,
+                              .head_dim = D,
+                              .q_off = off,
+                              .k_off = off,
+                              .q = qkv,
+                              .k = qkv + J,
+                              .v = qkv + 2 * J,
+                              .q_stride = 3 * J,
+                              .k_stride = 3 * J,
+                              .v_stride = 3 * J,
+                              .bias = bias,
+                              .span = 128,
                               .lse = lse};
     double fwd, bwd;
     MEDIAN(fwd, o->t->attention(o, &a, y));

@@ -32,7 +32,8 @@ static void fail(const char *what, const char *name)
     exit(5);
 }
 
-/* --- the list of tensors ----------------------------------------------------------------------- */
+/* --- the list of tensors -----------------------------------------------------------------------
+ */
 
 struct tensor {
     char name[96];
@@ -95,7 +96,8 @@ static void stack(const struct shape *s, bool decoder)
     add(p, "final_layer_norm", 0, E, 1);
 }
 
-/* --- numbers ----------------------------------------------------------------------------------- */
+/* --- numbers -----------------------------------------------------------------------------------
+ */
 
 static uint64_t state;
 
@@ -138,7 +140,8 @@ static void write_tensor(FILE *f, const struct tensor *t, bool half)
     }
 }
 
-/* --- files ------------------------------------------------------------------------------------- */
+/* --- files -------------------------------------------------------------------------------------
+ */
 
 static FILE *create(const char *dir, const char *name)
 {
@@ -189,8 +192,8 @@ static void write_weights(const char *dir, bool half)
                              half ? "BF16" : "F32");
         if (t->rows)
             n += (size_t)sprintf(header + n, "%lld,", (long long)t->rows);
-        n += (size_t)sprintf(header + n, "%lld],\"data_offsets\":[%lld,%lld]}",
-                             (long long)t->cols, (long long)at, (long long)(at + bytes));
+        n += (size_t)sprintf(header + n, "%lld],\"data_offsets\":[%lld,%lld]}", (long long)t->cols,
+                             (long long)at, (long long)(at + bytes));
         at += bytes;
     }
     header[n++] = '}';

@@ -17,7 +17,8 @@
 /* float32: a sum of n products of numbers of size 1 has an error of about sqrt(n) 2^-24 times the
  * size of the sum; the factor leaves room for the worst of a few thousand sums. */
 #define TOL_F32(n) (6e-8 * (8 + 2 * sqrt((double)(n))))
-/* bfloat16 operands: each rounded by up to 2^-9; the errors of n products add like a random walk. */
+/* bfloat16 operands: each rounded by up to 2^-9; the errors of n products add like a random walk.
+ */
 #define TOL_BF16(n) (4e-3 * (2 + sqrt((double)(n)) / 4))
 /* Element-wise passes with exp: the relative error of exp (2e-7) through a few operations. */
 #define TOL_EXP 2e-6
@@ -147,7 +148,8 @@ static void each_backend(void (*fn)(bool half))
         skip();
 }
 
-/* --- products ---------------------------------------------------------------------------------- */
+/* --- products ----------------------------------------------------------------------------------
+ */
 
 static const enum dtype file_types[] = {DT_F32, DT_BF16, DT_F16};
 
@@ -247,7 +249,8 @@ static void test_tables(void **state)
     each_backend(tables);
 }
 
-/* --- norm and element-wise --------------------------------------------------------------------- */
+/* --- norm and element-wise ---------------------------------------------------------------------
+ */
 
 static void norms(bool half)
 {
@@ -376,7 +379,8 @@ static void test_rows_and_flat(void **state)
     each_backend(rows_and_flat);
 }
 
-/* --- attention --------------------------------------------------------------------------------- */
+/* --- attention ---------------------------------------------------------------------------------
+ */
 
 static void attend(bool half)
 {
@@ -395,9 +399,17 @@ static void attend(bool half)
         int64_t *first = malloc((size_t)B * sizeof *first);
         for (int64_t b = 0; b < B; b++)
             first[b] = draw() % 5;
-        struct ops_attention a = {.B = B, .heads = H, .head_dim = D, .q_off = qo, .k_off = ko,
-                                  .q_stride = qs, .k_stride = ks, .v_stride = ks, .span = span,
-                                  .causal = causal, .drop = dropped ? m : NULL,
+        struct ops_attention a = {.B = B,
+                                  .heads = H,
+                                  .head_dim = D,
+                                  .q_off = qo,
+                                  .k_off = ko,
+                                  .q_stride = qs,
+                                  .k_stride = ks,
+                                  .v_stride = ks,
+                                  .span = span,
+                                  .causal = causal,
+                                  .drop = dropped ? m : NULL,
                                   .q_first = draw() % 3 ? NULL : first};
         if (draw() % 3 == 0)
             a.grad_rows = size(50);
@@ -454,8 +466,15 @@ static void slots(bool half)
         int32_t *map = malloc((size_t)(rows * (len + 2)) * sizeof *map);
         for (int64_t i = 0; i < rows * (len + 2); i++)
             map[i] = (int32_t)(draw() % (uint32_t)total);
-        struct ops_slots a = {.rows = rows, .len = len, .heads = H, .head_dim = D, .slots = map,
-                              .slot_stride = len + 2, .q_stride = J, .k_stride = J, .v_stride = J,
+        struct ops_slots a = {.rows = rows,
+                              .len = len,
+                              .heads = H,
+                              .head_dim = D,
+                              .slots = map,
+                              .slot_stride = len + 2,
+                              .q_stride = J,
+                              .k_stride = J,
+                              .v_stride = J,
                               .span = span};
         struct ops_slots r = a;
         r.q = q.ref, r.k = k.ref, r.v = v.ref, r.bias = s % 3 ? bias.ref : NULL;
@@ -473,7 +492,8 @@ static void test_slots(void **state)
     each_backend(slots);
 }
 
-/* --- loss -------------------------------------------------------------------------------------- */
+/* --- loss --------------------------------------------------------------------------------------
+ */
 
 static void losses(bool half)
 {
@@ -489,9 +509,13 @@ static void losses(bool half)
         double out[2][3][130];
         int32_t best[2][130];
         struct pair logits = both(x, rows * V);
-        struct ops_loss_args a = {.rows = rows, .V = V, .target = target,
-                                  .weight = s % 3 ? w : NULL, .z_loss = s % 2 ? 1e-2f : 0,
-                                  .label_smoothing = s % 4 == 3 ? 0.1f : 0, .backward = true};
+        struct ops_loss_args a = {.rows = rows,
+                                  .V = V,
+                                  .target = target,
+                                  .weight = s % 3 ? w : NULL,
+                                  .z_loss = s % 2 ? 1e-2f : 0,
+                                  .label_smoothing = s % 4 == 3 ? 0.1f : 0,
+                                  .backward = true};
         for (int side = 0; side < 2; side++) {
             a.loss = out[side][0], a.z = out[side][1], a.log_p = out[side][2];
             a.argmax = best[side];
@@ -516,7 +540,8 @@ static void test_losses(void **state)
     each_backend(losses);
 }
 
-/* --- special values ---------------------------------------------------------------------------- */
+/* --- special values ----------------------------------------------------------------------------
+ */
 
 static float *plain(void *p)
 {
@@ -526,8 +551,8 @@ static float *plain(void *p)
 static void specials(bool half)
 {
     (void)half;
-    const float u[] = {0.0f,  -0.0f, 1e-30f, -1e-30f, 1e-42f, 88,       -88,      1000,
-                       -1000, 1e38f, -1e38f, 3.4e38f, 5,      INFINITY, -INFINITY, NAN, NAN};
+    const float u[] = {0.0f,  -0.0f,  1e-30f,  -1e-30f, 1e-42f,   88,        -88, 1000, -1000,
+                       1e38f, -1e38f, 3.4e38f, 5,       INFINITY, -INFINITY, NAN, NAN};
     const int64_t n = sizeof u / sizeof *u;
     struct pair x = both(u, n), y = fresh(n), one = fresh(n), dx = fresh(n);
     float ones[32];
@@ -565,8 +590,8 @@ static void specials(bool half)
         float *l = numbers(V);
         double loss, logp;
         int32_t best, target = 0;
-        struct ops_loss_args a = {.rows = 1, .V = V, .target = &target, .loss = &loss,
-                                  .log_p = &logp, .argmax = &best};
+        struct ops_loss_args a = {
+            .rows = 1, .V = V, .target = &target, .loss = &loss, .log_p = &logp, .argmax = &best};
         l[V / 2] = l[V - 1] = 7;
         fast->t->loss(fast, l, &a);
         EXPECT_EQ_I64(best, V / 2);
@@ -599,8 +624,8 @@ static void exps(bool half)
         int32_t target = 0;
         double loss, logp;
         x[0] = want[0] = 30; /* log_z is near 30 and known */
-        struct ops_loss_args a = {.rows = 1, .V = N, .target = &target, .loss = &loss,
-                                  .log_p = &logp, .backward = true};
+        struct ops_loss_args a = {
+            .rows = 1, .V = N, .target = &target, .loss = &loss, .log_p = &logp, .backward = true};
         fast->t->loss(fast, x, &a);
         const double log_z = (double)(float)(30 - logp);
         for (int i = 1; i < N; i++) {
@@ -618,7 +643,8 @@ static void test_exp(void **state)
     each_backend(exps);
 }
 
-/* --- refusals, memory -------------------------------------------------------------------------- */
+/* --- refusals, memory --------------------------------------------------------------------------
+ */
 
 static void test_open(void **state)
 {
@@ -673,8 +699,8 @@ static spt_status open_and_prepare(void *ctx, spt_err *err)
 static void test_out_of_memory(void **state)
 {
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
-        struct ops_config cfg = {.isa = backends[i].isa, .compute = backends[i].compute,
-                                 .threads = 2};
+        struct ops_config cfg = {
+            .isa = backends[i].isa, .compute = backends[i].compute, .threads = 2};
         if (!open_backend(&backends[i]))
             continue;
         ops_close(fast);
@@ -688,12 +714,12 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),     cmocka_unit_test(test_tables),
-        cmocka_unit_test(test_norms),        cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_products),      cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_norms),         cmocka_unit_test(test_activations),
         cmocka_unit_test(test_rows_and_flat), cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_slots),        cmocka_unit_test(test_losses),
-        cmocka_unit_test(test_specials),     cmocka_unit_test(test_exp),
-        cmocka_unit_test(test_open),         cmocka_unit_test(test_bad_weights),
+        cmocka_unit_test(test_slots),         cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_specials),      cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_open),          cmocka_unit_test(test_bad_weights),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

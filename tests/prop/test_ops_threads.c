@@ -4,11 +4,13 @@
  * Also the pool itself. */
 #include "support/test.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ops/cpu/pool.h"
 #include "ops/ops.h"
+#include "os/os.h"
 
 enum { EXAMPLES = 12, LONGEST = 70, GROUPINGS = 200, H = 2, D = 24, J = H * D, SPAN = 9, V = 300 };
 /* A shape with a last single panel, one with long sums (AMX in bfloat16), a padded one, a head. */
@@ -33,8 +35,19 @@ static float *numbers(int64_t n)
 
 /* Everything that one example goes through: inputs per row, and what came out. */
 enum { IN_X, IN_DY, IN_QKV, IN_DOUT, IN_LOGITS, IN_H, INPUTS };
-enum { OUT_Y, OUT_DX, OUT_NORM, OUT_NORM_BWD, OUT_ATT, OUT_LSE, OUT_DQKV, OUT_ACT, OUT_ACT_BWD,
-       OUT_LOGITS, OUTPUTS };
+enum {
+    OUT_Y,
+    OUT_DX,
+    OUT_NORM,
+    OUT_NORM_BWD,
+    OUT_ATT,
+    OUT_LSE,
+    OUT_DQKV,
+    OUT_ACT,
+    OUT_ACT_BWD,
+    OUT_LOGITS,
+    OUTPUTS
+};
 
 struct world {
     int64_t K, N; /* of the shape at hand */
@@ -82,10 +95,21 @@ static void run(const struct world *w, ops *o, const ops_weight *wt, const int *
     t->rmsnorm(o, in[IN_X], w->scale, 1e-6f, rows, w->K, out[OUT_NORM]);
     t->rmsnorm_bwd(o, in[IN_X], w->scale, 1e-6f, out[OUT_DX], rows, w->K, out[OUT_NORM_BWD], true);
     float *qkv = in[IN_QKV], *d = out[OUT_DQKV];
-    const struct ops_attention a = {.B = n, .heads = H, .head_dim = D, .q_off = off, .k_off = off,
-                                    .q = qkv, .k = qkv + J, .v = qkv + 2 * J, .q_stride = 3 * J,
-                                    .k_stride = 3 * J, .v_stride = 3 * J, .bias = w->bias,
-                                    .span = SPAN, .causal = w->K == 96, .lse = out[OUT_LSE]};
+    const struct ops_attention a = {.B = n,
+                                    .heads = H,
+                                    .head_dim = D,
+                                    .q_off = off,
+                                    .k_off = off,
+                                    .q = qkv,
+                                    .k = qkv + J,
+                                    .v = qkv + 2 * J,
+                                    .q_stride = 3 * J,
+                                    .k_stride = 3 * J,
+                                    .v_stride = 3 * J,
+                                    .bias = w->bias,
+                                    .span = SPAN,
+                                    .causal = w->K == 96,
+                                    .lse = out[OUT_LSE]};
     t->attention(o, &a, out[OUT_ATT]);
     t->attention_bwd(o, &a, out[OUT_ATT], in[IN_DOUT], d, d + J, d + 2 * J);
     t->activate(o, OPS_GELU_TANH, true, in[IN_H], rows, J, NULL, 0, NULL, out[OUT_ACT]);
@@ -93,8 +117,13 @@ static void run(const struct world *w, ops *o, const ops_weight *wt, const int *
                     out[OUT_ACT_BWD]);
     int32_t *target = calloc((size_t)rows, sizeof *target);
     memcpy(out[OUT_LOGITS], in[IN_LOGITS], (size_t)(rows * V) * sizeof(float));
-    const struct ops_loss_args l = {.rows = rows, .V = V, .target = target, .loss = loss,
-                                    .z_loss = 1e-3f, .label_smoothing = 0.1f, .backward = true};
+    const struct ops_loss_args l = {.rows = rows,
+                                    .V = V,
+                                    .target = target,
+                                    .loss = loss,
+                                    .z_loss = 1e-3f,
+                                    .label_smoothing = 0.1f,
+                                    .backward = true};
     t->loss(o, out[OUT_LOGITS], &l);
     free(target);
     for (int k = 0; k < INPUTS; k++)
@@ -146,9 +175,9 @@ static int pick(int *who)
     return 1 + (int)(draw() % EXAMPLES);
 }
 
-static const char *const out_names[OUTPUTS] = {"matmul", "matmul_t", "rmsnorm", "rmsnorm_bwd",
-                                               "attention", "lse", "attention_bwd", "activate",
-                                               "activate_bwd", "loss gradient"};
+static const char *const out_names[OUTPUTS] = {
+    "matmul", "matmul_t",      "rmsnorm",  "rmsnorm_bwd",  "attention",
+    "lse",    "attention_bwd", "activate", "activate_bwd", "loss gradient"};
 
 static void grouped(const struct world *w, ops *o, const ops_weight *wt, int threads)
 {
@@ -229,7 +258,8 @@ static void test_avx512_bfloat16(void **state)
     groupings("avx512", OPS_BFLOAT16);
 }
 
-/* --- the pool ---------------------------------------------------------------------------------- */
+/* --- the pool ----------------------------------------------------------------------------------
+ */
 
 struct marks {
     int64_t n;
@@ -283,12 +313,38 @@ static void test_pool_wakes(void **state)
     pool_free(p);
 }
 
+static int starts_left;
+
+static int few_threads(uint64_t *handle, void *(*fn)(void *), void *arg)
+{
+    return starts_left-- > 0 ? os_real.thread_start(handle, fn, arg) : -EAGAIN;
+}
+
+/* A thread that cannot be started is an error with its number; those that run are joined. */
+static void test_pool_without_threads(void **state)
+{
+    struct os_ops mine = os_real;
+    spt_err err;
+    mine.thread_start = few_threads;
+    os_set(&mine);
+    for (int have = 0; have < 3; have++) {
+        pool *p = NULL;
+        starts_left = have;
+        const spt_status st = pool_new(4, &p, &err);
+        EXPECT_EQ_I64(st, SPT_E_DEVICE);
+        EXPECT_MSG(&err, "of 4");
+        EXPECT_TRUE(!p);
+    }
+    os_set(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pool_split),     cmocka_unit_test(test_pool_wakes),
-        cmocka_unit_test(test_avx2_float32),   cmocka_unit_test(test_avx2_bfloat16),
-        cmocka_unit_test(test_avx512_float32), cmocka_unit_test(test_avx512_bfloat16),
+        cmocka_unit_test(test_pool_split),           cmocka_unit_test(test_pool_wakes),
+        cmocka_unit_test(test_pool_without_threads), cmocka_unit_test(test_avx2_float32),
+        cmocka_unit_test(test_avx2_bfloat16),        cmocka_unit_test(test_avx512_float32),
+        cmocka_unit_test(test_avx512_bfloat16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

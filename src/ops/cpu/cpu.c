@@ -21,7 +21,8 @@ enum { SMALL_PASS = 16384 };
 /* Bytes from which on a buffer asks for large pages. */
 enum { LARGE = 4 << 20 };
 
-/* --- storage ----------------------------------------------------------------------------------- */
+/* --- storage -----------------------------------------------------------------------------------
+ */
 
 static void cpu_close(ops *o)
 {
@@ -159,7 +160,8 @@ static int64_t cpu_find_nonfinite(ops *o, const void *x, int64_t n)
     return ((struct cpu *)o)->k->find_nonfinite(x, n);
 }
 
-/* --- embedding table --------------------------------------------------------------------------- */
+/* --- embedding table ---------------------------------------------------------------------------
+ */
 
 struct gather_job {
     const struct cpu *c;
@@ -188,7 +190,8 @@ static void cpu_gather(ops *o, const ops_weight *w, const int32_t *ids, int64_t 
     each(c, rows, w->N, gather_range, &j);
 }
 
-/* --- norm -------------------------------------------------------------------------------------- */
+/* --- norm --------------------------------------------------------------------------------------
+ */
 
 struct norm_job {
     const struct kernels *k;
@@ -227,12 +230,13 @@ static void cpu_rmsnorm_bwd(ops *o, const void *x, const void *scale, float eps,
                             int64_t rows, int64_t E, void *dx, bool add)
 {
     struct cpu *c = (struct cpu *)o;
-    struct norm_job j = {.k = c->k, .x = x, .scale = scale, .dy = dy, .eps = eps, .E = E, .y = dx,
-                         .add = add};
+    struct norm_job j = {
+        .k = c->k, .x = x, .scale = scale, .dy = dy, .eps = eps, .E = E, .y = dx, .add = add};
     each(c, rows, E, norm_bwd_range, &j);
 }
 
-/* --- activations ------------------------------------------------------------------------------- */
+/* --- activations -------------------------------------------------------------------------------
+ */
 
 struct act_job {
     const struct kernels *k;
@@ -285,22 +289,38 @@ static void cpu_activate(ops *o, enum ops_activation act, bool gated, const void
                          int64_t F, const int64_t *off, int64_t B, const float *drop, void *g)
 {
     struct cpu *c = (struct cpu *)o;
-    struct act_job j = {.k = c->k, .act = act, .gated = gated, .h = h, .drop = drop, .out = g,
-                        .F = F, .B = B, .off = off};
+    struct act_job j = {.k = c->k,
+                        .act = act,
+                        .gated = gated,
+                        .h = h,
+                        .drop = drop,
+                        .out = g,
+                        .F = F,
+                        .B = B,
+                        .off = off};
     each(c, rows, 4 * F, act_range, &j);
 }
 
 static void cpu_activate_bwd(ops *o, enum ops_activation act, bool gated, const void *h,
-                             const void *dg, int64_t rows, int64_t F, const int64_t *off,
-                             int64_t B, const float *drop, void *dh)
+                             const void *dg, int64_t rows, int64_t F, const int64_t *off, int64_t B,
+                             const float *drop, void *dh)
 {
     struct cpu *c = (struct cpu *)o;
-    struct act_job j = {.k = c->k, .act = act, .gated = gated, .h = h, .dg = dg, .drop = drop,
-                        .out = dh, .F = F, .B = B, .off = off};
+    struct act_job j = {.k = c->k,
+                        .act = act,
+                        .gated = gated,
+                        .h = h,
+                        .dg = dg,
+                        .drop = drop,
+                        .out = dh,
+                        .F = F,
+                        .B = B,
+                        .off = off};
     each(c, rows, 4 * F, act_bwd_range, &j);
 }
 
-/* --- rows -------------------------------------------------------------------------------------- */
+/* --- rows --------------------------------------------------------------------------------------
+ */
 
 struct rows_job {
     const struct kernels *k;
@@ -367,16 +387,22 @@ static void scatter_range(void *ctx, int64_t first, int64_t last, int thread)
     }
 }
 
-static void cpu_scatter_rows(ops *o, void *dst, const void *src, const int64_t *index,
-                             int64_t rows, int64_t width, bool add)
+static void cpu_scatter_rows(ops *o, void *dst, const void *src, const int64_t *index, int64_t rows,
+                             int64_t width, bool add)
 {
     struct cpu *c = (struct cpu *)o;
-    struct rows_job j = {.k = c->k, .dst = dst, .src = src, .index = index, .rows = rows,
-                         .width = width, .add = add};
+    struct rows_job j = {.k = c->k,
+                         .dst = dst,
+                         .src = src,
+                         .index = index,
+                         .rows = rows,
+                         .width = width,
+                         .add = add};
     each(c, (width + PANEL - 1) / PANEL, rows * PANEL, scatter_range, &j);
 }
 
-/* --- attention --------------------------------------------------------------------------------- */
+/* --- attention ---------------------------------------------------------------------------------
+ */
 
 struct attention_job {
     struct cpu *c;
@@ -512,8 +538,7 @@ static bool attention_prepare(struct attention_job *j)
     int64_t floats = 0;
     for (int64_t b = 0; b < a->B; b++) {
         const int64_t q = a->q_off[b + 1] - a->q_off[b] + (a->q_first ? a->q_first[b] : 0);
-        const int64_t n =
-            j->c->k->attention_scratch(q, a->k_off[b + 1] - a->k_off[b], a->head_dim);
+        const int64_t n = j->c->k->attention_scratch(q, a->k_off[b + 1] - a->k_off[b], a->head_dim);
         floats = n > floats ? n : floats;
         j->total += head_cost(a, b) * (double)a->heads;
     }
@@ -556,12 +581,13 @@ static void cpu_attention(ops *o, const struct ops_attention *a, void *out)
 static void cpu_attention_bwd(ops *o, const struct ops_attention *a, const void *out,
                               const void *dout, void *dq, void *dk, void *dv)
 {
-    struct attention_job j = {.c = (struct cpu *)o, .a = a, .out = out, .dout = dout, .dq = dq,
-                              .dk = dk, .dv = dv};
+    struct attention_job j = {
+        .c = (struct cpu *)o, .a = a, .out = out, .dout = dout, .dq = dq, .dk = dk, .dv = dv};
     attention_run(&j);
 }
 
-/* --- decoding ---------------------------------------------------------------------------------- */
+/* --- decoding ----------------------------------------------------------------------------------
+ */
 
 struct slots_job {
     struct cpu *c;
@@ -621,7 +647,8 @@ static void cpu_attention_slots(ops *o, const struct ops_slots *a, void *out)
     each(c, a->rows * a->heads, 4 * n * D, slots_range, &j);
 }
 
-/* --- loss -------------------------------------------------------------------------------------- */
+/* --- loss --------------------------------------------------------------------------------------
+ */
 
 struct loss_job {
     const struct kernels *k;
@@ -641,8 +668,7 @@ static void loss_range(void *ctx, int64_t first, int64_t last, int thread)
     for (int64_t i = first; i < last; i++) {
         float *x = j->logits + i * a->V, sum;
         const double w = a->weight ? (double)a->weight[i] : 1;
-        const double log_z =
-            j->k->log_sum_exp(x, a->V, &sum, a->argmax ? &a->argmax[i] : NULL);
+        const double log_z = j->k->log_sum_exp(x, a->V, &sum, a->argmax ? &a->argmax[i] : NULL);
         const double log_p = (double)x[a->target[i]] - log_z;
         const double spread = low > 0 ? low * ((double)sum - V * log_z) : 0;
         const double ce = -(conf - low) * log_p - spread;
@@ -669,43 +695,22 @@ static void cpu_loss(ops *o, void *logits, const struct ops_loss_args *a)
     each(c, a->rows, 4 * a->V, loss_range, &j);
 }
 
-/* --- table ------------------------------------------------------------------------------------- */
+/* --- table -------------------------------------------------------------------------------------
+ */
 
-#define TABLE(isa)                            \
-    {                                         \
-        .name = isa,                          \
-        .elem = sizeof(float),                \
-        .wide = sizeof(float),                \
-        .close = cpu_close,                   \
-        .alloc = cpu_alloc,                   \
-        .release = cpu_release,               \
-        .put = cpu_put,                       \
-        .get = cpu_get,                       \
-        .get_wide = cpu_get,                  \
-        .zero = cpu_zero,                     \
-        .copy = cpu_copy,                     \
-        .weight_new = cpu_weight_new,         \
-        .weight_free = cpu_weight_free,       \
-        .weight_bytes = cpu_weight_bytes,     \
-        .matmul = cpu_matmul,                 \
-        .matmul_sum = cpu_matmul_sum,         \
-        .matmul_t = cpu_matmul_t,             \
-        .table_new = cpu_table_new,           \
-        .gather = cpu_gather,                 \
-        .rmsnorm = cpu_rmsnorm,               \
-        .rmsnorm_bwd = cpu_rmsnorm_bwd,       \
-        .attention = cpu_attention,           \
-        .attention_bwd = cpu_attention_bwd,   \
-        .attention_slots = cpu_attention_slots, \
-        .activate = cpu_activate,             \
-        .activate_bwd = cpu_activate_bwd,     \
-        .drop_rows = cpu_drop_rows,           \
-        .add = cpu_add,                       \
-        .scale = cpu_scale,                   \
-        .gather_rows = cpu_gather_rows,       \
-        .scatter_rows = cpu_scatter_rows,     \
-        .loss = cpu_loss,                     \
-        .find_nonfinite = cpu_find_nonfinite, \
+#define TABLE(isa)                                                                                 \
+    {                                                                                              \
+        .name = isa, .elem = sizeof(float), .wide = sizeof(float), .close = cpu_close,             \
+        .alloc = cpu_alloc, .release = cpu_release, .put = cpu_put, .get = cpu_get,                \
+        .get_wide = cpu_get, .zero = cpu_zero, .copy = cpu_copy, .weight_new = cpu_weight_new,     \
+        .weight_free = cpu_weight_free, .weight_bytes = cpu_weight_bytes, .matmul = cpu_matmul,    \
+        .matmul_sum = cpu_matmul_sum, .matmul_t = cpu_matmul_t, .table_new = cpu_table_new,        \
+        .gather = cpu_gather, .rmsnorm = cpu_rmsnorm, .rmsnorm_bwd = cpu_rmsnorm_bwd,              \
+        .attention = cpu_attention, .attention_bwd = cpu_attention_bwd,                            \
+        .attention_slots = cpu_attention_slots, .activate = cpu_activate,                          \
+        .activate_bwd = cpu_activate_bwd, .drop_rows = cpu_drop_rows, .add = cpu_add,              \
+        .scale = cpu_scale, .gather_rows = cpu_gather_rows, .scatter_rows = cpu_scatter_rows,      \
+        .loss = cpu_loss, .find_nonfinite = cpu_find_nonfinite,                                    \
     }
 
 /* The name tells what decides the bits: kernels and operands of the products. */
@@ -727,8 +732,7 @@ static bool machine_has(const char *isa)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init(); /* asks the processor and whether the system saves the registers */
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      has_f16c();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     if (!strcmp(isa, "avx2"))
         return avx2;
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -752,10 +756,12 @@ static spt_status choose(const char *isa, bool *wide, spt_err *err)
         return err_set(err, SPT_E_CONFIG,
                        "SPT_ISA=%s is not known: use auto, ref, ref64, avx2 or avx512", isa);
     if (!any && !machine_has(isa))
-        return err_set(err, SPT_E_CONFIG, "this machine does not have the instructions of "
-                                          "SPT_ISA=%s", isa);
-    *wide = any ? machine_has("avx512") && dnnl_has(dnnl_cpu_isa_avx512_core)
-                : !strcmp(isa, "avx512");
+        return err_set(err, SPT_E_CONFIG,
+                       "this machine does not have the instructions of "
+                       "SPT_ISA=%s",
+                       isa);
+    *wide =
+        any ? machine_has("avx512") && dnnl_has(dnnl_cpu_isa_avx512_core) : !strcmp(isa, "avx512");
     return SPT_OK;
 }
 
@@ -778,8 +784,9 @@ spt_status ops_cpu_open(const struct ops_config *cfg, ops **out, spt_err *err)
     TRY(choose(cfg->isa, &wide, err));
     if (!wide && !machine_has("avx2")) {
         if (cfg->compute != OPS_FLOAT32)
-            return err_set(err, SPT_E_CONFIG, "bfloat16 needs AVX2, which this machine does not "
-                                              "have: use --compute float32");
+            return err_set(err, SPT_E_CONFIG,
+                           "bfloat16 needs AVX2, which this machine does not "
+                           "have: use --compute float32");
         return ops_ref_open_f32(out, err);
     }
     struct cpu *c = mem_zalloc(1, sizeof *c);
@@ -815,7 +822,8 @@ int ops_cpu_threads(const ops *o)
     return ((const struct cpu *)o)->threads;
 }
 
-/* --- roofline ---------------------------------------------------------------------------------- */
+/* --- roofline ----------------------------------------------------------------------------------
+ */
 
 static bool is_cpu(const ops *o)
 {

@@ -6,7 +6,7 @@
 #include "ops/ops.h"
 
 enum {
-    PANEL = 64,      /* columns of a weight panel */
+    PANEL = 64, /* columns of a weight panel */
     K_ROUND = 32
 };
 
@@ -82,7 +82,8 @@ struct kernels {
 const struct kernels *kernels_avx2(void);
 const struct kernels *kernels_avx512(void);
 
-/* --- weights and products (weight.c, product.c) ------------------------------------------------ */
+/* --- weights and products (weight.c, product.c) ------------------------------------------------
+ */
 
 enum weight_store {
     STORE_F32,
@@ -128,7 +129,8 @@ spt_status cpu_table_new(ops *o, const struct ops_matrix *m, ops_weight **out, s
 void cpu_read_f32(const struct cpu *c, const struct tensor_view *v, int64_t first, int64_t n,
                   float *out);
 
-/* --- the context ------------------------------------------------------------------------------- */
+/* --- the context -------------------------------------------------------------------------------
+ */
 
 struct cpu {
     struct ops ops; /* first */
@@ -136,8 +138,8 @@ struct cpu {
     struct pool *pool;
     int threads;
     enum ops_compute compute;
-    bool own_bf16;    /* gemm_bf16 runs here */
-    bool tiles;       /* bfloat16 products through oneDNN */
+    bool own_bf16; /* gemm_bf16 runs here */
+    bool tiles;    /* bfloat16 products through oneDNN */
     struct products *products;
     /* Scratch of attention, one block per thread; grows to the largest shape seen. */
     float *scratch[POOL_MAX_THREADS];

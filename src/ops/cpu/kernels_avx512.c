@@ -15,14 +15,13 @@
  * rest is a transpose of 32 x 32 words, eight by eight. */
 static void transpose_pairs(const uint16_t *src, uint16_t *dst)
 {
-    const __m512i swap = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+    const __m512i swap =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
     for (int i = 0; i < 32; i += 8)
         for (int j = 0; j < 32; j += 8) {
             __m512i r[8], t[8];
             for (int u = 0; u < 8; u++)
-                r[u] = _mm512_shuffle_epi8(
-                    _mm512_loadu_si512(src + (i + u) * 128 + j * 4), swap);
+                r[u] = _mm512_shuffle_epi8(_mm512_loadu_si512(src + (i + u) * 128 + j * 4), swap);
             for (int u = 0; u < 8; u += 2) {
                 t[u] = _mm512_unpacklo_epi64(r[u], r[u + 1]);
                 t[u + 1] = _mm512_unpackhi_epi64(r[u], r[u + 1]);
@@ -52,24 +51,22 @@ BF16 static inline __attribute__((always_inline)) void bf16_block(const uint16_t
                                                                   int64_t ldy)
 {
     __m512 acc[6][4];
-    BF16_UNROLL for (int i = 0; i < mr; i++)
-        BF16_UNROLL for (int v = 0; v < 4; v++)
-            acc[i][v] = _mm512_setzero_ps();
+    BF16_UNROLL for (int i = 0; i < mr; i++) BF16_UNROLL for (int v = 0; v < 4; v++) acc[i][v] =
+        _mm512_setzero_ps();
     for (int64_t k = 0; k < K; k += 2, b += 128) {
         __m512i row[4];
-        BF16_UNROLL for (int v = 0; v < 4; v++)
-            row[v] = _mm512_loadu_si512(b + v * 32);
-        BF16_UNROLL for (int i = 0; i < mr; i++) {
+        BF16_UNROLL for (int v = 0; v < 4; v++) row[v] = _mm512_loadu_si512(b + v * 32);
+        BF16_UNROLL for (int i = 0; i < mr; i++)
+        {
             int32_t pair;
             memcpy(&pair, x + i * ldx + k, sizeof pair);
             const __m512i a = _mm512_set1_epi32(pair);
-            BF16_UNROLL for (int v = 0; v < 4; v++)
-                acc[i][v] = _mm512_dpbf16_ps(acc[i][v], (__m512bh)a, (__m512bh)row[v]);
+            BF16_UNROLL for (int v = 0; v < 4; v++) acc[i][v] =
+                _mm512_dpbf16_ps(acc[i][v], (__m512bh)a, (__m512bh)row[v]);
         }
     }
-    BF16_UNROLL for (int i = 0; i < mr; i++)
-        BF16_UNROLL for (int v = 0; v < 4; v++)
-            _mm512_storeu_ps(y + i * ldy + v * 16, acc[i][v]);
+    BF16_UNROLL for (int i = 0; i < mr; i++) BF16_UNROLL for (int v = 0; v < 4; v++)
+        _mm512_storeu_ps(y + i * ldy + v * 16, acc[i][v]);
 }
 
 BF16 static void gemm_bf16(const uint16_t *x, int64_t ldx, int64_t rows, int64_t K,

@@ -49,22 +49,19 @@ INLINE void gemm_block(const float *x, int64_t rs, int64_t cs, int mr, int64_t K
                        int64_t ldb, int nv, float *y, int64_t ldy, bool add)
 {
     vf acc[MR][NV];
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < nv; v++)
-            acc[i][v] = add ? vload(y + i * ldy + v * VL) : vzero();
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++) acc[i][v] =
+        add ? vload(y + i * ldy + v * VL) : vzero();
     for (int64_t k = 0; k < K; k++) {
         vf row[NV];
-        UNROLL for (int v = 0; v < nv; v++)
-            row[v] = vload(b + k * ldb + v * VL);
-        UNROLL for (int i = 0; i < mr; i++) {
+        UNROLL for (int v = 0; v < nv; v++) row[v] = vload(b + k * ldb + v * VL);
+        UNROLL for (int i = 0; i < mr; i++)
+        {
             const vf a = vset(x[i * rs + k * cs]);
-            UNROLL for (int v = 0; v < nv; v++)
-                acc[i][v] = vfma(a, row[v], acc[i][v]);
+            UNROLL for (int v = 0; v < nv; v++) acc[i][v] = vfma(a, row[v], acc[i][v]);
         }
     }
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < nv; v++)
-            vstore(y + i * ldy + v * VL, acc[i][v]);
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < nv; v++)
+        vstore(y + i * ldy + v * VL, acc[i][v]);
 }
 
 INLINE void gemm_rows(const float *x, int64_t rs, int64_t cs, int64_t rows, int64_t K,
@@ -130,7 +127,8 @@ static void gemm_turned(const float *x, int64_t ldx, int64_t rows, int64_t K, co
     gemm_cols(x, 1, ldx, rows, K, panel, PANEL, cols, y, ldy, true);
 }
 
-/* --- conversions ------------------------------------------------------------------------------- */
+/* --- conversions -------------------------------------------------------------------------------
+ */
 
 static void to_bf16(const float *x, uint16_t *y, int64_t n)
 {
@@ -166,20 +164,21 @@ static void transpose(const float *src, float *dst)
             vtranspose(src + i * PANEL + j, PANEL, dst + j * PANEL + i, PANEL);
 }
 
-/* --- element-wise ------------------------------------------------------------------------------ */
+/* --- element-wise ------------------------------------------------------------------------------
+ */
 
 /* Runs STEP for whole vectors with plain loads and once for the rest with masked ones. LOAD and
  * STORE are what STEP uses. */
-#define EACH(n, STEP)                          \
-    do {                                       \
-        int64_t i = 0;                         \
-        for (; i + VL <= (n); i += VL) {       \
-            STEP(vload, vstore)                \
-        }                                      \
-        if (i < (n)) {                         \
-            const vm tail_ = vtail((n)-i);     \
-            STEP(LOAD_TAIL, STORE_TAIL)        \
-        }                                      \
+#define EACH(n, STEP)                                                                              \
+    do {                                                                                           \
+        int64_t i = 0;                                                                             \
+        for (; i + VL <= (n); i += VL) {                                                           \
+            STEP(vload, vstore)                                                                    \
+        }                                                                                          \
+        if (i < (n)) {                                                                             \
+            const vm tail_ = vtail((n)-i);                                                         \
+            STEP(LOAD_TAIL, STORE_TAIL)                                                            \
+        }                                                                                          \
     } while (0)
 #define LOAD_TAIL(p) vload_m(p, tail_)
 #define STORE_TAIL(p, a) vstore_m(p, a, tail_)
@@ -220,7 +219,8 @@ static int64_t find_nonfinite(const float *x, int64_t n)
     return -1;
 }
 
-/* --- norm -------------------------------------------------------------------------------------- */
+/* --- norm --------------------------------------------------------------------------------------
+ */
 
 INLINE float inverse_rms(const float *x, float eps, int64_t E)
 {
@@ -269,7 +269,7 @@ static void rmsnorm_bwd(const float *x, const float *w, float eps, const float *
     }
     const vf c = vset(vsum(vadd(s, s2)) / (float)E * r * r * r), vr = vset(r);
     if (accumulate) {
-#define STEP(LD, ST)                                                                        \
+#define STEP(LD, ST)                                                                               \
     ST(dx + i, vadd(LD(dx + i), vfnma(c, LD(x + i), vmul(vmul(LD(w + i), LD(dy + i)), vr))));
         EACH(E, STEP);
 #undef STEP
@@ -284,7 +284,7 @@ static void rmsnorm_bwd(const float *x, const float *w, float eps, const float *
  * gelu(u) = u/2 (1 + tanh t) = u sigmoid(2 t), t = sqrt(2 / pi) (u + 0.044715 u^3): one exp and no
  * cancellation for negative u. */
 
-#define GELU_A 1.59576912160573071f /* 2 sqrt(2 / pi) */
+#define GELU_A 1.59576912160573071f   /* 2 sqrt(2 / pi) */
 #define GELU_B 0.0713548162726002527f /* 0.044715 times that */
 
 INLINE vf act_value(enum ops_activation act, vf u, vf *slope)
@@ -329,12 +329,12 @@ INLINE void activate_as(enum ops_activation act, const float *h, const float *ga
                         const float *drop, int64_t F, float *g)
 {
     vf slope;
-#define STEP(LD, ST)                         \
-    vf y = act_value(act, LD(h + i), &slope); \
-    if (gate)                                \
-        y = vmul(y, LD(gate + i));           \
-    if (drop)                                \
-        y = vmul(y, LD(drop + i));           \
+#define STEP(LD, ST)                                                                               \
+    vf y = act_value(act, LD(h + i), &slope);                                                      \
+    if (gate)                                                                                      \
+        y = vmul(y, LD(gate + i));                                                                 \
+    if (drop)                                                                                      \
+        y = vmul(y, LD(drop + i));                                                                 \
     ST(g + i, y);
     EACH(F, STEP);
 #undef STEP
@@ -343,16 +343,16 @@ INLINE void activate_as(enum ops_activation act, const float *h, const float *ga
 INLINE void activate_bwd_as(enum ops_activation act, const float *h, const float *gate,
                             const float *dg, const float *drop, int64_t F, float *dh, float *dgate)
 {
-#define STEP(LD, ST)                               \
-    vf slope, d = LD(dg + i);                      \
-    const vf y = act_value(act, LD(h + i), &slope); \
-    if (drop)                                      \
-        d = vmul(d, LD(drop + i));                 \
-    if (gate) {                                    \
-        const vf e = LD(gate + i);                 \
-        ST(dgate + i, vmul(d, y));                 \
-        d = vmul(d, e);                            \
-    }                                              \
+#define STEP(LD, ST)                                                                               \
+    vf slope, d = LD(dg + i);                                                                      \
+    const vf y = act_value(act, LD(h + i), &slope);                                                \
+    if (drop)                                                                                      \
+        d = vmul(d, LD(drop + i));                                                                 \
+    if (gate) {                                                                                    \
+        const vf e = LD(gate + i);                                                                 \
+        ST(dgate + i, vmul(d, y));                                                                 \
+        d = vmul(d, e);                                                                            \
+    }                                                                                              \
     ST(dh + i, vmul(d, slope));
     EACH(F, STEP);
 #undef STEP
@@ -388,7 +388,8 @@ static void activate_bwd(enum ops_activation act, const float *h, const float *g
         activate_bwd_as(OPS_GELU_ERF, h, gate, dg, drop, F, dh, dgate);
 }
 
-/* --- softmax over a vocabulary ----------------------------------------------------------------- */
+/* --- softmax over a vocabulary -----------------------------------------------------------------
+ */
 
 /* Maximum of the row, to which `bias` is added first (NULL: not); a NaN wins. */
 INLINE float row_max(float *x, const float *bias, int64_t n)
@@ -469,8 +470,8 @@ static void softmax_grad(float *x, int64_t n, float log_z, float a, float b)
 
 /* --- attention ---------------------------------------------------------------------------------
  * One example and one head at a time, in blocks of queries, so that a block of scores
- * [queries, keys] stays in the second-level cache. K^T and V are laid out as panels once per head; the
- * products are those above. */
+ * [queries, keys] stays in the second-level cache. K^T and V are laid out as panels once per head;
+ * the products are those above. */
 
 enum { QB = 64, QB_MAX = 256, SCORES = 64 * 1024 };
 
@@ -630,8 +631,8 @@ static void attention(const struct head_job *j, float *scratch)
     const float *bias = spread_bias(j, ext);
     const bool few = few_queries(j), in_place = few && D % VL == 0;
     if (few)
-        few_scores(j->q, j->q_stride, j->queries, j->k, j->k_stride, j->keys, D, qt,
-                   qt + PANEL * D, s, ld);
+        few_scores(j->q, j->q_stride, j->queries, j->k, j->k_stride, j->keys, D, qt, qt + PANEL * D,
+                   s, ld);
     else
         pack_turned(j->k, j->k_stride, j->keys, D, kt);
     if (!in_place)
@@ -693,18 +694,18 @@ INLINE void score_grad_as(float *s, float *dp, const float *bias, const float *d
                           float delta, int64_t n)
 {
     const vf d = vset(delta), z = vset(lse);
-#define STEP(LD, ST)                                                        \
-    vf a = LD(s + i), g = LD(dp + i);                                       \
-    if (bias)                                                               \
-        a = vadd(a, LD(bias + i));                                          \
-    const vf p = vexp(vsub(a, z));                                          \
-    if (drop) {                                                             \
-        const vf m = LD(drop + i);                                          \
-        g = vmul(g, m);                                                     \
-        ST(s + i, vmul(p, m));                                              \
-    } else {                                                                \
-        ST(s + i, p);                                                       \
-    }                                                                       \
+#define STEP(LD, ST)                                                                               \
+    vf a = LD(s + i), g = LD(dp + i);                                                              \
+    if (bias)                                                                                      \
+        a = vadd(a, LD(bias + i));                                                                 \
+    const vf p = vexp(vsub(a, z));                                                                 \
+    if (drop) {                                                                                    \
+        const vf m = LD(drop + i);                                                                 \
+        g = vmul(g, m);                                                                            \
+        ST(s + i, vmul(p, m));                                                                     \
+    } else {                                                                                       \
+        ST(s + i, p);                                                                              \
+    }                                                                                              \
     ST(dp + i, vmul(p, vsub(g, d)));
     EACH(n, STEP);
 #undef STEP
@@ -743,9 +744,9 @@ static void attention_bwd(const struct head_job *j, float *scratch)
     memset(dv, 0, (size_t)(j->grad_keys * dp) * sizeof *dv);
     for (int64_t at = 0; at < j->queries; at += qb) {
         const int64_t n = least(j->queries - at, qb);
-        const int64_t nq = !j->dq || j->grad_queries <= at      ? 0
-                           : j->grad_queries - at < n ? j->grad_queries - at
-                                                      : n;
+        const int64_t nq = !j->dq || j->grad_queries <= at ? 0
+                           : j->grad_queries - at < n      ? j->grad_queries - at
+                                                           : n;
         /* Queries that need no gradient matter only through the keys that do. */
         const int64_t keys = nq ? j->keys : j->grad_keys;
         if (!keys)
@@ -764,8 +765,7 @@ static void attention_bwd(const struct head_job *j, float *scratch)
             fetch_next(j->q + row * j->q_stride, D);
             fetch_next(j->out + row * j->out_stride, D);
             fetch_next(j->dout + row * j->out_stride, D);
-            const float delta =
-                dot(j->dout + row * j->out_stride, j->out + row * j->out_stride, D);
+            const float delta = dot(j->dout + row * j->out_stride, j->out + row * j->out_stride, D);
             score_grad(s + i * ld, ds + i * ld, bias ? bias - row : NULL, j->drop,
                        j->lse[row * j->lse_stride], delta, seen, keys);
         }

@@ -4,11 +4,11 @@
  * when `busy` is zero, so there is no other synchronisation and a thread sanitizer can follow it.
  *
  * Waiting: a step of training runs thousands of jobs of some 100 us each, so a worker that slept
- * in between would lose a tenth of the time to waking up. It spins for SPIN turns (some 50 us), then
- * sleeps on the condition variable. `asleep` tells the publisher whether anybody needs the wake-up.
- * Where other programs want the cores too, spinning longer or pinning costs far more than waking:
- * with 8 busy neighbours on 2 cores a demo run took 20 times as long with 20,000 turns and pinned
- * workers. So pinning is on request (SPT_PIN=1), for machines that run nothing else. */
+ * in between would lose a tenth of the time to waking up. It spins for SPIN turns (some 50 us),
+ * then sleeps on the condition variable. `asleep` tells the publisher whether anybody needs the
+ * wake-up. Where other programs want the cores too, spinning longer or pinning costs far more than
+ * waking: with 8 busy neighbours on 2 cores a demo run took 20 times as long with 20,000 turns and
+ * pinned workers. So pinning is on request (SPT_PIN=1), for machines that run nothing else. */
 #include "ops/cpu/pool.h"
 
 #include <pthread.h>

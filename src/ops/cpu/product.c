@@ -7,13 +7,13 @@
  * of fused multiply-adds over k. So the bits of a row depend on nothing but the row and the weight.
  *
  * Backward, dx[rows, K] = dy[rows, N] W^T, the panels of W^T are turned around on the fly, 64 x 64
- * at a time, in the thread's scratch: that costs reading the weight once, which for hundreds of rows
- * is a percent or two, and no second copy is ever held. While a panel is at work the next one is
- * being fetched.
+ * at a time, in the thread's scratch: that costs reading the weight once, which for hundreds of
+ * rows is a percent or two, and no second copy is ever held. While a panel is at work the next one
+ * is being fetched.
  *
- * Kernels: our own for float32 (as fast as oneDNN's: 97-99 % of the chip's peak, docs/design/cpu.md)
- * and for bfloat16 with AVX512-BF16; oneDNN for bfloat16 with AMX (tiles.c). A weight kept in
- * bfloat16 whose products run in float32 is widened panel by panel. */
+ * Kernels: our own for float32 (as fast as oneDNN's: 97-99 % of the chip's peak,
+ * docs/design/cpu.md) and for bfloat16 with AVX512-BF16; oneDNN for bfloat16 with AMX (tiles.c). A
+ * weight kept in bfloat16 whose products run in float32 is widened panel by panel. */
 #include <stdatomic.h>
 #include <string.h>
 
@@ -32,9 +32,9 @@ enum {
 };
 
 struct thread_buffers {
-    float *dst;   /* [TILE_MAX, PANEL] */
-    void *panel;  /* widened or turned panel of a chunk */
-    float *few;   /* sums of few_part, and a widened panel */
+    float *dst;  /* [TILE_MAX, PANEL] */
+    void *panel; /* widened or turned panel of a chunk */
+    float *few;  /* sums of few_part, and a widened panel */
 };
 
 struct products {
@@ -61,7 +61,8 @@ static struct chunks chunks_of(int64_t K, bool bf16)
     return c;
 }
 
-/* --- scratch ----------------------------------------------------------------------------------- */
+/* --- scratch -----------------------------------------------------------------------------------
+ */
 
 static const size_t panel_bytes = (size_t)(CHUNK + PANEL) * PANEL * sizeof(float);
 static const size_t dst_bytes = (size_t)TILE_MAX * PANEL * sizeof(float);
@@ -151,9 +152,7 @@ spt_status products_prepare(struct cpu *c, const ops_weight *w, unsigned uses, s
     struct products *p = c->products;
     const bool back = uses & OPS_BACKWARD;
     if (!w->bf16)
-        return back
-                   ? reserve_few(p, (size_t)w->Kp * PANEL * sizeof(float) * 2, err)
-                   : SPT_OK;
+        return back ? reserve_few(p, (size_t)w->Kp * PANEL * sizeof(float) * 2, err) : SPT_OK;
     if (p->tiles) {
         TRY(prepare_tiles(p, w->K, err));
         if (back)
@@ -163,7 +162,8 @@ spt_status products_prepare(struct cpu *c, const ops_weight *w, unsigned uses, s
     return reserve_rows(p, (size_t)round_up(longest, K_ROUND) * ROW_BLOCK * sizeof(uint16_t), err);
 }
 
-/* --- one panel of one chunk -------------------------------------------------------------------- */
+/* --- one panel of one chunk --------------------------------------------------------------------
+ */
 
 struct run {
     struct products *p;
@@ -171,8 +171,8 @@ struct run {
     bool back, add;
     int64_t K, N; /* reduction length, columns of the result */
     struct chunks chunks;
-    const void *x; /* float32 rows of K, or the bfloat16 copy: chunk after chunk, dense */
-    float *y;      /* rows of N */
+    const void *x;     /* float32 rows of K, or the bfloat16 copy: chunk after chunk, dense */
+    float *y;          /* rows of N */
     const float *base; /* rows of N to which the result is added on its way to y, or NULL */
     int64_t rows;
     int row_parts, panel_parts;
@@ -190,7 +190,8 @@ static int64_t chunk_length(const struct run *r, int64_t k)
     return r->w->bf16 ? round_up(n, K_ROUND) : n;
 }
 
-/* Where the numbers of a (panel, chunk) lie in the weight: `count` runs of `bytes`, `step` apart. */
+/* Where the numbers of a (panel, chunk) lie in the weight: `count` runs of `bytes`, `step` apart.
+ */
 struct source {
     const char *at;
     size_t bytes, step;
@@ -393,7 +394,8 @@ static void split(struct run *r, int threads)
     }
 }
 
-/* --- rows as bfloat16 -------------------------------------------------------------------------- */
+/* --- rows as bfloat16 --------------------------------------------------------------------------
+ */
 
 struct copy_job {
     const struct run *r;
@@ -423,8 +425,12 @@ enum { SMALL_PRODUCT = 1 << 18 };
 static void run_product(struct cpu *c, const ops_weight *w, bool back, const float *x,
                         const float *base, float *y, int64_t rows, bool add)
 {
-    struct run r = {.p = c->products, .w = w, .back = back, .add = add,
-                    .K = back ? w->N : w->K, .N = back ? w->K : w->N};
+    struct run r = {.p = c->products,
+                    .w = w,
+                    .back = back,
+                    .add = add,
+                    .K = back ? w->N : w->K,
+                    .N = back ? w->K : w->N};
     r.chunks = chunks_of(r.K, w->bf16);
     const int64_t block = w->bf16 ? ROW_BLOCK : rows;
     for (int64_t at = 0; at < rows; at += block) {
@@ -535,7 +541,8 @@ void cpu_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t
         pool_run(c->pool, (w->K + 5) / 6, few_part, &r);
 }
 
-/* --- peak -------------------------------------------------------------------------------------- */
+/* --- peak --------------------------------------------------------------------------------------
+ */
 
 enum { PEAK_K = 768, PEAK_ROWS = 64 };
 
@@ -565,7 +572,7 @@ static double peak_of(struct peak_run *r, double seconds)
 {
     double best = 0;
     const int64_t start = os_monotonic_ns();
-    while (!best || (double)(os_monotonic_ns() - start) < seconds * 1e9) {
+    while (best <= 0 || (double)(os_monotonic_ns() - start) < seconds * 1e9) {
         const int64_t from = os_monotonic_ns();
         pool_run(r->c->pool, r->c->threads, peak_part, r);
         const double rate = 2.0 * PEAK_K * PEAK_ROWS * PANEL * 200 * r->c->threads /
@@ -591,8 +598,8 @@ double products_peak(struct cpu *c, bool bf16, double seconds)
         else
             x[i] = (float)(i % 61 - 30) / 32;
     r.x = x;
-    r.panel = bf16 ? (const void *)((uint16_t *)(void *)x + PEAK_K * PEAK_ROWS)
-                   : x + PEAK_K * PEAK_ROWS;
+    r.panel =
+        bf16 ? (const void *)((uint16_t *)(void *)x + PEAK_K * PEAK_ROWS) : x + PEAK_K * PEAK_ROWS;
     double best = peak_of(&r, seconds / 2);
     if (!tiles_new(c->threads, &r.tiles, NULL) &&
         !tiles_find(r.tiles, PEAK_K, bf16, &r.tile, NULL)) {

@@ -9,26 +9,71 @@ enum { VL = 8 };
 typedef __m256 vf;
 typedef __m256i vm; /* lanes all ones or all zeros */
 
-static inline vf vzero(void) { return _mm256_setzero_ps(); }
-static inline vf vset(float a) { return _mm256_set1_ps(a); }
-static inline vf vload(const float *p) { return _mm256_loadu_ps(p); }
-static inline void vstore(float *p, vf a) { _mm256_storeu_ps(p, a); }
+static inline vf vzero(void)
+{
+    return _mm256_setzero_ps();
+}
+static inline vf vset(float a)
+{
+    return _mm256_set1_ps(a);
+}
+static inline vf vload(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+static inline void vstore(float *p, vf a)
+{
+    _mm256_storeu_ps(p, a);
+}
 static inline vm vtail(int64_t n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-static inline vf vload_m(const float *p, vm m) { return _mm256_maskload_ps(p, m); }
-static inline void vstore_m(float *p, vf a, vm m) { _mm256_maskstore_ps(p, m, a); }
-static inline vf vadd(vf a, vf b) { return _mm256_add_ps(a, b); }
-static inline vf vsub(vf a, vf b) { return _mm256_sub_ps(a, b); }
-static inline vf vmul(vf a, vf b) { return _mm256_mul_ps(a, b); }
-static inline vf vdiv(vf a, vf b) { return _mm256_div_ps(a, b); }
-static inline vf vfma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }   /* a b + c */
-static inline vf vfnma(vf a, vf b, vf c) { return _mm256_fnmadd_ps(a, b, c); } /* c - a b */
+static inline vf vload_m(const float *p, vm m)
+{
+    return _mm256_maskload_ps(p, m);
+}
+static inline void vstore_m(float *p, vf a, vm m)
+{
+    _mm256_maskstore_ps(p, m, a);
+}
+static inline vf vadd(vf a, vf b)
+{
+    return _mm256_add_ps(a, b);
+}
+static inline vf vsub(vf a, vf b)
+{
+    return _mm256_sub_ps(a, b);
+}
+static inline vf vmul(vf a, vf b)
+{
+    return _mm256_mul_ps(a, b);
+}
+static inline vf vdiv(vf a, vf b)
+{
+    return _mm256_div_ps(a, b);
+}
+static inline vf vfma(vf a, vf b, vf c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+} /* a b + c */
+static inline vf vfnma(vf a, vf b, vf c)
+{
+    return _mm256_fnmadd_ps(a, b, c);
+} /* c - a b */
 /* The second operand wins when either is NaN. */
-static inline vf vmax(vf a, vf b) { return _mm256_max_ps(a, b); }
-static inline vf vmin(vf a, vf b) { return _mm256_min_ps(a, b); }
-static inline vf vround(vf a) { return _mm256_round_ps(a, 8); }
+static inline vf vmax(vf a, vf b)
+{
+    return _mm256_max_ps(a, b);
+}
+static inline vf vmin(vf a, vf b)
+{
+    return _mm256_min_ps(a, b);
+}
+static inline vf vround(vf a)
+{
+    return _mm256_round_ps(a, 8);
+}
 static inline vf vpow2(__m256i n) /* -126 <= n <= 127 */
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
@@ -39,19 +84,34 @@ static inline vf vscale2(vf a, vf n)
     const __m256i i = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(i, 1);
     return _mm256_mul_ps(_mm256_mul_ps(a, vpow2(half)), vpow2(_mm256_sub_epi32(i, half)));
 }
-static inline vf vneg(vf a) { return _mm256_xor_ps(_mm256_set1_ps(-0.0f), a); }
-static inline vm vgt(vf a, vf b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
+static inline vf vneg(vf a)
+{
+    return _mm256_xor_ps(_mm256_set1_ps(-0.0f), a);
+}
+static inline vm vgt(vf a, vf b)
+{
+    return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
+}
 static inline vm vunordered(vf a, vf b)
 {
     return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_UNORD_Q));
 }
-static inline vm vm_and(vm a, vm b) { return _mm256_and_si256(a, b); }
+static inline vm vm_and(vm a, vm b)
+{
+    return _mm256_and_si256(a, b);
+}
 static inline vf vselect(vm m, vf yes, vf no)
 {
     return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(m));
 }
-static inline int vm_bits(vm m) { return _mm256_movemask_ps(_mm256_castsi256_ps(m)); }
-static inline int vm_any(vm m) { return vm_bits(m) != 0; }
+static inline int vm_bits(vm m)
+{
+    return _mm256_movemask_ps(_mm256_castsi256_ps(m));
+}
+static inline int vm_any(vm m)
+{
+    return vm_bits(m) != 0;
+}
 
 static inline vf vload_bf16(const uint16_t *p)
 {

@@ -9,32 +9,104 @@ enum { VL = 16 };
 typedef __m512 vf;
 typedef __mmask16 vm;
 
-static inline vf vzero(void) { return _mm512_setzero_ps(); }
-static inline vf vset(float a) { return _mm512_set1_ps(a); }
-static inline vf vload(const float *p) { return _mm512_loadu_ps(p); }
-static inline void vstore(float *p, vf a) { _mm512_storeu_ps(p, a); }
-static inline vm vtail(int64_t n) { return (vm)((1u << n) - 1u); } /* 0 <= n < VL */
-static inline vf vload_m(const float *p, vm m) { return _mm512_maskz_loadu_ps(m, p); }
-static inline void vstore_m(float *p, vf a, vm m) { _mm512_mask_storeu_ps(p, m, a); }
-static inline vf vadd(vf a, vf b) { return _mm512_add_ps(a, b); }
-static inline vf vsub(vf a, vf b) { return _mm512_sub_ps(a, b); }
-static inline vf vmul(vf a, vf b) { return _mm512_mul_ps(a, b); }
-static inline vf vdiv(vf a, vf b) { return _mm512_div_ps(a, b); }
-static inline vf vfma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }   /* a b + c */
-static inline vf vfnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); } /* c - a b */
+static inline vf vzero(void)
+{
+    return _mm512_setzero_ps();
+}
+static inline vf vset(float a)
+{
+    return _mm512_set1_ps(a);
+}
+static inline vf vload(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+static inline void vstore(float *p, vf a)
+{
+    _mm512_storeu_ps(p, a);
+}
+static inline vm vtail(int64_t n)
+{
+    return (vm)((1u << n) - 1u);
+} /* 0 <= n < VL */
+static inline vf vload_m(const float *p, vm m)
+{
+    return _mm512_maskz_loadu_ps(m, p);
+}
+static inline void vstore_m(float *p, vf a, vm m)
+{
+    _mm512_mask_storeu_ps(p, m, a);
+}
+static inline vf vadd(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+static inline vf vsub(vf a, vf b)
+{
+    return _mm512_sub_ps(a, b);
+}
+static inline vf vmul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+static inline vf vdiv(vf a, vf b)
+{
+    return _mm512_div_ps(a, b);
+}
+static inline vf vfma(vf a, vf b, vf c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+} /* a b + c */
+static inline vf vfnma(vf a, vf b, vf c)
+{
+    return _mm512_fnmadd_ps(a, b, c);
+} /* c - a b */
 /* The second operand wins when either is NaN. */
-static inline vf vmax(vf a, vf b) { return _mm512_max_ps(a, b); }
-static inline vf vmin(vf a, vf b) { return _mm512_min_ps(a, b); }
-static inline vf vround(vf a) { return _mm512_roundscale_ps(a, 8); }
+static inline vf vmax(vf a, vf b)
+{
+    return _mm512_max_ps(a, b);
+}
+static inline vf vmin(vf a, vf b)
+{
+    return _mm512_min_ps(a, b);
+}
+static inline vf vround(vf a)
+{
+    return _mm512_roundscale_ps(a, 8);
+}
 /* a 2^n for whole n, |n| <= 300; through the subnormals */
-static inline vf vscale2(vf a, vf n) { return _mm512_scalef_ps(a, n); }
-static inline vf vneg(vf a) { return _mm512_sub_ps(_mm512_set1_ps(-0.0f), a); }
-static inline vm vgt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
-static inline vm vunordered(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
-static inline vm vm_and(vm a, vm b) { return (vm)(a & b); }
-static inline vf vselect(vm m, vf yes, vf no) { return _mm512_mask_blend_ps(m, no, yes); }
-static inline int vm_any(vm m) { return m != 0; }
-static inline int vm_bits(vm m) { return m; }
+static inline vf vscale2(vf a, vf n)
+{
+    return _mm512_scalef_ps(a, n);
+}
+static inline vf vneg(vf a)
+{
+    return _mm512_sub_ps(_mm512_set1_ps(-0.0f), a);
+}
+static inline vm vgt(vf a, vf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+}
+static inline vm vunordered(vf a, vf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q);
+}
+static inline vm vm_and(vm a, vm b)
+{
+    return (vm)(a & b);
+}
+static inline vf vselect(vm m, vf yes, vf no)
+{
+    return _mm512_mask_blend_ps(m, no, yes);
+}
+static inline int vm_any(vm m)
+{
+    return m != 0;
+}
+static inline int vm_bits(vm m)
+{
+    return m;
+}
 
 static inline vf vload_bf16(const uint16_t *p)
 {
@@ -95,9 +167,9 @@ static inline void vtranspose(const float *src, int64_t lds, float *dst, int64_t
         }
     /* r[4 g + c]: columns c, 4 + c, 8 + c, 12 + c of rows 4 g .. 4 g + 3, one per 128-bit lane */
     for (int c = 0; c < 4; c++) {
-        const __m512 a = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88);      /* lanes 0 2 | 0 2 */
+        const __m512 a = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88); /* lanes 0 2 | 0 2 */
         const __m512 b = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88);
-        const __m512 d = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd);      /* lanes 1 3 | 1 3 */
+        const __m512 d = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd); /* lanes 1 3 | 1 3 */
         const __m512 e = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
         _mm512_storeu_ps(dst + c * ldd, _mm512_shuffle_f32x4(a, b, 0x88));
         _mm512_storeu_ps(dst + (8 + c) * ldd, _mm512_shuffle_f32x4(a, b, 0xdd));

@@ -35,7 +35,8 @@ struct tiles {
     float **out;
 };
 
-/* --- the library: the only place that knows its version ------------------------------------------ */
+/* --- the library: the only place that knows its version ------------------------------------------
+ */
 
 static spt_status dnnl_error(spt_err *err, dnnl_status_t s, const char *what)
 {
@@ -190,7 +191,8 @@ static dnnl_status_t make_lane(struct tiles *p, const struct shape_mds *m, md_vi
     return s;
 }
 
-/* --- scratch ----------------------------------------------------------------------------------- */
+/* --- scratch -----------------------------------------------------------------------------------
+ */
 
 /* The same size for every thread; recorded only when all threads have theirs. */
 static spt_status reserve(void **per_thread, int threads, size_t *have, size_t need, spt_err *err)
@@ -271,7 +273,8 @@ spt_status tiles_new(int threads, struct tiles **out, spt_err *err)
     return SPT_OK;
 }
 
-/* --- running one tile -------------------------------------------------------------------------- */
+/* --- running one tile --------------------------------------------------------------------------
+ */
 
 static bool run_tile(struct tiles *p, const struct tile_product *q, int i, int thread,
                      const void *src, const void *panel, float *dst)
@@ -323,8 +326,7 @@ static spt_status same_bits(struct tiles *p, struct tile_product *q, spt_err *er
         if (!q->tile[i])
             continue;
         for (int r = 0; r < TILE_MAX; r += tile_rows[i])
-            if (!run_tile(p, q, i, 0, (char *)x + (size_t)(r * q->K) * size, w,
-                          got + r * COLUMNS))
+            if (!run_tile(p, q, i, 0, (char *)x + (size_t)(r * q->K) * size, w, got + r * COLUMNS))
                 st = dnnl_error(err, dnnl_runtime_error, "a product");
         if (!st && memcmp(want, got, ny * 4)) {
             dnnl_primitive_destroy(q->tile[i]);
@@ -391,8 +393,8 @@ spt_status tiles_find(struct tiles *p, int64_t K, bool bf16, const struct tile_p
         return err_nomem(err, sizeof *q);
     *q = (struct tile_product){.K = K, .bf16 = bf16};
     q->lane = mem_zalloc((size_t)p->threads, sizeof *q->lane);
-    const spt_status st = q->lane ? make_product(p, q, err)
-                                  : err_nomem(err, (size_t)p->threads * sizeof *q->lane);
+    const spt_status st =
+        q->lane ? make_product(p, q, err) : err_nomem(err, (size_t)p->threads * sizeof *q->lane);
     if (st) {
         product_free(q, p->threads);
         return st;

@@ -173,7 +173,7 @@ spt_status cpu_weight_new(ops *o, const struct ops_matrix *parts, int nparts, un
     w->panels = round_up(w->N, PANEL) / PANEL;
     const bool half = c->compute == OPS_BFLOAT16;
     w->bf16 = half && !head && (c->own_bf16 || c->tiles);
-    w->store = w->bf16 ? STORE_PAIRS
+    w->store = w->bf16                                      ? STORE_PAIRS
                : half && (!head || all_bf16(parts, nparts)) ? STORE_BF16
                                                             : STORE_F32;
     spt_status st = SPT_OK;
@@ -194,7 +194,8 @@ spt_status cpu_weight_new(ops *o, const struct ops_matrix *parts, int nparts, un
     return SPT_OK;
 }
 
-/* --- tables: a weight of which only data, K (rows) and N are used --------------------------------- */
+/* --- tables: a weight of which only data, K (rows) and N are used
+ * --------------------------------- */
 
 static void copy_table(void *ctx, int64_t first, int64_t last, int thread)
 {
