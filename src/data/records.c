@@ -229,7 +229,8 @@ static spt_status open_sources(records *r, spt_err *err)
         TRY(refuse_by_content(r, err));
     choose_kind(r);
     const struct table_options o = {
-        .kind = r->kind, .delimiter = r->delimiter, .whole_lines = r->lines, .block = r->block};
+        .kind = r->kind, .delimiter = r->delimiter, .whole_lines = r->lines,
+        .any_bytes = r->lines, .block = r->block};
     return table_open(&o, read_peeked, &r->text, &r->table, err);
 }
 

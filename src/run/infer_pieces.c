@@ -121,6 +121,32 @@ static spt_status check_identity(const struct pieces *p, const char *identity, s
     return st;
 }
 
+/* What a writer of this shard's files left when it died; other shards may be at work here. */
+static spt_status remove_own_temporaries(const struct pieces *p, spt_err *err)
+{
+    const char *own = path_base(p->final);
+    fs_names names;
+    buf path;
+    buf_init(&path, PATH_BYTES);
+    TRY(fs_list(p->dir, &names, err));
+    spt_status st = SPT_OK;
+    for (size_t i = 0; !st && i < names.count; i++) {
+        const char *rest = names.name[i] + strlen(own);
+        if (strncmp(names.name[i], own, strlen(own)))
+            continue;
+        rest += !strncmp(rest, COMPLETED, strlen(COMPLETED)) ? strlen(COMPLETED) : 0;
+        if (strncmp(rest, ".tmp-", 5))
+            continue;
+        buf_clear(&path);
+        st = path_join(&path, p->dir, names.name[i], err);
+        if (!st)
+            st = fs_remove_tree(buf_str(&path), err);
+    }
+    buf_release(&path);
+    fs_names_free(&names);
+    return st;
+}
+
 static spt_status open_parts(struct pieces *p, const struct settings *s, const char *data_path,
                              const char *identity, spt_err *err)
 {
@@ -131,11 +157,12 @@ static spt_status open_parts(struct pieces *p, const struct settings *s, const c
     spt_status st = join(&path, NULL, p, UINT64_MAX, COMPLETED, err);
     p->complete = !st && fs_exists(buf_str(&path));
     buf_release(&path);
-    if (st || p->complete)
-        return st;
+    TRY(st);
+    TRY(remove_own_temporaries(p, err));
+    if (p->complete) /* a run that died behind its last mark left its chunks */
+        return fs_remove_tree(p->temporary, err);
     TRY(fs_make_dirs(p->temporary, err));
     TRY(fs_remove_temporaries(p->temporary, err));
-    TRY(fs_remove_temporaries(p->dir, err));
     TRY(check_identity(p, identity, err));
     TRY(count_done(p, err));
     if (p->done)

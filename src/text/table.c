@@ -15,6 +15,7 @@
 
 struct table_reader {
     enum table_kind kind;
+    bool any_bytes;
     char delimiter;
     bool delimiter_given;
     size_t max_record, block;
@@ -145,10 +146,12 @@ static spt_status add_field(struct table_reader *t, struct table_field f, spt_er
     return SPT_OK;
 }
 
-/* The record's bytes must be UTF-8 without zero bytes. */
+/* The record's bytes must be UTF-8 without zero bytes, unless any will do. */
 static spt_status check_text(struct table_reader *t, size_t from, size_t to, spt_err *err)
 {
     const char *p = t->bytes + from;
+    if (t->any_bytes)
+        return SPT_OK;
     const size_t n = to - from, ok = utf8_valid_prefix(p, n);
     if (ok < n)
         return FAIL_AT(t, from + ok, err,
@@ -618,6 +621,7 @@ spt_status table_open(const struct table_options *o, table_read_fn read, void *c
         return err_nomem(err, sizeof *t);
     t->kind = o->kind;
     t->delimiter = o->whole_lines ? '\n' : d;
+    t->any_bytes = o->any_bytes;
     t->delimiter_given = o->delimiter != 0;
     t->max_record = o->max_record ? o->max_record : TABLE_MAX_RECORD;
     t->block = o->block ? o->block : BLOCK;

@@ -31,6 +31,7 @@ struct table_options {
     enum table_kind kind;
     char delimiter;    /* 0: tab for TSV, comma for CSV (and the check of the first row) */
     bool whole_lines;  /* TSV: a line is one field, whatever it holds */
+    bool any_bytes;    /* invalid UTF-8 and zero bytes pass (plain texts: the vocabulary's affair) */
     size_t max_record; /* bytes of one record; 0: TABLE_MAX_RECORD */
     size_t block;      /* bytes asked for at a time; 0: 256 KiB (tests use 1) */
 };

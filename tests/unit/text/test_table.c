@@ -345,9 +345,28 @@ static void allocations_may_fail(void **state)
     fault_remove();
 }
 
+static void any_bytes_pass_in_plain_texts(void **ctx)
+{
+    (void)ctx;
+    spt_err err = {0};
+    table_reader *t;
+    struct table_row row;
+    bool more;
+    struct source s = {"caf\xe9\nx\0y\n", 9};
+    const struct table_options o = {.kind = TABLE_TSV, .whole_lines = true, .any_bytes = true};
+    EXPECT_OK(table_open(&o, from_memory, &s, &t, &err), &err);
+    EXPECT_OK(table_next(t, &row, &more, &err), &err);
+    EXPECT_TRUE(more && row.count == 1 && row.field[0].len == 4 &&
+                !memcmp(row.field[0].text, "caf\xe9", 4));
+    EXPECT_OK(table_next(t, &row, &more, &err), &err);
+    EXPECT_TRUE(more && row.field[0].len == 3 && !memcmp(row.field[0].text, "x\0y", 3));
+    table_close(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_bytes_pass_in_plain_texts),
         cmocka_unit_test(tsv_rows),
         cmocka_unit_test(csv_rows),
         cmocka_unit_test(jsonl_rows),
