@@ -293,6 +293,42 @@ static spt_status check_writing(struct check *c)
     return st;
 }
 
+/* Labels that differ in case only are rarely two classes. */
+static spt_status compare_case(struct check *c)
+{
+    const size_t n = label_set_count(c->s);
+    label_set *seen = NULL;
+    buf small;
+    size_t alike = 0;
+    buf_init(&small, 1 << 20);
+    size_t *first = mem_zalloc(n + 1, sizeof *first); /* the label that a text in `seen` is of */
+    spt_status st = first ? label_set_new(&seen, c->err) : err_nomem(c->err, n * sizeof *first);
+    for (size_t i = 0; i < n && !st; i++) {
+        buf_clear(&small);
+        for (const char *p = label_set_text(c->s, i); *p; p++)
+            buf_addc(&small, *p >= 'A' && *p <= 'Z' ? (char)(*p | 0x20) : *p);
+        st = buf_status(&small, "label", c->err);
+        const int64_t at = st ? -1 : label_set_find(seen, buf_str(&small), small.len);
+        if (!st && at < 0) {
+            first[label_set_count(seen)] = i;
+            st = label_set_add(seen, buf_str(&small), small.len, NULL, c->err);
+        } else if (!st && alike++ < SHOWN) {
+            char x[160], y[160];
+            const size_t j = first[at];
+            name_label(c, j, c->all.id + c->off[j], c->off[j + 1] - c->off[j] - 1, x, sizeof x);
+            name_label(c, i, c->all.id + c->off[i], c->off[i + 1] - c->off[i] - 1, y, sizeof y);
+            st = add_finding(c, false, "labels %s and %s differ only in capitals: are they one?", x,
+                             y);
+        }
+    }
+    if (!st && alike > SHOWN)
+        st = add_finding(c, false, "%zu labels differ from others only in capitals", alike);
+    buf_release(&small);
+    mem_free(first);
+    label_set_free(seen);
+    return st;
+}
+
 static spt_status run_check(struct check *c)
 {
     const size_t n = label_set_count(c->s);
@@ -305,6 +341,7 @@ static spt_status run_check(struct check *c)
     TRY(encode_labels(c));
     TRY(compare_all(c));
     TRY(compare_cut(c));
+    TRY(compare_case(c));
     return check_writing(c);
 }
 

@@ -53,7 +53,8 @@ struct label_report {
 };
 /* max_target: feature length of targets with EOS, 0: unlimited. Rules: equal ids before cutting
  * (error), equal ids after cutting (error), no ids at all (error), ids of one a prefix of
- * another's (warning), characters that the vocabulary cannot write (warning), cut (warning). */
+ * another's (warning), characters that the vocabulary cannot write (warning), cut (warning), equal
+ * but for capitals (warning). */
 spt_status label_set_check(const label_set *s, const struct data_encoder *enc, int64_t max_target,
                            struct label_report *out, spt_err *err);
 void label_report_release(struct label_report *r);

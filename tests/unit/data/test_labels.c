@@ -146,6 +146,10 @@ static void sets_are_checked(void **state)
     expect_findings("not billed,not approved", 2, 1, 2, "must be at least 3");
     expect_findings("not billed,approved not", 2, 0, 2, "the target length 2 cuts it to 2");
     expect_findings("not billed,not approved", 3, 0, 0, NULL);
+    expect_findings("yes,no,Yes", 0, 0, 1, "differ only in capitals");
+    expect_findings("yes,no,YES,Yes", 0, 0, 2, "\"Yes\"");
+    /* Every label that another one begins, not only its neighbour. */
+    expect_findings("a b,a,a c,a d", 0, 0, 3, "\"a b\"");
     expect_findings("a,b", 1, 1, 2, "cuts labels");
     /* Unknown ids: one label is unwritable, two are the same ids as well. */
     expect_findings("rust,~lambda", 0, 0, 1, "1 of 2 labels contain characters");
