@@ -179,6 +179,9 @@ struct ops_config {
 /* Chooses a backend for this machine. SPT_E_CONFIG when the named one is not available. */
 spt_status ops_open(const struct ops_config *cfg, ops **out, spt_err *err);
 void ops_close(ops *o); /* accepts NULL */
+/* This machine multiplies bfloat16 natively (AVX512-BF16 or AMX): faster than float32, not only
+ * smaller. */
+bool ops_native_bfloat16(void);
 
 /* The backends behind ops_open. The two reference builds are ops/ref compiled with float and with
  * double elements. ops_cpu_open resolves "auto", and refuses what the machine cannot run with

@@ -113,11 +113,13 @@ spt_status engine_open(const struct settings *s, struct engine *out, spt_err *er
 spt_status engine_load_model(struct engine *e, const struct settings *s, unsigned uses,
                              spt_err *err)
 {
-    const bool by_prompt = !strcmp(s->compute, "auto") && e->prompt_compute;
-    const char *compute = by_prompt ? e->prompt_compute : s->compute;
-    e->compute = !strcmp(compute, "bfloat16") ? OPS_BFLOAT16 : OPS_FLOAT32;
-    if (by_prompt && e->compute != OPS_FLOAT32)
-        log_info("computing in %s, as the prompt was trained", compute);
+    const bool by_prompt = !(s->compute && s->compute[0]) && e->prompt_compute;
+    const char *compute = by_prompt ? e->prompt_compute : s->compute ? s->compute : "float32";
+    const bool half = !strcmp(compute, "auto") ? ops_native_bfloat16()
+                                               : !strcmp(compute, "bfloat16");
+    e->compute = half ? OPS_BFLOAT16 : OPS_FLOAT32;
+    if (half && (by_prompt || !strcmp(compute, "auto")))
+        log_info("computing in bfloat16%s", by_prompt ? ", as the prompt was trained" : "");
     const struct ops_config cfg = {
         .isa = !strcmp(s->isa, "auto") ? NULL : s->isa,
         .compute = e->compute,

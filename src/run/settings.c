@@ -171,11 +171,12 @@ const struct option_row option_table[] = {
     SWITCH("summary", summary, S, "one line for the whole file: tokens, score, perplexity"),
     SWITCH("ids", ids, I, "with --json or --mode: also the ids of each answer"),
     /* machine */
-    CHOICE("compute", compute, "auto|float32|bfloat16", "auto", USES | N,
-           "arithmetic of the products (auto: float32)"),
+    CHOICE("compute", compute, "auto|float32|bfloat16", "", USES | N,
+           "arithmetic of the products; auto: bfloat16 where the processor has it natively "
+           "(default: as the prompt was trained, else float32)"),
     TEXT("isa", isa, "NAME", "auto", USES | N, "kernels: auto, ref, avx2 or avx512"),
     INT("threads", threads, "0", 0, 1024, USES | N | R, "threads (0: all cores)"),
-    CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "plain", T | C,
+    CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "auto", T | C,
            "absorbed: no keys and values of the input, for short targets (auto: when it needs "
            "fewer operations)"),
     SWITCH("remat", remat, T | C,

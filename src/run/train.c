@@ -6,16 +6,21 @@
 #include "base/log.h"
 #include "run/train_internal.h"
 
-/* Ranges of examples whose encoder rows fit what is in flight; any cut gives the same bits. */
+/* Ranges of examples whose encoder rows fit what is in flight, of about equal size (a short last
+ * one would read all weights for little work); any cut gives the same bits. */
 static int64_t range_end(const struct trainer *t, const struct packed_batch *b, int64_t first)
 {
+    const int64_t P = t->plan.P, limit = t->plan.rows_in_flight;
+    const int64_t all = b->enc_off[b->B] + P * b->B;
+    const int64_t wanted = all / ((all + limit - 1) / limit);
     int64_t rows = 0;
     for (int64_t i = first; i < b->B; i++) {
-        rows += t->plan.P + b->enc_off[i + 1] - b->enc_off[i];
+        const int64_t more = P + b->enc_off[i + 1] - b->enc_off[i];
         const bool full = t->s->micro_batch ? i - first == t->s->micro_batch
-                                            : rows > t->plan.rows_in_flight;
+                                            : rows + more > limit || rows >= wanted;
         if (full && i > first)
             return i;
+        rows += more;
     }
     return b->B;
 }

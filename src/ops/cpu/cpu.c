@@ -776,6 +776,11 @@ static void choose_bf16(struct cpu *c, bool wide)
         c->tiles = c->own_bf16 && !strcmp(want, "1");
 }
 
+bool ops_native_bfloat16(void)
+{
+    return machine_has("avx512") && dnnl_has(dnnl_cpu_isa_avx512_core_bf16);
+}
+
 spt_status ops_cpu_open(const struct ops_config *cfg, ops **out, spt_err *err)
 {
     const struct ops_config none = {0};
