@@ -342,6 +342,9 @@ static spt_status run_check(struct check *c)
     TRY(compare_all(c));
     TRY(compare_cut(c));
     TRY(compare_case(c));
+    if (n == 1)
+        TRY(add_finding(c, false, "\"%.100s\" is the only label: every answer is it",
+                        label_set_text(c->s, 0)));
     return check_writing(c);
 }
 

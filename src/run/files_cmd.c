@@ -14,6 +14,7 @@
 #include "store/npy.h"
 #include "store/store.h"
 #include "text/json.h"
+#include "text/number.h"
 
 enum { TEXT_MAX = 1 << 30, MAX_LINE = 1 << 26 };
 
@@ -374,12 +375,23 @@ static void put_pieces(buf *out, const vocab *v, const struct vocab_ids *ids, bo
     buf_addc(out, '\n');
 }
 
-/* Ids separated by spaces or commas, each optionally followed by ":piece". */
-static spt_status parse_ids(const char *text, size_t len, struct vocab_ids *ids, uint64_t line,
-                            int32_t **list, size_t *cap, size_t *count, spt_err *err)
+struct id_line {
+    int32_t *id;
+    size_t count, cap;
+};
+
+static spt_status add_id(struct id_line *l, int64_t id, spt_err *err)
 {
-    (void)ids;
-    *count = 0;
+    if (id < 0 || id > INT32_MAX)
+        return err_set(err, SPT_E_FORMAT, "%lld is no id", (long long)id);
+    TRY(mem_grow(&l->id, &l->cap, l->count + 1, sizeof *l->id, 1 << 26, err));
+    l->id[l->count++] = (int32_t)id;
+    return SPT_OK;
+}
+
+/* Ids separated by spaces or commas, each optionally followed by ":piece". */
+static spt_status parse_ids(const char *text, size_t len, struct id_line *out, spt_err *err)
+{
     for (size_t i = 0; i < len;) {
         if (text[i] == ' ' || text[i] == ',' || text[i] == '\t') {
             i++;
@@ -391,35 +403,96 @@ static spt_status parse_ids(const char *text, size_t len, struct vocab_ids *ids,
             v = v * 10 + (text[i++] - '0');
             digits++;
         }
-        if (!digits || v > INT32_MAX)
-            return err_set(err, SPT_E_FORMAT, "line %llu, byte %zu: not an id",
-                           (unsigned long long)line, i + 1);
+        if (!digits)
+            return err_set(err, SPT_E_FORMAT, "byte %zu: not an id", i + 1);
         while (i < len && text[i] != ' ' && text[i] != ',' && text[i] != '\t')
             i++;
-        TRY(mem_grow(list, cap, *count + 1, sizeof **list, 1 << 26, err));
-        (*list)[(*count)++] = (int32_t)v;
+        TRY(add_id(out, v, err));
     }
     return SPT_OK;
 }
 
-static spt_status tokenize_line(const struct settings *s, const vocab *v, const char *text,
-                                size_t len, uint64_t line, struct vocab_ids *ids, buf *out,
-                                spt_err *err)
+/* {"ids": [1, 2]} as tokenize --json writes it; other keys are passed over. */
+static spt_status parse_object(const char *text, size_t len, struct id_line *out, spt_err *err)
 {
-    if (!s->decode) {
-        ids->count = 0;
-        TRY(vocab_encode(v, text, len, ids, err));
-        put_pieces(out, v, ids, s->json, text, len);
+    json_reader r;
+    bool more, items, found = false;
+    struct json_event key, item;
+    json_open(&r, text, len, 0);
+    spt_status st = json_enter_object(&r, err);
+    while (!st && !(st = json_next_key(&r, &more, &key, err)) && more) {
+        if (!json_is(&key, "ids")) {
+            st = json_skip(&r, err);
+            continue;
+        }
+        found = true;
+        st = json_enter_array(&r, err);
+        while (!st && !(st = json_next_item(&r, &items, &item, err)) && items) {
+            int64_t id;
+            if (item.kind != JSON_NUMBER || !number_i64(item.text, item.len, &id))
+                st = json_error(&r, item.offset, err, "an id must be a whole number");
+            else
+                st = add_id(out, id, err);
+        }
+    }
+    if (!st)
+        st = json_finish(&r, err);
+    json_close(&r);
+    return st || found ? st : err_set(err, SPT_E_FORMAT, "no key \"ids\"");
+}
+
+static spt_status decode_line(const struct settings *s, const vocab *v, const char *text,
+                              size_t len, struct id_line *l, buf *out, spt_err *err)
+{
+    l->count = 0;
+    TRY(len && text[0] == '{' ? parse_object(text, len, l, err) : parse_ids(text, len, l, err));
+    for (size_t i = 0; i < l->count; i++)
+        if (l->id[i] >= vocab_size(v))
+            return err_set(err, SPT_E_FORMAT, "id %d is not in 0 .. %d of this vocabulary",
+                           (int)l->id[i], (int)vocab_size(v) - 1);
+    if (!s->json) {
+        TRY(vocab_decode(v, l->id, l->count, out, err));
+        buf_addc(out, '\n');
         return SPT_OK;
     }
-    int32_t *list = NULL;
-    size_t cap = 0, count = 0;
-    spt_status st = parse_ids(text, len, ids, line, &list, &cap, &count, err);
-    if (!st)
-        st = vocab_decode(v, list, count, out, err);
+    buf back;
+    buf_init(&back, MAX_LINE);
+    spt_status st = vocab_decode(v, l->id, l->count, &back, err);
+    st = st ? st : buf_status(&back, "text", err);
+    json_writer w;
+    json_write_init(&w, out, JSON_SPACED);
+    json_begin_object(&w);
+    json_key(&w, "ids");
+    json_begin_array(&w);
+    for (size_t i = 0; i < l->count; i++)
+        json_i64(&w, l->id[i]);
+    json_end_array(&w);
+    json_key(&w, "text");
+    json_string_n(&w, buf_str(&back), back.len);
+    json_end_object(&w);
     buf_addc(out, '\n');
-    mem_free(list);
+    buf_release(&back);
     return st;
+}
+
+static spt_status tokenize_line(const struct settings *s, const vocab *v, const char *text,
+                                size_t len, const records *r, struct vocab_ids *ids, buf *out,
+                                spt_err *err)
+{
+    struct id_line l = {0};
+    spt_status st;
+    if (s->decode) {
+        st = decode_line(s, v, text, len, &l, out, err);
+    } else {
+        ids->count = 0;
+        st = vocab_encode(v, text, len, ids, err);
+        if (!st)
+            put_pieces(out, v, ids, s->json, text, len);
+    }
+    mem_free(l.id);
+    return st ? err_wrap(err, st, "%s: line %llu", records_path(r),
+                         (unsigned long long)records_line(r))
+              : SPT_OK;
 }
 
 spt_status run_tokenize(struct settings *s, struct run_output *out, spt_err *err)
@@ -451,7 +524,7 @@ spt_status run_tokenize(struct settings *s, struct run_output *out, spt_err *err
             st = records_field(r, slot, &line, &len, err);
         buf_clear(&text);
         if (!st && more)
-            st = tokenize_line(s, v, line, len, records_line(r), &ids, &text, err);
+            st = tokenize_line(s, v, line, len, r, &ids, &text, err);
         if (!st && more)
             st = output_text(out, &text, err);
     }

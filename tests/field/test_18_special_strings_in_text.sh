@@ -55,6 +55,21 @@ check decode 0 'SeqIO rules' "$spt" tokenize --model "$dir/M" --decode "$dir/bac
 expect decode_sentinels test "$(cat "$dir/out")" = '<extra_id_0> here <extra_id_99>'
 check decode_hugging_face 0 'Hugging Face' "$spt" tokenize --model "$dir/H" --decode "$dir/back.ids"
 expect decode_hugging_face_skips_specials test "$(cat "$dir/out")" = here
-printf 'tag: {1} </s>\n' >"$dir/template"
+check json_back 0 '' "$spt" tokenize --model "$dir/M" --decode "$dir/ids"
+cp "$dir/out" "$dir/back.txt"
+check json_back_as_json 0 '' "$spt" tokenize --model "$dir/M" --decode --json "$dir/ids"
+py json_back_same_ids "$dir/out" "$dir/ids" "$dir/back.txt" <<'EOF'
+import json, sys
+got, ids = ([json.loads(l) for l in open(f, encoding="utf-8")] for f in sys.argv[1:3])
+texts = open(sys.argv[3], encoding="utf-8").read().split("\n")[:-1]
+assert [g["ids"] for g in got] == [i["ids"] for i in ids] and [g["text"] for g in got] == texts
+assert texts[8] == "low line of the vocabulary", texts
+EOF
+printf '5 6\n7 99999\n' >"$dir/bad.ids"
+refused id_beyond 4 'bad.ids: line 2: id 99999 is not in 0 .. 8099' "$spt" tokenize --model "$dir/M" --decode "$dir/bad.ids"
+printf '5 six\n' >"$dir/bad.ids"
+refused no_id 4 'bad.ids: line 1: byte 3: not an id' "$spt" tokenize --model "$dir/M" --decode "$dir/bad.ids"
+printf '{"ids": [5, 6.5]}\n' >"$dir/bad.ids"
+refused no_whole_id 4 'bad.ids: line 1.*whole number' "$spt" tokenize --model "$dir/M" --decode "$dir/bad.ids"
 check template_with_special 0 '' "$spt" score --model "$dir/M" --data "$in/texts.tsv" --input 'tag: {1} </s>'
 finish

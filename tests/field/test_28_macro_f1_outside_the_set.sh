@@ -60,6 +60,8 @@ want = {k: float(v) for k, v in zip(words[::2], words[1::2])}
 assert abs(got["accuracy"] - want["accuracy"]) < 5e-6 and abs(got["macro_f1"] - want["all"]) < 5e-6, (got, want)
 EOF
 done
+printf 'a\tx\nb\tx\n' >"$dir/one.tsv"
+check only_one_label 0 'warning: .*"x" is the only label' "$spt" check --model $model --train "$dir/one.tsv"
 # Its kind: files that do not fit, gzip, standard input as data, a label that nobody declared.
 head -9 "$dir/p.jsonl" >"$dir/nine.jsonl"
 refused too_few 4 'nine.jsonl has 9 predictions, .* has 10 examples' "$spt" eval --predictions "$dir/nine.jsonl" --data "$dir/data.tsv" --labels $six
