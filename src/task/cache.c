@@ -248,8 +248,11 @@ static spt_status run_split(struct writing *w, spt_err *err)
     spt_status st = SPT_OK;
     for (int64_t i = 0; !st && more; i++) {
         st = task_source_next(s, &raw, &more, err);
-        if (!st && more)
-            st = task_format(w->task, &raw, i, cache_example, w, err);
+        if (st || !more)
+            break;
+        st = task_format(w->task, &raw, i, cache_example, w, err);
+        if (st)
+            st = task_source_wrap(s, st, err);
     }
     task_source_close(s);
     record_release(&raw);

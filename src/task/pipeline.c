@@ -338,7 +338,10 @@ static spt_status refill(pipeline *p, struct member *m, spt_err *err)
                 m->position++;
                 TRY(make_cached(p, m, &m->raw, err));
             } else {
-                TRY(task_format(m->task, &m->raw, m->position++, make_item, &k, err));
+                const spt_status st =
+                    task_format(m->task, &m->raw, m->position++, make_item, &k, err);
+                if (st)
+                    return task_source_wrap(m->source, st, err);
             }
             continue;
         }

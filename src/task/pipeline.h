@@ -59,6 +59,8 @@ spt_status task_source_open(const struct task *t, const struct pipeline_options 
                             task_source **out, spt_err *err);
 spt_status task_source_next(task_source *s, record *out, bool *more, spt_err *err);
 spt_status task_source_rewind(task_source *s, spt_err *err);
+/* Puts the file and line of the last example in front of a message, where there are lines. */
+spt_status task_source_wrap(const task_source *s, spt_status st, spt_err *err);
 void task_source_close(task_source *s); /* accepts NULL */
 /* The records hold ids already (`inputs`, `targets` without EOS, ..._pretokenized). */
 bool task_source_cached(const task_source *s);

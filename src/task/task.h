@@ -12,7 +12,8 @@
  *   task_answer(t, text, len, &example, false, &value, err);
  *   task_score(t, targets, predictions, n, add, ctx, err);
  *
- * A registry is immutable after it was made; formatting is pure apart from the given position. */
+ * A registry is filled (task_registry_new, then additions) and immutable from then on; formatting
+ * is pure apart from the given position. */
 #ifndef SPT_TASK_TASK_H
 #define SPT_TASK_TASK_H
 
@@ -20,7 +21,14 @@
 
 enum task_vocabulary { TASK_T5, TASK_MT5, TASK_BYT5 };
 
-enum task_module { MODULE_T5, MODULE_DATA, MODULE_SPOT, MODULE_RECYCLING, MODULE_PERCEPTRON };
+enum task_module {
+    MODULE_T5,
+    MODULE_DATA,
+    MODULE_SPOT,
+    MODULE_RECYCLING,
+    MODULE_PERCEPTRON,
+    MODULE_USER /* added by a configuration or a plug-in */
+};
 
 /* how inputs and targets are written (spec/data.md 2) */
 enum task_text {
@@ -36,7 +44,8 @@ enum task_text {
     TEXT_NAMED_SUMMARY, /* "aeslc summarize: ..." */
     TEXT_NLI,
     TEXT_VERBALIZED, /* the text as it is, targets = a verbaliser */
-    TEXT_PLAIN       /* targets = text, inputs empty (C4) */
+    TEXT_PLAIN,      /* targets = text, inputs empty (C4) */
+    TEXT_USER        /* templates or code: struct user_task */
 };
 
 /* what follows tokenisation for C4 tasks */
@@ -58,7 +67,8 @@ enum task_answer_kind {
     ANSWER_QA,
     ANSWER_WSC,
     ANSWER_RANK, /* rank classification: scores, not texts */
-    ANSWER_NONE  /* no postprocessing, no metrics */
+    ANSWER_NONE, /* no postprocessing, no metrics */
+    ANSWER_CODE  /* a plug-in's */
 };
 
 /* a set of bits */
@@ -74,7 +84,10 @@ enum task_metric {
     METRIC_RECORD = 256, /* SQuAD on the first example of each group */
     METRIC_ROUGE = 512,
     METRIC_RANK = 1024,
-    METRIC_RANK_NORMED = 2048 /* length-normalised; keys get "normed_" beside METRIC_RANK */
+    METRIC_RANK_NORMED = 2048, /* length-normalised; keys get "normed_" beside METRIC_RANK */
+    METRIC_BLEU = 4096,
+    METRIC_EDIT = 8192, /* edit distance in words */
+    METRIC_CODE = 16384 /* a plug-in's */
 };
 
 /* One example per candidate, or one of all. */
@@ -124,6 +137,7 @@ struct task {
     unsigned metrics;                          /* enum task_metric */
     const char *text_metric;                   /* name of the text metric, or NULL */
     bool text_negatives;                       /* also "negative samples" */
+    const struct task_user *user;              /* TEXT_USER: see task/user_task.h */
 };
 
 struct task_member {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "task/user_internal.h"
 
 enum { MAX_WORDS = 1 << 20 };
 
@@ -281,7 +282,15 @@ spt_status task_answer(const struct task *t, const char *text, size_t len, const
         TRY(translate(t, &text, &len, scratch, err));
     out->text = (struct field_text){text, len};
     switch (t->answer) {
+    case ANSWER_CODE: {
+        const struct task_hook *h = t->user->postprocessor;
+        return h->run.answer(h->ctx, text, len, example, is_target, scratch, out, err);
+    }
     case ANSWER_CLASS:
+        if (t->user) {
+            out->label = user_class(t->user, text, len);
+            return SPT_OK;
+        }
         out->label =
             text_to_class(text, len, t->verbalizer[0] ? t->verbalizer : t->config->classes);
         return SPT_OK;

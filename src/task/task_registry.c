@@ -9,19 +9,24 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "task/user_internal.h"
 
-enum { MAX_TASKS = 1 << 16, MAX_NAME = 160 };
+enum { MAX_TASKS = 1 << 16, MAX_NAME = 160, CHUNK_BYTES = 64 * 1024 - 64 };
 
 struct task_registry {
     struct task_chunk {
         struct task_chunk *next;
-        size_t used;
-        char bytes[64 * 1024 - 16];
-    } *chunk;
+        size_t used, size;
+        char bytes[];
+    } * chunk;
     struct task **task;
     size_t tasks, task_cap;
     struct mixture **mixture;
     size_t mixtures, mixture_cap;
+    struct task_user **user; /* with templates to be freed */
+    size_t users, user_cap;
+    struct task_hook *hook;
+    size_t hooks, hook_cap;
 };
 
 /* --- configurations ----------------------------------------------------------------------- */
@@ -129,12 +134,14 @@ static const struct task_split test_as_validation[] = {{"validation", "test"}};
 static void *keep(task_registry *r, size_t size)
 {
     size = (size + 7) & ~(size_t)7;
-    if (!r->chunk || size > sizeof r->chunk->bytes - r->chunk->used) {
-        struct task_chunk *k = mem_alloc(1, sizeof *k);
+    if (!r->chunk || size > r->chunk->size - r->chunk->used) {
+        const size_t room = size > CHUNK_BYTES ? size : CHUNK_BYTES;
+        struct task_chunk *k = mem_alloc(1, sizeof *k + room);
         if (!k)
             return NULL;
         k->next = r->chunk;
         k->used = 0;
+        k->size = room;
         r->chunk = k;
     }
     void *at = r->chunk->bytes + r->chunk->used;
@@ -892,14 +899,140 @@ void task_registry_free(task_registry *r)
 {
     if (!r)
         return;
+    for (size_t i = 0; i < r->users; i++)
+        task_user_release(r->user[i]);
     while (r->chunk) {
         struct task_chunk *next = r->chunk->next;
         mem_free(r->chunk);
         r->chunk = next;
     }
+    mem_free(r->user);
+    mem_free(r->hook);
     mem_free(r->task);
     mem_free(r->mixture);
     mem_free(r);
+}
+
+/* --- additions ---------------------------------------------------------------------------- */
+
+void *registry_keep(task_registry *r, size_t size)
+{
+    void *p = keep(r, size);
+    if (p)
+        memset(p, 0, size);
+    return p;
+}
+
+const char *registry_keep_text(task_registry *r, const char *s)
+{
+    return s ? keep_text(r, s) : NULL;
+}
+
+static spt_status check_new(const task_registry *r, const char *name, spt_err *err)
+{
+    if (!name || !*name || strlen(name) >= MAX_NAME)
+        return err_set(err, SPT_E_CONFIG, "a task needs a name of 1 to %d bytes", MAX_NAME - 1);
+    /* The name becomes directories and files: of caches, metrics and predictions. */
+    for (const char *p = name; *p; p++)
+        if ((unsigned char)*p <= ' ' || *p == 127 || *p == '/' || *p == '\\')
+            return err_set(err, SPT_E_CONFIG,
+                           "'%s' cannot name a task: white space, control characters and slashes "
+                           "are not allowed",
+                           name);
+    if (*name == '.' || strstr(name, ":.") || strstr(name, "::") || *name == ':')
+        return err_set(err, SPT_E_CONFIG, "'%s' cannot name a task", name);
+    if (task_find(r, name) || mixture_find(r, name))
+        return err_set(err, SPT_E_CONFIG, "a task or mixture named '%s' exists already", name);
+    return SPT_OK;
+}
+
+spt_status registry_add_task(task_registry *r, const struct task *t, spt_err *err)
+{
+    TRY(check_new(r, t->name, err));
+    TRY(mem_grow(&r->task, &r->task_cap, r->tasks + 1, sizeof *r->task, MAX_TASKS, err));
+    TRY(mem_grow(&r->user, &r->user_cap, r->users + 1, sizeof *r->user, MAX_TASKS, err));
+    struct task *kept = keep(r, sizeof *kept);
+    const char *name = keep_text(r, t->name);
+    if (!kept || !name)
+        return err_nomem(err, sizeof *kept);
+    *kept = *t;
+    kept->name = name;
+    size_t at = r->tasks;
+    for (; at > 0 && strcmp(r->task[at - 1]->name, name) > 0; at--)
+        r->task[at] = r->task[at - 1];
+    r->task[at] = kept;
+    r->tasks++;
+    if (t->user)
+        r->user[r->users++] = (struct task_user *)t->user;
+    return SPT_OK;
+}
+
+spt_status task_registry_add_mixture(task_registry *r, const char *name,
+                                     const struct task_member *member, size_t n, spt_err *err)
+{
+    TRY(check_new(r, name, err));
+    if (!n)
+        return err_set(err, SPT_E_CONFIG, "mixture %s has no tasks", name);
+    for (size_t i = 0; i < n; i++) {
+        if (!(member[i].rate >= 0 && member[i].rate < HUGE_VAL))
+            return err_set(err, SPT_E_CONFIG, "mixture %s: the rate of %s is not a number >= 0",
+                           name, member[i].name);
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(member[k].name, member[i].name) == 0)
+                return err_set(err, SPT_E_CONFIG, "mixture %s names %s twice", name,
+                               member[i].name);
+    }
+    TRY(mem_grow(&r->mixture, &r->mixture_cap, r->mixtures + 1, sizeof *r->mixture, MAX_TASKS,
+                 err));
+    struct mixture *m = keep(r, sizeof *m);
+    struct task_member *list = keep(r, n * sizeof *list);
+    const char *kept = keep_text(r, name);
+    if (!m || !list || !kept)
+        return err_nomem(err, n * sizeof *list);
+    for (size_t i = 0; i < n; i++) {
+        list[i] = (struct task_member){keep_text(r, member[i].name), member[i].rate};
+        if (!list[i].name)
+            return err_nomem(err, n);
+    }
+    *m = (struct mixture){kept, MODULE_USER, list, n};
+    size_t at = r->mixtures;
+    for (; at > 0 && strcmp(r->mixture[at - 1]->name, kept) > 0; at--)
+        r->mixture[at] = r->mixture[at - 1];
+    r->mixture[at] = m;
+    r->mixtures++;
+    return SPT_OK;
+}
+
+spt_status task_registry_add_hook(task_registry *r, const struct task_hook *h, spt_err *err)
+{
+    if (!h->name || !*h->name || strlen(h->name) >= MAX_NAME)
+        return err_set(err, SPT_E_CONFIG, "a %s needs a name", task_hook_kind(h->kind));
+    if (task_hook_is_builtin(h->kind, h->name))
+        return err_set(err, SPT_E_CONFIG, "%s '%s' is built in", task_hook_kind(h->kind), h->name);
+    if (task_hook_find(r, h->kind, h->name))
+        return err_set(err, SPT_E_CONFIG, "%s '%s' exists already", task_hook_kind(h->kind),
+                       h->name);
+    TRY(mem_grow(&r->hook, &r->hook_cap, r->hooks + 1, sizeof *r->hook, MAX_TASKS, err));
+    struct task_hook kept = *h;
+    kept.name = keep_text(r, h->name);
+    if (!kept.name)
+        return err_nomem(err, strlen(h->name));
+    r->hook[r->hooks++] = kept;
+    return SPT_OK;
+}
+
+const struct task_hook *task_hook_find(const task_registry *r, enum task_hook_kind kind,
+                                       const char *name)
+{
+    for (size_t i = 0; i < r->hooks; i++)
+        if (r->hook[i].kind == kind && strcmp(r->hook[i].name, name) == 0)
+            return &r->hook[i];
+    return NULL;
+}
+
+const struct task_hook *registry_hook_at(const task_registry *r, size_t i)
+{
+    return i < r->hooks ? &r->hook[i] : NULL;
 }
 
 size_t task_count(const task_registry *r)

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "metric/class_metrics.h"
 #include "metric/text_metrics.h"
+#include "task/user_internal.h"
 
 /* Columns of one task's values, as the metrics want them. */
 struct columns {
@@ -91,6 +92,8 @@ static void release_columns(struct columns *c)
 
 static int32_t classes_of(const struct task *t)
 {
+    if (t->user)
+        return (int32_t)t->user->spec.labels;
     const char *const *classes = t->verbalizer[0] ? t->verbalizer : t->config->classes;
     int32_t n = 0;
     while (n < TASK_MAX_CLASSES && classes[n])
@@ -103,7 +106,7 @@ static int32_t classes_of(const struct task *t)
 static spt_status score_accuracy(struct scoring *s, spt_err *err)
 {
     const struct columns *c = &s->c;
-    const double v = s->t->answer == ANSWER_TEXT
+    const double v = s->t->answer == ANSWER_TEXT || s->t->answer == ANSWER_QA
                          ? metric_exact_match(c->target_text, c->prediction_text, s->n)
                          : metric_accuracy(c->target, c->prediction, s->n);
     return s->add(s->ctx, "accuracy", v, err);
@@ -217,6 +220,40 @@ static spt_status score_rouge(struct scoring *s, spt_err *err)
     return s->add(s->ctx, "rougeLsum", r.rougeLsum, err);
 }
 
+static spt_status score_bleu(struct scoring *s, spt_err *err)
+{
+    double v;
+    struct text_refs *target = mem_zalloc(s->n + 1, sizeof *target);
+    if (!target)
+        return err_nomem(err, s->n);
+    for (size_t i = 0; i < s->n; i++)
+        target[i] =
+            s->c.answers[i].count ? s->c.answers[i] : (struct text_refs){&s->c.target_text[i], 1};
+    const spt_status st = metric_bleu(target, s->c.prediction_text, s->n, &v, err);
+    mem_free(target);
+    return st ? st : s->add(s->ctx, "bleu", v, err);
+}
+
+static spt_status score_edit(struct scoring *s, spt_err *err)
+{
+    struct edit_scores e;
+    TRY(metric_edit_distance(s->c.target_text, s->c.prediction_text, s->n, &e, err));
+    TRY(s->add(s->ctx, "min_edit", e.min, err));
+    TRY(s->add(s->ctx, "max_edit", e.max, err));
+    TRY(s->add(s->ctx, "mean_edit", e.mean, err));
+    TRY(s->add(s->ctx, "median_edit", e.median, err));
+    return s->add(s->ctx, "sum_edit", e.sum, err);
+}
+
+static spt_status score_code(struct scoring *s, spt_err *err)
+{
+    const struct task_user *u = s->t->user;
+    for (size_t i = 0; i < u->metrics; i++)
+        TRY(u->metric[i]->run.score(u->metric[i]->ctx, s->target, s->prediction, s->n, s->add,
+                                    s->ctx, err));
+    return SPT_OK;
+}
+
 static spt_status add_prefixed(struct scoring *s, const char *prefix, const char *key, double v,
                                spt_err *err)
 {
@@ -279,6 +316,8 @@ spt_status task_score(const struct task *t, const struct task_value *target,
         {METRIC_MULTIRC, score_multirc},   {METRIC_SQUAD, score_squad},
         {METRIC_RECORD, score_record},     {METRIC_ROUGE, score_rouge},
         {METRIC_RANK, score_rank},         {METRIC_RANK_NORMED, score_rank_normed},
+        {METRIC_BLEU, score_bleu},         {METRIC_EDIT, score_edit},
+        {METRIC_CODE, score_code},
     };
     struct scoring s = {
         .t = t, .target = target, .prediction = prediction, .n = n, .add = add, .ctx = ctx};

@@ -12,6 +12,7 @@
 #include "task/raw_glue.h"
 #include "task/tf_example.h"
 #include "task/tfds.h"
+#include "task/user_internal.h"
 
 enum { MAX_RAW = 1 << 26, MAX_NAME = 256 };
 
@@ -23,6 +24,7 @@ struct task_source {
     tfds *data;
     tfds_reader *reader;
     bool cached;
+    user_source *user; /* a user's file; [from, to) of its rows, `next` is the coming one */
     /* raw: encoded examples in order */
     buf bytes;
     size_t *at;
@@ -155,6 +157,36 @@ bool task_source_cached(const task_source *s)
     return s->cached;
 }
 
+/* --- a user's files -------------------------------------------------------------------------- */
+
+static spt_status skip_rows(task_source *s, spt_err *err)
+{
+    record r = {0};
+    bool more = true;
+    spt_status st = SPT_OK;
+    for (s->next = 0; !st && more && s->next < s->from; s->next++)
+        st = user_source_next(s->user, &r, &more, err);
+    record_release(&r);
+    return st;
+}
+
+static spt_status open_user(task_source *s, const struct pipeline_options *o, spt_err *err)
+{
+    uint64_t n;
+    TRY(user_source_open(s->task, s->spec, o->tfds_dir, &s->user, err));
+    s->to = UINT64_MAX;
+    if (!strchr(s->spec, '['))
+        return SPT_OK;
+    TRY(user_source_count(s->user, &n, err));
+    TRY(tfds_slice(s->spec, n, &s->from, &s->to, err));
+    return skip_rows(s, err);
+}
+
+spt_status task_source_wrap(const task_source *s, spt_status st, spt_err *err)
+{
+    return s->user ? user_source_wrap(s->user, st, err) : st;
+}
+
 /* --- opening ------------------------------------------------------------------------------ */
 
 spt_status task_source_open(const struct task *t, const struct pipeline_options *o,
@@ -174,6 +206,10 @@ spt_status task_source_open(const struct task *t, const struct pipeline_options 
         found = true;
     } else if (!map_split(t, o->split, s->spec))
         st = err_set(err, SPT_E_CONFIG, "task %s has no split '%s'", t->name, o->split);
+    if (!st && !found && task_has_files(t)) {
+        st = open_user(s, o, err);
+        found = true;
+    }
     if (!st && !found && o->tfds_dir) {
         st = tfds_open(o->tfds_dir, t->dataset, &s->data, err);
         found = !st;
@@ -204,6 +240,7 @@ void task_source_close(task_source *s)
         return;
     tfds_reader_close(s->reader);
     tfds_close(s->data);
+    user_source_close(s->user);
     for (size_t i = 0; i < s->count; i++)
         mem_free(s->key[i]);
     mem_free(s->key);
@@ -217,6 +254,10 @@ spt_status task_source_rewind(task_source *s, spt_err *err)
 {
     s->position = 0;
     s->next = s->from;
+    if (s->user) {
+        TRY(user_source_rewind(s->user, err));
+        return skip_rows(s, err);
+    }
     if (!s->data)
         return SPT_OK;
     tfds_reader *again;
@@ -233,6 +274,10 @@ static spt_status next_any(task_source *s, record *out, bool *more, spt_err *err
     *more = s->next < s->to;
     if (!*more)
         return SPT_OK;
+    if (s->user) {
+        s->next++;
+        return user_source_next(s->user, out, more, err);
+    }
     const size_t i = s->order[s->next++];
     return tf_example_read(buf_str(&s->bytes) + s->at[i], s->at[i + 1] - s->at[i], out, err);
 }
@@ -255,6 +300,8 @@ spt_status pipeline_count(const struct task *t, const struct pipeline_options *o
     spt_status st = SPT_OK;
     if (s->data)
         st = tfds_examples(s->data, s->spec, out, err);
+    else if (s->user && s->to == UINT64_MAX)
+        st = user_source_count(s->user, out, err);
     else
         *out = s->to - s->from;
     task_source_close(s);

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "codec/digest.h"
+#include "task/user_internal.h"
 
 enum { MAX_TEXT = 64 << 20, MAX_CANDIDATES = 1 << 20 };
 
@@ -705,6 +706,8 @@ static spt_status format_one(const struct emitter *e, const record *raw, buf *te
         return format_verbalized(t, raw, out, err);
     case TEXT_PLAIN:
         return format_plain(raw, out, err);
+    case TEXT_USER:
+        return user_format(t, raw, text, out, err);
     case TEXT_RECORD:
         break;
     }
@@ -726,8 +729,11 @@ spt_status task_format(const struct task *t, const record *raw, int64_t position
     buf text;
     buf_init(&text, MAX_TEXT);
     spt_status st;
+    const struct task_hook *code = t->user ? t->user->preprocessor : NULL;
     if (t->text == TEXT_RECORD) {
         st = format_record(&e, raw, &text, &out, err);
+    } else if (code) {
+        st = code->run.preprocess(code->ctx, raw, position, &out, emit, ctx, err);
     } else {
         st = format_one(&e, raw, &text, &out, err);
         if (!st)
