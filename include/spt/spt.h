@@ -103,6 +103,11 @@ SPT_API void spt_job_free(spt_job *j);
 SPT_API spt_status spt_job_set(spt_job *j, const char *option, const char *value, spt_err *err);
 /* Positional argument, e.g. the file of `spt inspect FILE`. */
 SPT_API spt_status spt_job_add(spt_job *j, const char *argument, spt_err *err);
+/* The words behind the command as they stand on the command line. When the reference's flags are
+ * among them (--gin_file, --gin.NAME=VALUE, --gin_bindings, --tfds_data_dir, ...) the job takes all
+ * of them and runs as the reference's program (*taken = 1); otherwise nothing happens. train, eval
+ * and infer only. */
+SPT_API spt_status spt_job_args(spt_job *j, int argc, char *const *argv, int *taken, spt_err *err);
 SPT_API spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err);
 /* Asks the running job to save and return SPT_E_INTERRUPTED at the next step; async-signal-safe. */
 SPT_API void spt_job_stop(void);

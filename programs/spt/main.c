@@ -163,7 +163,12 @@ int main(int argc, char **argv)
         .progress = show_progress,
         .terminal = isatty(STDERR_FILENO),
     };
-    spt_status st = parse(job, command, argc - 2, argv + 2, &story, &err);
+    int taken = 0;
+    spt_status st = spt_job_args(job, argc - 2, argv + 2, &taken, &err);
+    for (int i = 2; taken && i < argc; i++)
+        story.quiet |= !strcmp(argv[i], "--quiet");
+    if (!st && !taken)
+        st = parse(job, command, argc - 2, argv + 2, &story, &err);
     if (!st)
         st = spt_job_run(job, &sink, &err);
     spt_job_free(job);

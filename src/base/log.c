@@ -18,7 +18,7 @@ static void emit(enum log_level level, const char *fmt, va_list ap)
 {
     if (!sink)
         return;
-    char line[1024];
+    char line[4096];
     vsnprintf(line, sizeof line, fmt, ap);
     /* Names and texts come from files: keep terminals safe from their control characters. */
     for (char *p = line; *p; p++)

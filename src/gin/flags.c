@@ -287,6 +287,23 @@ static const struct flag *find_flag(const struct parser *p, const char *name, si
     return NULL;
 }
 
+bool gin_is_flag(const char *arg, unsigned programs)
+{
+    const struct parser p = {.programs = programs};
+    const char *name = flag_name(arg);
+    if (!name)
+        return false;
+    if (strncmp(name, "gin.", 4) == 0 || strcmp(name, "flagfile") == 0 ||
+        strncmp(name, "flagfile=", 9) == 0)
+        return true;
+    return find_flag(&p, name, strcspn(name, "=")) != NULL;
+}
+
+const char *gin_flag_name(size_t i)
+{
+    return i < sizeof flags / sizeof *flags ? flags[i].name : NULL;
+}
+
 static spt_status parse_all(struct parser *p, spt_err *err)
 {
     bool ended = false;

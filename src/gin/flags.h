@@ -43,6 +43,11 @@ typedef struct gin_flags {
 /* "--gin.A=1" -> "--gin_bindings=A = 1"; other arguments unchanged. *out belongs to the caller
  * (mem_free). SPT_E_USAGE for --gin.A without '='. */
 spt_status gin_flag_rewrite(const char *arg, char **out, spt_err *err);
+/* True for a flag that only the reference's programs have (--gin.A=1, --gin_file=x, ...), with one
+ * or two dashes. */
+bool gin_is_flag(const char *arg, unsigned programs);
+/* Name of the i-th flag, NULL behind the last: for suggestions. */
+const char *gin_flag_name(size_t i);
 /* Reads argv[1..argc-1]. `programs` is a set of enum gin_program: flags that the reference's
  * program does not define are left in `rest`. Honours --flagfile, --undefok and "--". */
 spt_status gin_flags_parse(int argc, char *const *argv, unsigned programs, gin_flags *out,

@@ -50,15 +50,6 @@ const struct decoded *answers_best(const struct answers *a, size_t i)
     return best;
 }
 
-struct t5_prompts prompts_of(const struct prompt *p)
-{
-    if (!p)
-        return (struct t5_prompts){0};
-    if (p->use.side == PROMPT_DECODER)
-        return (struct t5_prompts){.dec = p->rows, .P_dec = p->P, .count = 1};
-    return (struct t5_prompts){.enc = p->rows, .count = 1, .P = p->P, .combine = p->use.combine};
-}
-
 static bool whole_batches(const struct evaluate_opts *o)
 {
     return o->generate && o->generation && o->generation->opts.method == DECODE_SAMPLE_T5X;

@@ -5,6 +5,7 @@
 
 #include "run/dataset.h"
 #include "run/generate.h"
+#include "run/gradient.h"
 
 struct evaluate_opts {
     int64_t batch, micro_rows;
@@ -39,9 +40,6 @@ struct answers {
 void answers_release(struct answers *a);
 /* The best of an example's decoded answers. */
 const struct decoded *answers_best(const struct answers *a, size_t i);
-
-/* The prompt's matrix as the model wants it; points into p (NULL: no prompt). */
-struct t5_prompts prompts_of(const struct prompt *p);
 
 /* Storage for passes over the examples, planned once; reused by every evaluation of a run. */
 struct evaluator {

@@ -1,9 +1,11 @@
 /* The public face of run/: jobs by name, the tables of commands and options, the log. */
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "run/commands.h"
+#include "run/gin_job.h"
 
 static const spt_command commands[] = {
     [COMMAND_INDEX_TRAIN] =
@@ -120,6 +122,8 @@ static const char *command_name_at(void *ctx, size_t i)
 
 struct spt_job {
     struct settings settings;
+    gin_flags flags; /* of a gin job */
+    bool gin;
 };
 
 spt_status spt_job_new(const char *command, spt_job **out, spt_err *err)
@@ -147,6 +151,7 @@ void spt_job_free(spt_job *j)
     if (!j)
         return;
     settings_release(&j->settings);
+    gin_flags_release(&j->flags);
     mem_free(j);
 }
 
@@ -175,6 +180,72 @@ spt_status strict_status(const struct settings *s, spt_err *err)
     if (!s->strict || !n)
         return SPT_OK;
     return err_set(err, SPT_E_CHECK, "%lu warning%s (--strict)", n, n == 1 ? "" : "s");
+}
+
+/* Flags of the program that a command stands for; 0: none. */
+static unsigned programs_of(const char *command)
+{
+    return !strcmp(command, "train")   ? GIN_PROGRAM_TRAIN | GIN_PROGRAM_MAIN
+           : !strcmp(command, "eval")  ? GIN_PROGRAM_EVAL | GIN_PROGRAM_MAIN
+           : !strcmp(command, "infer") ? GIN_PROGRAM_INFER | GIN_PROGRAM_MAIN
+                                       : 0;
+}
+
+static bool wants_value(const struct settings *s, const char *name)
+{
+    for (size_t i = 0;; i++) {
+        const spt_option *o = spt_command_option(s->command, i);
+        if (!o || !strcmp(o->name, name))
+            return o && o->metavar;
+    }
+}
+
+/* What is no flag of the reference: our own options, and arguments. */
+static spt_status take_rest(spt_job *j, spt_err *err)
+{
+    const gin_strings *rest = &j->flags.rest;
+    for (size_t i = 0; i < rest->count; i++) {
+        const char *word = rest->item[i];
+        char name[128];
+        if (word[0] != '-' || !word[1]) {
+            TRY(spt_job_add(j, word, err));
+            continue;
+        }
+        while (*word == '-')
+            word++;
+        const size_t len = strcspn(word, "=");
+        snprintf(name, sizeof name, "%.*s", (int)(len < sizeof name ? len : sizeof name - 1), word);
+        const char *value = word[len] ? word + len + 1 : NULL;
+        if (!value && wants_value(&j->settings, name) && i + 1 < rest->count)
+            value = rest->item[++i];
+        TRY(settings_set(&j->settings, name, value, err));
+    }
+    return SPT_OK;
+}
+
+spt_status spt_job_args(spt_job *j, int argc, char *const *argv, int *taken, spt_err *err)
+{
+    const unsigned programs = programs_of(j->settings.command);
+    gin_flags f = {0};
+    bool ours = false;
+    *taken = 0;
+    for (int i = 0; programs && !ours && i < argc && strcmp(argv[i], "--"); i++)
+        ours = gin_is_flag(argv[i], programs);
+    if (!ours)
+        return SPT_OK;
+    char **words = mem_alloc((size_t)argc + 1, sizeof *words); /* the parser skips the first */
+    if (!words)
+        return err_nomem(err, (size_t)argc * sizeof *words);
+    words[0] = NULL;
+    memcpy(words + 1, argv, (size_t)argc * sizeof *words);
+    const spt_status st = gin_flags_parse(argc + 1, words, programs, &f, err);
+    mem_free(words);
+    TRY(st);
+    gin_flags_release(&j->flags);
+    j->flags = f;
+    j->gin = true;
+    *taken = 1;
+    return take_rest(j, err);
 }
 
 static volatile sig_atomic_t stop;
@@ -214,7 +285,8 @@ spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err)
     struct run_output out = {.sink = sink ? sink : &nowhere};
     const spt_command *c = spt_command_find(j->settings.command);
     warnings_before = log_warnings();
-    spt_status st = run[c - commands](&j->settings, &out, err);
+    spt_status st = j->gin ? run_gin(&j->flags, &j->settings, &out, err)
+                           : run[c - commands](&j->settings, &out, err);
     if (!st)
         st = strict_status(&j->settings, err);
     return out.closed ? SPT_OK : st;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gin/flags.h"
 #include "run/commands.h"
 
 #define F(field) offsetof(struct settings, field)
@@ -325,7 +326,7 @@ static const char *option_name_at(void *ctx, size_t i)
     for (size_t k = 0; k < option_count; k++)
         if (option_table[k].commands & bit && i-- == 0)
             return option_table[k].pub.name;
-    return NULL;
+    return bit & (CMD_TRAIN | CMD_EVAL | CMD_INFER) ? gin_flag_name(i) : NULL;
 }
 
 spt_status settings_set(struct settings *s, const char *option, const char *value, spt_err *err)

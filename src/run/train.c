@@ -6,104 +6,20 @@
 #include "base/log.h"
 #include "run/train_internal.h"
 
-/* Ranges of examples whose encoder rows fit what is in flight, of about equal size (a short last
- * one would read all weights for little work); any cut gives the same bits. */
-static int64_t range_end(const struct trainer *t, const struct packed_batch *b, int64_t first)
-{
-    const int64_t P = t->plan.P, limit = t->plan.rows_in_flight;
-    const int64_t all = b->enc_off[b->B] + P * b->B;
-    const int64_t wanted = all / ((all + limit - 1) / limit);
-    int64_t rows = 0;
-    for (int64_t i = first; i < b->B; i++) {
-        const int64_t more = P + b->enc_off[i + 1] - b->enc_off[i];
-        const bool full = t->s->micro_batch ? i - first == t->s->micro_batch
-                                            : rows + more > limit || rows >= wanted;
-        if (full && i > first)
-            return i;
-        rows += more;
-    }
-    return b->B;
-}
-
-static spt_status check_finite(struct trainer *t, const struct t5_loss *loss, spt_err *err)
-{
-    if (isfinite(loss->loss))
-        return SPT_OK;
-    char name[128] = "loss";
-    t5_nonfinite(t->engine.model, &t->batch.view, t->acts, name, sizeof name);
-    return err_set(err, SPT_E_NONFINITE,
-                   "step %lld: %s is not finite; no checkpoint of this step was written. A smaller "
-                   "--lr may help",
-                   (long long)t->state.step + 1, name);
-}
-
 spt_status train_gradient(struct trainer *t, const uint32_t *which, size_t n, struct t5_loss *loss,
                           spt_err *err)
 {
-    const struct settings *s = t->s;
-    const size_t PE = (size_t)(t->plan.P * t->plan.E);
     TRY(batch_make(&t->batch, t->train, which, n, t->task.max_input, t->task.max_target, err));
-    const struct packed_batch *b = &t->batch.view;
-    const int64_t shards = b->B < GRADIENT_SHARDS ? b->B : GRADIENT_SHARDS;
-    for (int64_t i = 0; i < b->B; i++)
-        t->shard_of[i] = (int32_t)(i * shards / b->B);
-    memset(t->shards, 0, (size_t)shards * PE * sizeof(float));
-    const bool decoder = t->prompt->use.side == PROMPT_DECODER;
-    const struct t5_prompts prompts = prompts_of(t->prompt);
-    struct t5_dropout drop = {.rate = (float)s->dropout};
     const struct rng_key key = rng_fold_in(t->trainer_key, (uint32_t)t->state.step);
-    memcpy(drop.key, key.w, sizeof drop.key);
-
-    *loss = (struct t5_loss){0};
-    for (int64_t first = 0; first < b->B;) {
-        const int64_t end = range_end(t, b, first);
-        TRY(t5_forward(t->engine.model, &prompts, b, first, end - first, &t->loss_opts,
-                       s->dropout > 0 ? &drop : NULL, t->acts, loss, err));
-        TRY(check_finite(t, loss, err));
-        TRY(t5_backward(t->engine.model, b, t->acts, t->shard_of, decoder ? NULL : t->shards,
-                        decoder ? t->shards : NULL, err));
-        first = end;
-    }
-    memcpy(t->grad, t->shards, PE * sizeof(float));
-    for (int64_t k = 1; k < shards; k++) {
-        const float *shard = t->shards + (size_t)k * PE;
-        for (size_t i = 0; i < PE; i++)
-            t->grad[i] += shard[i];
-    }
-    return SPT_OK;
+    return gradient_of(&t->gradient, t->prompt, &t->batch.view, (float)t->s->dropout, key, loss,
+                       err);
 }
 
-static spt_status check_values(const struct trainer *t, const float *x, const char *name,
-                               spt_err *err)
+/* What is not finite ends the run before it reaches a file. */
+static spt_status at_step(const struct trainer *t, spt_status st, spt_err *err)
 {
-    for (int64_t i = 0; i < t->plan.P * t->plan.E; i++)
-        if (!isfinite(x[i]))
-            return err_set(err, SPT_E_NONFINITE,
-                           "step %lld: the %s is not finite (row %lld, column %lld); no checkpoint "
-                           "of this step was written. A smaller --lr may help",
-                           (long long)t->state.step + 1, name, (long long)(i / t->plan.E),
-                           (long long)(i % t->plan.E));
-    return SPT_OK;
-}
-
-/* Values beyond about 1e19 are finite, but their squares are not: every norm of such a row is 0,
- * and training goes on with a prompt that says nothing. */
-static spt_status check_squares(const struct trainer *t, spt_err *err)
-{
-    for (int64_t i = 0; i < t->plan.P; i++) {
-        float sum = 0;
-        for (int64_t j = 0; j < t->plan.E; j++) {
-            const float x = t->prompt->rows[i * t->plan.E + j];
-            sum += x * x;
-        }
-        if (!isfinite(sum))
-            return err_set(err, SPT_E_NONFINITE,
-                           "step %lld: the prompt is too large: the mean square of its row %lld "
-                           "is not finite; no checkpoint of this step was written. A smaller --lr "
-                           "may help",
-                           (long long)t->state.step + 1, (long long)i);
-    }
-    return SPT_OK;
+    return st == SPT_E_NONFINITE ? err_wrap(err, st, "step %lld", (long long)t->state.step + 1)
+                                 : st;
 }
 
 static spt_status train_step(struct trainer *t, spt_err *err)
@@ -112,12 +28,12 @@ static spt_status train_step(struct trainer *t, spt_err *err)
     size_t n;
     struct t5_loss loss;
     TRY(train_order_next(t->order, &which, &n, err));
-    TRY(train_gradient(t, which, n, &loss, err));
-    TRY(check_values(t, t->grad, "gradient of the prompt", err));
+    TRY(at_step(t, train_gradient(t, which, n, &loss, err), err));
+    TRY(at_step(t, gradient_check(&t->gradient, t->gradient.sum, "gradient of the prompt", err),
+                err));
     const float lr = lr_at(&t->lr, t->state.step);
-    optim_step(t->optim, &t->prompt->rows, (const float *const *)&t->grad, lr);
-    TRY(check_values(t, t->prompt->rows, "prompt", err));
-    TRY(check_squares(t, err));
+    optim_step(t->optim, &t->prompt->rows, (const float *const *)&t->gradient.sum, lr);
+    TRY(at_step(t, gradient_check_prompt(&t->gradient, t->prompt->rows, err), err));
     t->state.step++;
     t->state.position = train_order_tell(t->order);
     t->examples_done += (int64_t)n;

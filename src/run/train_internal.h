@@ -11,8 +11,6 @@
 #include "run/commands.h"
 #include "run/evaluate.h"
 
-enum { GRADIENT_SHARDS = 16 }; /* rulings 3: fixed, so that any number of ranks gives the same bits */
-
 /* What will be done; fixed before the first step. */
 struct train_plan {
     int64_t P, E;
@@ -56,12 +54,9 @@ struct trainer {
     optim *optim;
     struct lr_schedule lr;
     train_order *order;
-    t5_acts *acts;
     batch batch;
     struct evaluator evaluator;
-    int32_t *shard_of; /* [batch] */
-    float *shards;     /* [GRADIENT_SHARDS, P, E] */
-    float *grad;       /* [P, E] */
+    struct gradient gradient;
     struct train_state state;
     ckpt *ck;
     struct train_logs logs;
@@ -82,7 +77,7 @@ spt_status train_open_plan(struct trainer *t, const struct settings *s, struct r
 spt_status train_try_step(struct trainer *t, spt_err *err);
 void train_close(struct trainer *t);
 
-/* The sum over a step's examples (rulings 3) into t->grad; *loss holds the sums of the batch. */
+/* The sum over a step's examples (rulings 3) into t->gradient.sum; *loss holds the sums of the batch. */
 spt_status train_gradient(struct trainer *t, const uint32_t *which, size_t n, struct t5_loss *loss,
                           spt_err *err);
 

@@ -186,7 +186,7 @@ spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float l
         {"cross_ent_loss", loss->loss - loss->z_loss},
         {"accuracy", loss->counted ? (double)loss->correct / (double)loss->counted : NAN},
         {"learning_rate", lr},
-        {"gradient_norm", norm(t->grad, PE)},
+        {"gradient_norm", norm(t->gradient.sum, PE)},
         {"prompt_norm", norm(t->prompt->rows, PE)},
         {"examples", (double)n},
     };

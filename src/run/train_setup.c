@@ -216,36 +216,19 @@ static spt_status make_order(struct trainer *t, spt_err *err)
     return train_order_new(&o, &t->order, err);
 }
 
-static struct t5_acts_plan acts_plan(const struct trainer *t)
-{
-    const struct examples_counts c = examples_counts(t->train);
-    /* Decoder rows of the examples that can be in flight together. */
-    const int64_t most = t->s->micro_batch
-                             ? t->s->micro_batch
-                             : t->plan.rows_in_flight / (t->plan.P + 1) + 1;
-    const int64_t together = most < t->plan.batch ? most : t->plan.batch;
-    const int64_t dec_prompt = t->prompt->use.side == PROMPT_DECODER ? t->plan.P : 0;
-    return (struct t5_acts_plan){
-        .rows = t->plan.rows_in_flight,
-        .dec_rows = together * (c.longest_target + dec_prompt),
-        .examples = together,
-        .backward = true,
-        .remat = t->s->remat,
-        .dropout = t->s->dropout > 0,
-        .absorb = t->plan.absorb,
-    };
-}
-
 static spt_status make_storage(struct trainer *t, spt_err *err)
 {
-    const size_t PE = (size_t)(t->plan.P * t->plan.E);
-    const struct t5_acts_plan plan = acts_plan(t);
-    TRY(t5_acts_new(t->engine.model, &plan, &t->acts, err));
-    t->shard_of = mem_alloc((size_t)t->plan.batch, sizeof *t->shard_of);
-    t->shards = mem_alloc_aligned(GRADIENT_SHARDS * PE, sizeof *t->shards);
-    t->grad = mem_alloc_aligned(PE, sizeof *t->grad);
-    if (!t->shard_of || !t->shards || !t->grad)
-        return err_nomem(err, (GRADIENT_SHARDS + 1) * PE * sizeof(float));
+    struct gradient *g = &t->gradient;
+    g->model = t->engine.model;
+    g->loss = t->loss_opts;
+    g->P = t->plan.P;
+    g->E = t->plan.E;
+    g->rows_in_flight = t->plan.rows_in_flight;
+    g->micro_batch = t->s->micro_batch;
+    g->remat = t->s->remat;
+    g->absorb = t->plan.absorb;
+    TRY(gradient_open(g, t->plan.batch, examples_counts(t->train).longest_target,
+                      t->prompt->use.side == PROMPT_DECODER, t->s->dropout > 0, err));
     if (!t->eval)
         return SPT_OK;
     struct evaluate_opts o = evaluate_opts_of(t->s, &t->task);
@@ -354,10 +337,7 @@ void train_close(struct trainer *t)
     ckpt_close(t->ck);
     evaluator_close(&t->evaluator);
     batch_release(&t->batch);
-    t5_acts_free(t->acts);
-    mem_free(t->shard_of);
-    mem_free_aligned(t->shards);
-    mem_free_aligned(t->grad);
+    gradient_close(&t->gradient);
     train_order_free(t->order);
     optim_free(t->optim);
     prompt_free(t->prompt);

@@ -1,0 +1,230 @@
+#include "run/gin_job.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "fs/fs.h"
+#include "os/os.h"
+
+enum { CONFIG_BYTES = 64 << 20, MAX_DIRS = 4 };
+
+/* --- where gin files lie ------------------------------------------------------------------------ */
+
+static void add_dir(buf *out, const char *dir)
+{
+    buf probe;
+    buf_init(&probe, 65536);
+    buf_addf(&probe, "%s/prompt_tuning/configs", dir);
+    if (fs_is_dir(buf_str(&probe)))
+        buf_addf(out, "%s\n", dir);
+    buf_release(&probe);
+}
+
+void gin_config_dirs(buf *out)
+{
+    static const char *const below[] = {"/../../configs", "/../share/spt/configs"};
+    char exe[4096];
+    const char *given = os_getenv("SPT_CONFIGS");
+    if (given && *given)
+        add_dir(out, given);
+    const int n = os_readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n <= 0)
+        return;
+    exe[n] = '\0';
+    char *slash = strrchr(exe, '/');
+    if (!slash)
+        return;
+    *slash = '\0';
+    for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
+        buf dir;
+        buf_init(&dir, 65536);
+        buf_addf(&dir, "%s%s", exe, below[i]);
+        add_dir(out, buf_str(&dir));
+        buf_release(&dir);
+    }
+}
+
+/* --- complaints ---------------------------------------------------------------------------------- */
+
+/* The complete text as gin words it goes to the story; the error is its first line. */
+static spt_status explain(struct gin_job *j, spt_status st, spt_err *err)
+{
+    buf text;
+    buf_init(&text, 1 << 20);
+    gin_error_print(j->config, &text);
+    const char *p = buf_str(&text);
+    if (strchr(p, '\n') && strlen(p) > sizeof err->msg - 1)
+        for (size_t n = 0; *p && n < 200; n++) {
+            const size_t len = strcspn(p, "\n");
+            if (len)
+                log_info("%.*s", (int)len, p);
+            p += len + (p[len] == '\n');
+        }
+    buf_release(&text);
+    return st;
+}
+
+/* Every missing value at once, each with its meaning. */
+static spt_status complain_missing(struct gin_job *j, spt_err *err)
+{
+    buf text, names;
+    buf_init(&text, 1 << 16);
+    buf_init(&names, 400);
+    const size_t n = gin_missing(j->config, &text);
+    for (const char *p = buf_str(&text); n && *p;) {
+        const size_t len = strcspn(p, "\n"), name = strcspn(p, ": \n");
+        log_info("missing: %.*s", (int)len, p);
+        if (names.len + name + 4 < 400)
+            buf_addf(&names, "%s%.*s", names.len ? ", " : "", (int)name, p);
+        p += len + (p[len] == '\n');
+    }
+    spt_status st = SPT_OK;
+    if (n)
+        st = err_set(err, SPT_E_CONFIG, "%zu required value%s missing: %s", n,
+                     n == 1 ? " is" : "s are", buf_str(&names));
+    buf_release(&text);
+    buf_release(&names);
+    return st;
+}
+
+/* gin takes '#' outside quotes as a comment, on the command line, too. */
+static void warn_comments(const gin_flags *f)
+{
+    for (size_t i = 0; i < f->gin_bindings.count; i++) {
+        const char *text = f->gin_bindings.item[i];
+        char quote = 0;
+        for (const char *p = text; *p; p++) {
+            if (quote && *p == '\\' && p[1]) {
+                p++;
+            } else if (quote) {
+                quote = *p == quote ? 0 : quote;
+            } else if (*p == '\'' || *p == '"') {
+                quote = *p;
+            } else if (*p == '#') {
+                log_warning("binding \"%s\": gin takes everything from '#' on as a comment; put "
+                            "the value into quotes if it is part of it",
+                            text);
+                break;
+            }
+        }
+    }
+}
+
+/* --- configuration ---------------------------------------------------------------------------------- */
+
+static const char *entry_of(const struct settings *s)
+{
+    return !strcmp(s->command, "train")  ? "__main__.train"
+           : !strcmp(s->command, "eval") ? "__main__.evaluate"
+                                         : "__main__.infer";
+}
+
+static spt_status parse(struct gin_job *j, spt_err *err)
+{
+    char *dirs[MAX_DIRS];
+    size_t n = 0;
+    buf text;
+    buf_init(&text, 1 << 18);
+    gin_config_dirs(&text);
+    for (char *p = text.data; p && *p && n < MAX_DIRS;) {
+        char *end = strchr(p, '\n');
+        *end = '\0';
+        dirs[n++] = p;
+        p = end + 1;
+    }
+    warn_comments(j->flags);
+    spt_status st = gin_config_entry(j->config, entry_of(j->s), err);
+    if (!st)
+        st = gin_flags_apply(j->flags, j->config, (const char *const *)dirs, n, err);
+    buf_release(&text);
+    TRY(st);
+    TRY(complain_missing(j, err));
+    return gin_finalize(j->config, err);
+}
+
+static spt_status print_config(struct gin_job *j, spt_err *err)
+{
+    buf text;
+    buf_init(&text, CONFIG_BYTES);
+    spt_status st = gin_config_text(j->config, false, &text, err);
+    if (!st)
+        st = output_text(j->out, &text, err);
+    buf_release(&text);
+    return st;
+}
+
+spt_status gin_job_write_config(struct gin_job *j, const char *dir, buf *text, spt_err *err)
+{
+    buf path, own;
+    bool provenance = false;
+    gin_value v;
+    spt_err ignored = {0};
+    buf_init(&path, 65536);
+    buf_init(&own, CONFIG_BYTES);
+    if (!gin_call(j->config, "t5x.gin_utils.get_gin_config_str", NULL, 0, &v, &ignored)) {
+        gin_value flag;
+        if (gin_get(j->config, &v, "show_provenance", &flag))
+            gin_as_bool(&flag, &provenance);
+    }
+    spt_status st = gin_config_text(j->config, provenance, &own, err);
+    if (!st)
+        st = fs_make_dirs(dir, err);
+    if (!st)
+        st = path_join(&path, dir, "config.gin", err);
+    if (!st)
+        st = fs_write_all(buf_str(&path), buf_str(&own), own.len, err);
+    if (!st && text)
+        buf_add(text, buf_str(&own), own.len);
+    buf_release(&path);
+    buf_release(&own);
+    return st;
+}
+
+/* Options of ours that mean the same beside gin: how to compute and to tell. */
+static spt_status check_options(const struct settings *s, spt_err *err)
+{
+    static const char *const fine[] = {"threads", "isa", "quiet", "progress", "json"};
+    for (size_t i = 0; i < option_count; i++) {
+        bool ok = !s->given[i];
+        for (size_t k = 0; !ok && k < sizeof fine / sizeof *fine; k++)
+            ok = !strcmp(option_table[i].pub.name, fine[k]);
+        if (!ok)
+            return err_set(err, SPT_E_USAGE,
+                           "--%s does not go together with gin flags: give a binding "
+                           "(--gin.NAME=VALUE) instead",
+                           option_table[i].pub.name);
+    }
+    if (s->arguments)
+        return err_set(err, SPT_E_USAGE, "Too many command-line arguments: \"%s\"", s->argument[0]);
+    return SPT_OK;
+}
+
+static spt_status run(struct gin_job *j, spt_err *err)
+{
+    const spt_status st = parse(j, err);
+    if (st)
+        return explain(j, st, err);
+    if (j->flags->dry_run)
+        return print_config(j, err);
+    if (!strcmp(j->s->command, "train"))
+        return run_t5x_train(j, err);
+    return !strcmp(j->s->command, "eval") ? run_t5x_eval(j, err) : run_t5x_infer(j, err);
+}
+
+spt_status run_gin(const gin_flags *f, struct settings *s, struct run_output *out, spt_err *err)
+{
+    struct gin_job j = {.flags = f, .s = s, .out = out};
+    TRY(check_options(s, err));
+    if (!f->any)
+        return err_set(err, SPT_E_USAGE, "%s: --gin_file or --gin.NAME=VALUE is missing",
+                       s->command);
+    spt_status st = gin_registry_upstream(&j.registry, err);
+    if (!st)
+        st = gin_config_new(j.registry, &j.config, err);
+    if (!st)
+        st = run(&j, err);
+    gin_config_free(j.config);
+    gin_registry_free(j.registry);
+    return st;
+}

@@ -1,0 +1,31 @@
+/* `spt train|eval|infer` given the reference's flags: configuration, then one of the three programs. */
+#ifndef SPT_RUN_GIN_JOB_H
+#define SPT_RUN_GIN_JOB_H
+
+#include "gin/flags.h"
+#include "run/commands.h"
+#include "run/gin_settings.h"
+
+struct gin_job {
+    const gin_flags *flags;
+    gin_registry *registry;
+    gin_config *config;
+    struct settings *s; /* of the machine: threads, isa, quiet, ... */
+    struct run_output *out;
+};
+
+/* The command's own program: parse, finalise, run (or, with --dry_run, print the configuration). */
+spt_status run_gin(const gin_flags *f, struct settings *s, struct run_output *out, spt_err *err);
+
+spt_status run_t5x_train(struct gin_job *j, spt_err *err);
+spt_status run_t5x_eval(struct gin_job *j, spt_err *err);
+spt_status run_t5x_infer(struct gin_job *j, spt_err *err);
+
+/* dir/config.gin: what summarize_gin_config writes. text (NULL: not wanted) receives it. */
+spt_status gin_job_write_config(struct gin_job *j, const char *dir, buf *text, spt_err *err);
+
+/* Directories that gin files are searched in behind the user's: SPT_CONFIGS, the source tree and the
+ * installed place of the program, as far as they exist. Appends one path per line. */
+void gin_config_dirs(buf *out);
+
+#endif

@@ -1,0 +1,905 @@
+#include "run/t5x_base.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "fs/fs.h"
+#include "prompt/prompt_io.h"
+#include "store/npy.h"
+#include "store/t5x_checkpoint.h"
+#include "text/regex.h"
+
+#define PROMPT_TARGET "target/" PROMPT_T5X_ENCODER
+#define PROMPT_STATES "state/param_states/" PROMPT_T5X_ENCODER "/"
+
+enum { PATH_BYTES = 65536, NAME_BYTES = 512 };
+
+/* --- which checkpoint -------------------------------------------------------------------------- */
+
+static spt_status step_path(const char *dir, int64_t step, char **out, spt_err *err)
+{
+    buf path;
+    buf_init(&path, PATH_BYTES);
+    buf_addf(&path, "%s/checkpoint_%lld", dir, (long long)step);
+    const spt_status st = buf_status(&path, "path", err);
+    if (!st)
+        *out = buf_detach(&path);
+    buf_release(&path);
+    return st;
+}
+
+static spt_status choose_configured(const struct gin_restore *r, char **out, spt_err *err)
+{
+    for (size_t i = 0; i < r->path.count; i++) {
+        const char *path = r->path.item[i];
+        int64_t step;
+        if (r->mode == RESTORE_SPECIFIC) {
+            *out = mem_strdup(path);
+            return *out ? SPT_OK : err_nomem(err, strlen(path));
+        }
+        const spt_status st = t5x_latest(path, &step, err);
+        if (!st)
+            return step_path(path, step, out, err);
+        if (st != SPT_E_NOTFOUND)
+            return st;
+    }
+    return r->path.count ? err_set(err, SPT_E_NOTFOUND, "%s: there is no checkpoint_<step> in it "
+                                                        "(RestoreCheckpointConfig.path)",
+                                   r->path.item[0])
+                         : err_set(err, SPT_E_CONFIG,
+                                   "no checkpoint to start from (RestoreCheckpointConfig.path is "
+                                   "empty): a prompt needs a trained base");
+}
+
+spt_status t5x_choose(const char *model_dir, const struct gin_restore *r, char **path,
+                      bool *resumed, spt_err *err)
+{
+    int64_t step;
+    *resumed = false;
+    if (model_dir && fs_is_dir(model_dir)) {
+        const spt_status st = t5x_latest(model_dir, &step, err);
+        if (!st) {
+            *resumed = true;
+            return step_path(model_dir, step, path, err);
+        }
+        if (st != SPT_E_NOTFOUND)
+            return st;
+    }
+    if (!r)
+        return err_set(err, SPT_E_CONFIG,
+                       "no checkpoint to start from (CheckpointConfig.restore is None): a prompt "
+                       "needs a trained base");
+    return choose_configured(r, path, err);
+}
+
+/* --- assignment map ----------------------------------------------------------------------------- */
+
+enum origin { ORIGIN_SAME, ORIGIN_SKIP, ORIGIN_OTHER };
+
+struct mapping {
+    const struct gin_restore *r;
+    regex **re;
+    bool *used;
+    size_t n;
+};
+
+static void mapping_close(struct mapping *m)
+{
+    for (size_t i = 0; m->re && i < m->n; i++)
+        regex_free(m->re[i]);
+    mem_free(m->re);
+    mem_free(m->used);
+}
+
+static spt_status mapping_open(struct mapping *m, const struct gin_restore *r, bool resumed,
+                               spt_err *err)
+{
+    *m = (struct mapping){.r = r};
+    if (!r || resumed || !r->maps)
+        return SPT_OK; /* a run's own checkpoint is taken as it is */
+    m->n = r->maps;
+    m->re = mem_zalloc(m->n, sizeof(regex *));
+    m->used = mem_zalloc(m->n, sizeof *m->used);
+    if (!m->re || !m->used)
+        return err_nomem(err, m->n * sizeof *m->re);
+    for (size_t i = 0; i < m->n; i++) {
+        const spt_status st = regex_compile(r->from[i], strlen(r->from[i]), 0, &m->re[i], err);
+        if (st)
+            return err_wrap(err, st, "assignment_map: %s", r->from[i]);
+    }
+    return SPT_OK;
+}
+
+/* The first pattern that matches the whole name counts. */
+static spt_status origin_of(struct mapping *m, const char *name, enum origin *out, buf *other,
+                            spt_err *err)
+{
+    *out = ORIGIN_SAME;
+    for (size_t i = 0; i < m->n; i++) {
+        bool matched;
+        TRY(regex_full(m->re[i], name, strlen(name), &matched, NULL, 0, err));
+        if (!matched)
+            continue;
+        m->used[i] = true;
+        *out = m->r->to[i] ? ORIGIN_OTHER : ORIGIN_SKIP;
+        buf_clear(other);
+        return m->r->to[i] ? regex_replace(m->re[i], name, strlen(name), m->r->to[i], other, err)
+                           : SPT_OK;
+    }
+    return SPT_OK;
+}
+
+static spt_status mapping_done(const struct mapping *m, spt_err *err)
+{
+    for (size_t i = 0; i < m->n; i++)
+        if (!m->used[i])
+            return err_set(err, SPT_E_CONFIG,
+                           "Unused patterns in `assignment_map`: %s matches no parameter of the "
+                           "model",
+                           m->r->from[i]);
+    return SPT_OK;
+}
+
+/* Frozen weights must come under their own names: we neither make them up nor rename them. */
+static spt_status check_base_names(const struct t5x_base *b, struct mapping *m, bool train,
+                                   spt_err *err)
+{
+    buf other;
+    buf_init(&other, PATH_BYTES);
+    spt_status st = SPT_OK;
+    for (size_t i = 0; !st && i < t5_source_count(b->engine.source); i++) {
+        char name[NAME_BYTES];
+        enum origin origin;
+        const char *base = t5_source_name(b->engine.source, i);
+        snprintf(name, sizeof name, "target/%s", base);
+        st = origin_of(m, name, &origin, &other, err);
+        if (!st && origin != ORIGIN_SAME && strcmp(buf_str(&other), name))
+            st = err_set(err, SPT_E_CONFIG,
+                         "assignment_map also selects %s: weights of the frozen base can neither "
+                         "be left out nor renamed",
+                         name);
+        snprintf(name, sizeof name, "state/param_states/%s", base);
+        if (!st && train)
+            st = origin_of(m, name, &origin, &other, err);
+    }
+    buf_release(&other);
+    return st;
+}
+
+/* --- the trained parameters --------------------------------------------------------------------- */
+
+static spt_status any_match(const struct gin_texts *list, const char *name, bool *out, spt_err *err)
+{
+    *out = false;
+    for (size_t i = 0; i < list->count && !*out; i++) {
+        regex *re;
+        spt_status st = regex_compile(list->item[i], strlen(list->item[i]), 0, &re, err);
+        if (st)
+            return err_wrap(err, st, "%s", list->item[i]);
+        st = regex_full(re, name, strlen(name), out, NULL, 0, err);
+        regex_free(re);
+        TRY(st);
+    }
+    return SPT_OK;
+}
+
+static spt_status check_trained(const struct t5x_base *b, spt_err *err)
+{
+    bool yes;
+    TRY(any_match(&b->model->trained, "/" PROMPT_T5X_ENCODER, &yes, err));
+    if (!yes)
+        return err_set(err, SPT_E_CONFIG,
+                       "match_any.regexes: none matches /%s (the leading slash counts): nothing "
+                       "would be trained",
+                       PROMPT_T5X_ENCODER);
+    for (size_t i = 0; i < t5_source_count(b->engine.source); i++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "/%s", t5_source_name(b->engine.source, i));
+        TRY(any_match(&b->model->trained, name, &yes, err));
+        if (yes)
+            return err_set(err, SPT_E_CONFIG,
+                           "match_any.regexes also select %s: only the prompt is trained here", name);
+    }
+    return SPT_OK;
+}
+
+/* --- opening ------------------------------------------------------------------------------------ */
+
+struct dimension {
+    const char *name;
+    int64_t configured, file;
+};
+
+static spt_status check_shape(const struct gin_model *m, const struct t5_config *c,
+                              const char *path, spt_err *err)
+{
+    const struct dimension d[] = {
+        {"NUM_EMBEDDINGS", m->vocab, c->vocab},
+        {"EMBED_DIM", m->width, c->width},
+        {"NUM_HEADS", m->heads, c->heads},
+        {"HEAD_DIM", m->head_dim, c->head_dim},
+        {"MLP_DIM", m->ff, c->ff},
+        {"NUM_ENCODER_LAYERS", m->enc_layers, c->enc_layers},
+        {"NUM_DECODER_LAYERS", m->dec_layers, c->dec_layers},
+        {"RelativePositionBiases.num_buckets", m->buckets, c->buckets},
+    };
+    for (size_t i = 0; i < sizeof d / sizeof *d; i++)
+        if (d[i].configured != d[i].file)
+            return err_set(err, SPT_E_CONFIG,
+                           "%s: %s is %lld in the checkpoint, the configuration says %lld", path,
+                           d[i].name, (long long)d[i].file, (long long)d[i].configured);
+    return SPT_OK;
+}
+
+static spt_status open_vocabulary(struct t5x_base *b, spt_err *err)
+{
+    const struct gin_model *m = b->model;
+    struct vocab_opts o;
+    vocab_opts_init(&o);
+    o.rule = !strcmp(m->vocab_file, "bytes") ? VOCAB_BYTES : VOCAB_SEQIO;
+    o.extra_ids = (int)m->extra_ids;
+    o.extra_ids_ascending = m->extra_ids_ascending;
+    if (m->extra_ids < 0 || m->extra_ids > 1000)
+        return err_set(err, SPT_E_CONFIG, "extra_ids = %lld", (long long)m->extra_ids);
+    spt_status st = vocab_open(m->vocab_file, &o, &b->engine.vocab, err);
+    if (!st)
+        return SPT_OK;
+    if (!strncmp(m->vocab_file, "gs://", 5)) {
+        spt_err second = {0};
+        if (!vocab_open(b->path, &o, &b->engine.vocab, &second)) {
+            log_warning("%s is out of reach: the vocabulary beside the checkpoint is used (%s)",
+                        m->vocab_file, vocab_path(b->engine.vocab));
+            return SPT_OK;
+        }
+    }
+    return err_wrap(err, st, "bind seqio.SentencePieceVocabulary.sentencepiece_model_file to a "
+                             "vocabulary on this machine");
+}
+
+/* Rows of an array as the initialisers want them. */
+struct table {
+    store *s;
+    struct store_data npy;
+    t5x_reader *r;
+    struct t5x_value value;
+    struct tensor_view view; /* [V, E] */
+};
+
+static void table_close(struct table *t)
+{
+    if (t->s)
+        store_release(t->s, &t->npy);
+    store_close(t->s);
+    t5x_release(&t->value);
+    t5x_close(t->r);
+}
+
+static spt_status table_open(struct table *t, const struct gin_array *a, spt_err *err)
+{
+    if (a->npy) {
+        TRY(store_open(a->npy, NULL, &t->s, err));
+        TRY(store_load(t->s, 0, &t->npy, err));
+        t->view = t->npy.view;
+    } else {
+        char name[NAME_BYTES];
+        const char *v = a->variable;
+        v += *v == '/';
+        snprintf(name, sizeof name, "%s%s", strncmp(v, "target/", 7) ? "target/" : "", v);
+        TRY(t5x_open(a->checkpoint, &t->r, err));
+        const struct t5x_leaf *leaf = t5x_find(t->r, name);
+        if (!leaf || leaf->kind != T5X_TENSOR)
+            return err_set(err, SPT_E_CONFIG, "%s has no variable %s", a->checkpoint, name);
+        TRY(t5x_read(t->r, leaf, &t->value, err));
+        t->view = t->value.view;
+    }
+    if (t->view.shape.rank != 2)
+        return err_set(err, SPT_E_FORMAT, "%s: an array of rank %d, wanted 2",
+                       a->npy ? a->npy : a->checkpoint, t->view.shape.rank);
+    return SPT_OK;
+}
+
+static spt_status table_rows(void *ctx, const int32_t *ids, int64_t n, float *out, spt_err *err)
+{
+    const struct table *t = ctx;
+    const int64_t V = t->view.shape.dim[0], E = t->view.shape.dim[1];
+    for (int64_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= V)
+            return err_set(err, SPT_E_FORMAT, "id %d has no row in the table of %lld rows", ids[i],
+                           (long long)V);
+        tensor_to_f32(&t->view, (size_t)(ids[i] * E), (size_t)E, out + i * E);
+    }
+    return SPT_OK;
+}
+
+static spt_status array_into(const struct gin_array *a, int64_t P, int64_t E, float *rows,
+                             spt_err *err)
+{
+    struct table t = {0};
+    char text[SHAPE_TEXT];
+    spt_status st = table_open(&t, a, err);
+    if (!st && (t.view.shape.dim[0] != P || t.view.shape.dim[1] != E))
+        st = err_set(err, SPT_E_CONFIG,
+                     "the array of prompts.from_array has shape %s, the prompt [%lld, %lld]",
+                     shape_text(&t.view.shape, text), (long long)P, (long long)E);
+    if (!st)
+        tensor_to_f32(&t.view, 0, (size_t)(P * E), rows);
+    table_close(&t);
+    return st;
+}
+
+static spt_status fresh_rows(const struct t5x_base *b, bool train, uint64_t seed, float *rows,
+                             spt_err *err)
+{
+    const struct gin_prompt *p = &b->model->prompt;
+    const int64_t E = b->engine.config.width;
+    if (p->init.kind == PROMPT_INIT_FILE && !p->array.npy)
+        return array_into(&p->array, p->P, E, rows, err);
+    struct table t = {0};
+    struct prompt_init init = p->init;
+    struct prompt_init_env env = {.vocab = b->engine.vocab};
+    spt_status st = SPT_OK;
+    if (p->embeddings.npy || p->embeddings.checkpoint) {
+        st = table_open(&t, &p->embeddings, err);
+        if (!st && t.view.shape.dim[1] != E)
+            st = err_set(err, SPT_E_CONFIG, "the embeddings of the initialiser are %lld wide, the "
+                                            "model %lld",
+                         (long long)t.view.shape.dim[1], (long long)E);
+        env.embed = table_rows;
+        env.ctx = &t;
+        env.rows = st ? 0 : t.view.shape.dim[0];
+    }
+    if (init.fallback)
+        init.fallback = &p->fallback;
+    const struct prompt_key_opts key_opts = {.eval = !train, .side = PROMPT_ENCODER};
+    uint32_t key[2];
+    prompt_init_key(seed, &key_opts, key);
+    if (!st)
+        st = prompt_init_run(&init, &env, key, p->P, E, rows, err);
+    table_close(&t);
+    return st;
+}
+
+static spt_status stored_rows(t5x_reader *r, const char *name, int64_t P, int64_t E, float *rows,
+                              spt_err *err)
+{
+    const struct t5x_leaf *leaf = t5x_find(r, name);
+    const struct tensor_shape want = shape_2d(P, E);
+    struct t5x_value v;
+    char got[SHAPE_TEXT], expected[SHAPE_TEXT];
+    if (!shape_equal(&leaf->shape, &want))
+        return err_set(err, SPT_E_CONFIG,
+                       "Shape of %s in checkpoint %s does not match expected %s (PROMPT_LENGTH, "
+                       "EMBED_DIM)",
+                       name, shape_text(&leaf->shape, got), shape_text(&want, expected));
+    TRY(t5x_read(r, leaf, &v, err));
+    tensor_to_f32(&v.view, 0, (size_t)(P * E), rows);
+    t5x_release(&v);
+    return SPT_OK;
+}
+
+static spt_status stored_slots(struct t5x_base *b, t5x_reader *r, spt_err *err)
+{
+    for (size_t i = 0; i < optim_slot_count(b->optim); i++) {
+        const struct optim_slot *s = optim_slot_at(b->optim, i);
+        char name[NAME_BYTES], got[SHAPE_TEXT], want[SHAPE_TEXT];
+        struct t5x_value v;
+        size_t n, bytes;
+        if (!strcmp(s->name, "step"))
+            continue;
+        snprintf(name, sizeof name, "state/%s", s->name);
+        const struct t5x_leaf *leaf = t5x_find(r, name);
+        if (!leaf || leaf->kind != T5X_TENSOR)
+            return err_set(err, SPT_E_CONFIG,
+                           "%s has no %s: it was written by another optimizer or without a prompt",
+                           b->path, name);
+        if (!shape_equal(&leaf->shape, &s->shape))
+            return err_set(err, SPT_E_CONFIG, "Shape of %s in checkpoint %s does not match "
+                                              "expected %s",
+                           name, shape_text(&leaf->shape, got), shape_text(&s->shape, want));
+        TRY(tensor_size(s->dtype, &s->shape, &n, &bytes, err));
+        TRY(t5x_read(r, leaf, &v, err));
+        if (v.view.dtype == s->dtype)
+            memcpy(s->data, v.view.data, bytes);
+        else if (s->dtype == DT_F32)
+            tensor_to_f32(&v.view, 0, n, s->data);
+        else
+            return err_set(err, SPT_E_CONFIG, "%s is %s, wanted %s", name,
+                           dtype_name(v.view.dtype), dtype_name(s->dtype));
+        t5x_release(&v);
+    }
+    return SPT_OK;
+}
+
+/* The prompt and its slots: from the checkpoint under the mapped name, or from scratch. */
+static spt_status restore_prompt(struct t5x_base *b, const struct gin_restore *r,
+                                 struct mapping *m, bool train, uint64_t seed, float *rows,
+                                 spt_err *err)
+{
+    t5x_reader *reader = NULL;
+    enum origin origin = ORIGIN_SAME, ignored;
+    const bool fallback = r && r->fallback && !b->resumed;
+    const int64_t P = b->model->prompt.P, E = b->engine.config.width;
+    buf name, other;
+    buf_init(&name, PATH_BYTES);
+    buf_init(&other, PATH_BYTES);
+    buf_adds(&name, PROMPT_TARGET);
+    spt_status st = origin_of(m, PROMPT_TARGET, &origin, &other, err);
+    if (!st && origin == ORIGIN_OTHER) {
+        buf_clear(&name);
+        buf_adds(&name, buf_str(&other));
+    }
+    static const char *const slots[] = {"m", "v", "v_col", "v_row"};
+    for (size_t i = 0; !st && train && i < sizeof slots / sizeof *slots; i++) {
+        char slot[NAME_BYTES];
+        snprintf(slot, sizeof slot, PROMPT_STATES "%s", slots[i]);
+        st = origin_of(m, slot, &ignored, &other, err);
+    }
+    if (!st)
+        st = origin_of(m, "state/step", &ignored, &other, err);
+    if (!st && t5x_detect(b->path) == T5X_LEGACY)
+        st = t5x_open(b->path, &reader, err);
+    const bool there = !st && reader && origin != ORIGIN_SKIP && t5x_find(reader, buf_str(&name));
+    if (!st && there) {
+        st = stored_rows(reader, buf_str(&name), P, E, rows, err);
+        if (!st && train && (b->resumed || t5x_find(reader, PROMPT_STATES "v") ||
+                             b->model->optim.kind != OPTIM_ADAFACTOR))
+            st = stored_slots(b, reader, err);
+        b->prompt_restored = true;
+    } else if (!st && origin == ORIGIN_OTHER) {
+        st = err_set(err, SPT_E_CONFIG, "assignment_map: %s has no %s", b->path, buf_str(&name));
+    } else if (!st && !fallback) {
+        st = err_set(err, SPT_E_CONFIG,
+                     "%s %s %s and RestoreCheckpointConfig.fallback_to_scratch is %s",
+                     b->path, origin == ORIGIN_SKIP ? "is not asked for" : "has no", PROMPT_TARGET,
+                     b->resumed ? "off for a run's own checkpoint" : "False");
+    } else if (!st) {
+        st = fresh_rows(b, train, seed, rows, err);
+    }
+    t5x_close(reader);
+    buf_release(&name);
+    buf_release(&other);
+    return st;
+}
+
+static spt_status open_prompt(struct t5x_base *b, const struct gin_restore *r, bool train,
+                              uint64_t seed, spt_err *err)
+{
+    const int64_t P = b->model->prompt.P, E = b->engine.config.width;
+    struct mapping m = {0};
+    float *rows = NULL;
+    spt_status st = mapping_open(&m, r, b->resumed, err);
+    if (!st)
+        st = check_base_names(b, &m, train, err);
+    if (!st && P) {
+        rows = mem_alloc_aligned((size_t)(P * E), sizeof *rows);
+        st = rows ? restore_prompt(b, r, &m, train, seed, rows, err)
+                  : err_nomem(err, (size_t)(P * E) * sizeof *rows);
+    }
+    if (!st)
+        st = mapping_done(&m, err);
+    if (!st && P)
+        st = prompt_new(P, E, rows, NULL, &b->prompt, err);
+    if (!st && P)
+        b->prompt->use.combine = b->model->prompt.combine;
+    mem_free_aligned(rows);
+    mapping_close(&m);
+    return st;
+}
+
+spt_status t5x_base_open(struct t5x_base *b, const struct gin_model *m, const struct gin_restore *r,
+                         char *path, bool resumed, bool train, uint64_t seed, spt_err *err)
+{
+    *b = (struct t5x_base){.model = m, .path = path, .resumed = resumed};
+    const struct t5_source_opts opts = {.max_distance = m->max_distance};
+    TRY(t5_source_open(path, &opts, &b->engine.source, err));
+    b->engine.config = *t5_source_config(b->engine.source);
+    TRY(check_shape(m, &b->engine.config, path, err));
+    TRY(open_vocabulary(b, err));
+    if (vocab_base_size(b->engine.vocab) > b->engine.config.vocab)
+        return err_set(err, SPT_E_CONFIG,
+                       "%s has %d pieces, the model's embedding %lld rows: they do not belong "
+                       "together",
+                       m->vocab_file, vocab_base_size(b->engine.vocab),
+                       (long long)b->engine.config.vocab);
+    b->step = t5_source_step(b->engine.source);
+    if (train) {
+        TRY(check_trained(b, err));
+        const struct optim_param param = {
+            PROMPT_T5X_ENCODER, shape_2d(m->prompt.P, b->engine.config.width), NULL};
+        TRY(optim_new(&m->optim, &param, 1, &b->optim, err));
+    }
+    TRY(open_prompt(b, r, train, seed, err));
+    if (train)
+        optim_set_step(b->optim, b->step);
+    return SPT_OK;
+}
+
+/* --- weights --------------------------------------------------------------------------------------- */
+
+/* RestoreCheckpointConfig.dtype = 'bfloat16': weights are rounded while they are read. */
+struct rounding {
+    t5_source *source;
+    enum dtype dtype;
+};
+
+static spt_status rounded_param(void *ctx, const char *name, struct t5_param *out, spt_err *err)
+{
+    const struct rounding *r = ctx;
+    size_t n, bytes;
+    TRY(t5_source_param(r->source, name, out, err));
+    spt_status st = tensor_size(DT_F32, &out->m.view.shape, &n, &bytes, err);
+    float *f = st ? NULL : mem_alloc_aligned(n, sizeof *f);
+    if (!f) {
+        t5_source_release(r->source, out);
+        return st ? st : err_nomem(err, bytes);
+    }
+    tensor_to_f32(&out->m.view, 0, n, f);
+    for (size_t i = 0; i < n; i++)
+        f[i] = r->dtype == DT_BF16 ? bf16_to_f32(f32_to_bf16(f[i]))
+                                   : f16_to_f32(f32_to_f16(f[i]));
+    const bool transposed = out->m.transposed;
+    const struct tensor_shape shape = out->m.view.shape;
+    t5_source_release(r->source, out);
+    out->m.view = (struct tensor_view){DT_F32, shape, f};
+    out->m.transposed = transposed;
+    out->owned = f;
+    return SPT_OK;
+}
+
+static void rounded_release(void *ctx, struct t5_param *p)
+{
+    (void)ctx;
+    mem_free_aligned(p->owned);
+    *p = (struct t5_param){0};
+}
+
+spt_status t5x_base_load(struct t5x_base *b, const struct settings *s, const struct gin_restore *r,
+                         spt_err *err)
+{
+    struct engine *e = &b->engine;
+    const bool train = b->optim != NULL;
+    e->compute = b->model->bfloat16 ? OPS_BFLOAT16 : OPS_FLOAT32;
+    const struct ops_config cfg = {
+        .isa = !s->isa || !strcmp(s->isa, "auto") ? NULL : s->isa,
+        .compute = e->compute,
+        .threads = (int)s->threads,
+    };
+    TRY(ops_open(&cfg, &e->ops, err));
+    const unsigned uses = train ? T5_BACKWARD : 0;
+    if (!r || !r->has_dtype || r->dtype == DT_F32 || b->resumed)
+        return t5_model_new(e->ops, e->source, uses, &e->model, err);
+    struct rounding rounding = {e->source, r->dtype};
+    const struct t5_getter get = {&rounding, &e->config, rounded_param, rounded_release};
+    return t5_model_new_from(e->ops, &get, uses, &e->model, err);
+}
+
+void t5x_base_close(struct t5x_base *b)
+{
+    optim_free(b->optim);
+    prompt_free(b->prompt);
+    engine_close(&b->engine);
+    mem_free(b->path);
+    *b = (struct t5x_base){0};
+}
+
+/* --- saving ---------------------------------------------------------------------------------------- */
+
+struct saving {
+    struct t5x_item *items;
+    char **names;
+    float **values;       /* decoded copies */
+    struct t5_param *held; /* views into the source */
+    size_t n, cap;
+};
+
+static void saving_close(struct saving *w, t5_source *source)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        if (w->held && (w->held[i].owned || w->held[i].m.view.data))
+            t5_source_release(source, &w->held[i]);
+        mem_free(w->names ? w->names[i] : NULL);
+        mem_free_aligned(w->values ? w->values[i] : NULL);
+    }
+    mem_free(w->items);
+    mem_free(w->names);
+    mem_free(w->values);
+    mem_free(w->held);
+}
+
+static spt_status saving_open(struct saving *w, size_t cap, spt_err *err)
+{
+    w->cap = cap;
+    w->items = mem_zalloc(cap, sizeof *w->items);
+    w->names = mem_zalloc(cap, sizeof *w->names);
+    w->values = mem_zalloc(cap, sizeof *w->values);
+    w->held = mem_zalloc(cap, sizeof *w->held);
+    return w->items && w->names && w->values && w->held ? SPT_OK
+                                                        : err_nomem(err, cap * sizeof *w->items);
+}
+
+static spt_status add_item(struct saving *w, const char *prefix, const char *name,
+                           const struct tensor_view *v, bool zarr, spt_err *err)
+{
+    const size_t n = strlen(prefix) + strlen(name) + 1;
+    char *full = mem_alloc(n, 1);
+    if (!full)
+        return err_nomem(err, n);
+    snprintf(full, n, "%s%s", prefix, name);
+    w->names[w->n] = full;
+    w->items[w->n] = (struct t5x_item){full, *v, zarr};
+    w->n++;
+    return SPT_OK;
+}
+
+/* A weight as [in, out]: the file's own values where it holds them so. */
+static spt_status add_weight(struct saving *w, t5_source *source, const char *name, spt_err *err)
+{
+    const size_t at = w->n;
+    size_t n, bytes;
+    struct t5_param *p = &w->held[at];
+    struct tensor_view v;
+    TRY(t5_source_param(source, name, p, err));
+    v = p->m.view;
+    if (p->m.transposed) {
+        TRY(tensor_size(DT_F32, &v.shape, &n, &bytes, err));
+        w->values[at] = mem_alloc_aligned(n, sizeof(float));
+        if (!w->values[at])
+            return err_nomem(err, bytes);
+        source_param_f32(p, &v.shape, w->values[at]);
+        v.dtype = DT_F32;
+        v.data = w->values[at];
+        t5_source_release(source, p);
+        *p = (struct t5_param){0};
+    }
+    return add_item(w, "target/", name, &v, true, err);
+}
+
+/* v lives in its own array, dummies and row and column statistics stay in the msgpack file. */
+static bool slot_in_zarr(const struct optim_slot *s)
+{
+    const char *base = path_base(s->name);
+    if (s->shape.rank == 0 || (s->shape.rank == 1 && s->shape.dim[0] == 1))
+        return false;
+    return strcmp(base, "v_row") && strcmp(base, "v_col");
+}
+
+static spt_status collect(struct t5x_base *b, struct saving *w, spt_err *err)
+{
+    t5_source *source = b->engine.source;
+    const struct tensor_view nil = {.dtype = DT_F32};
+    const struct tensor_view rows = {DT_F32, shape_2d(b->prompt->P, b->prompt->E),
+                                     b->prompt->rows};
+    for (size_t i = 0; i < t5_source_count(source); i++)
+        TRY(add_weight(w, source, t5_source_name(source, i), err));
+    TRY(add_item(w, "target/", PROMPT_T5X_ENCODER, &rows, true, err));
+    const bool adafactor = b->model->optim.kind == OPTIM_ADAFACTOR;
+    for (size_t i = 0; adafactor && i < t5_source_count(source); i++)
+        TRY(add_item(w, "state/param_states/", t5_source_name(source, i), &nil, false, err));
+    for (size_t i = 0; i < optim_slot_count(b->optim); i++) {
+        const struct optim_slot *s = optim_slot_at(b->optim, i);
+        const struct tensor_view v = {s->dtype, s->shape, s->data};
+        if (strcmp(s->name, "step"))
+            TRY(add_item(w, "state/", s->name, &v, slot_in_zarr(s), err));
+    }
+    return SPT_OK;
+}
+
+/* The prompt alone, when the checkpointer's patterns select it (without a leading slash). */
+static spt_status save_numpy(const struct t5x_base *b, const char *dir, const struct gin_save *s,
+                             spt_err *err)
+{
+    bool yes;
+    TRY(any_match(&s->save_paths, PROMPT_T5X_ENCODER, &yes, err));
+    const struct t5x_item item = {
+        PROMPT_T5X_ENCODER,
+        {DT_F32, shape_2d(b->prompt->P, b->prompt->E), b->prompt->rows},
+        true};
+    const struct t5x_save save = {
+        .step = b->step, .items = &item, .count = yes, .target_dtype = s->dtype};
+    return t5x_write_numpy(dir, &save, err);
+}
+
+/* The checkpoint that the frozen weights are read from may be the oldest of the run's own: when it
+ * has gone they are read from the newest. */
+static spt_status follow(struct t5x_base *b, const char *dir, spt_err *err)
+{
+    if (fs_exists(b->path))
+        return SPT_OK;
+    const struct t5_source_opts opts = {.max_distance = b->model->max_distance};
+    t5_source *source;
+    char *path;
+    TRY(step_path(dir, b->step, &path, err));
+    const spt_status st = t5_source_open(path, &opts, &source, err);
+    if (st) {
+        mem_free(path);
+        return st;
+    }
+    t5_source_close(b->engine.source);
+    mem_free(b->path);
+    b->engine.source = source;
+    b->path = path;
+    return SPT_OK;
+}
+
+spt_status t5x_base_save(struct t5x_base *b, const char *dir, const struct gin_save *s,
+                         spt_err *err)
+{
+    struct saving w = {0};
+    bool skipped = false;
+    b->step = optim_get_step(b->optim);
+    if (s->numpy)
+        TRY(save_numpy(b, dir, s, err));
+    spt_status st = saving_open(&w, 2 * t5_source_count(b->engine.source) +
+                                        optim_slot_count(b->optim) + 1, err);
+    if (!st)
+        st = collect(b, &w, err);
+    const struct t5x_save save = {
+        .step = b->step,
+        .items = w.items,
+        .count = w.n,
+        .target_dtype = s->dtype == DT_BF16 ? DT_BF16 : DT_F32,
+    };
+    if (!st)
+        st = t5x_write(dir, &save, &skipped, err);
+    saving_close(&w, b->engine.source);
+    if (!st && skipped)
+        log_info("checkpoint_%lld exists already and is left as it is", (long long)b->step);
+    if (!st && s->keep > 0)
+        st = t5x_prune(dir, (size_t)s->keep, err);
+    return st ? st : follow(b, dir, err);
+}
+
+/* --- model-info.txt ---------------------------------------------------------------------------------- */
+
+struct axes {
+    const char *ending, *first, *second, *spec;
+};
+
+static const struct axes *axes_of(const char *name)
+{
+    static const struct axes table[] = {
+        {"token_embedder/embedding", "vocab", "embed", "('model', None)"},
+        {"/query/kernel", "embed", "joined_kv", "(None, 'model')"},
+        {"/key/kernel", "embed", "joined_kv", "(None, 'model')"},
+        {"/value/kernel", "embed", "joined_kv", "(None, 'model')"},
+        {"/out/kernel", "joined_kv", "embed", "('model', None)"},
+        {"/wi/kernel", "embed", "mlp", "(None, 'model')"},
+        {"/wi_0/kernel", "embed", "mlp", "(None, 'model')"},
+        {"/wi_1/kernel", "embed", "mlp", "(None, 'model')"},
+        {"/wo/kernel", "mlp", "embed", "('model', None)"},
+        {"/rel_embedding", "heads", "relpos_buckets", "('model', None)"},
+        {"/logits_dense/kernel", "embed", "vocab", "(None, 'model')"},
+        {"/prompt/prompt/prompt", "prompt", "prompt_embed", "(None, None)"},
+        {"/prompt/prompt/prompt/v", "prompt", "prompt_embed", "(None, None)"},
+        {"/scale", "embed", NULL, "(None,)"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (path_has_suffix(name, table[i].ending))
+            return &table[i];
+    return NULL;
+}
+
+static void add_line(buf *out, const char *name, const struct tensor_shape *s)
+{
+    const struct axes *a = axes_of(name);
+    const bool named = a && s->rank == (a->second ? 2 : 1);
+    char shape[SHAPE_TEXT];
+    int64_t n = 1;
+    int len = snprintf(shape, sizeof shape, "(");
+    for (int i = 0; i < s->rank; i++) {
+        n *= s->dim[i];
+        len += snprintf(shape + len, sizeof shape - (size_t)len, "%s%s%s%lld", i ? ", " : "",
+                        !named ? "" : i ? a->second : a->first, named ? "=" : "",
+                        (long long)s->dim[i]);
+    }
+    snprintf(shape + len, sizeof shape - (size_t)len, "%s)", s->rank == 1 && !named ? "," : "");
+    buf_addf(out, "Variable %-80s size %-12lld shape %-40s partition spec %s\n", name,
+             (long long)n, shape, named ? a->spec : "None");
+}
+
+/* Keys sorted at each level: '/' sorts before everything else. */
+static int tree_order(const char *a, const char *b)
+{
+    while (*a && *a == *b) {
+        a++;
+        b++;
+    }
+    const unsigned char x = *a == '/' ? 1 : (unsigned char)*a;
+    const unsigned char y = *b == '/' ? 1 : (unsigned char)*b;
+    return (x > y) - (x < y);
+}
+
+static int64_t axis_size(const struct t5_config *c, const char *axis)
+{
+    const struct {
+        const char *axis;
+        int64_t size;
+    } sizes[] = {
+        {"vocab", c->vocab},  {"embed", c->width}, {"joined_kv", c->heads * c->head_dim},
+        {"mlp", c->ff},       {"heads", c->heads}, {"relpos_buckets", c->buckets},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (!strcmp(sizes[i].axis, axis))
+            return sizes[i].size;
+    return 0;
+}
+
+static void add_weight_line(const struct t5x_base *b, buf *out, const char *name)
+{
+    const struct axes *a = axes_of(name);
+    const struct t5_config *c = &b->engine.config;
+    struct tensor_shape shape = {0};
+    if (a)
+        shape = a->second ? shape_2d(axis_size(c, a->first), axis_size(c, a->second))
+                          : shape_1d(axis_size(c, a->first));
+    add_line(out, name, &shape);
+}
+
+/* m, v, v_col, v_row: sorted by name like everything else. */
+static void add_slots(const struct t5x_base *b, buf *out)
+{
+    const char *last = "";
+    for (size_t n = 0; n < optim_slot_count(b->optim); n++) {
+        const struct optim_slot *next = NULL;
+        for (size_t k = 0; k < optim_slot_count(b->optim); k++) {
+            const struct optim_slot *s = optim_slot_at(b->optim, k);
+            if (strcmp(s->name, "step") && strcmp(s->name, last) > 0 &&
+                (!next || strcmp(s->name, next->name) < 0))
+                next = s;
+        }
+        if (!next)
+            return;
+        add_line(out, next->name, &next->shape);
+        last = next->name;
+    }
+}
+
+/* Parameters in tree order; the prompt stands between those of the base. */
+static void add_parameters(const struct t5x_base *b, buf *out, bool states)
+{
+    const size_t n = t5_source_count(b->engine.source);
+    bool done = !b->prompt;
+    for (size_t i = 0; i <= n; i++) {
+        const char *name = i < n ? t5_source_name(b->engine.source, i) : NULL;
+        if (!done && (!name || tree_order(PROMPT_T5X_ENCODER, name) < 0)) {
+            const struct tensor_shape shape = shape_2d(b->prompt->P, b->prompt->E);
+            done = true;
+            if (states)
+                add_slots(b, out);
+            else
+                add_line(out, PROMPT_T5X_ENCODER, &shape);
+        }
+        if (!name)
+            break;
+        char full[NAME_BYTES];
+        snprintf(full, sizeof full, "param_states/%s", name);
+        if (states)
+            buf_addf(out, "Variable    %-80s None\n", full);
+        else
+            add_weight_line(b, out, name);
+    }
+}
+
+spt_status t5x_base_info(const struct t5x_base *b, const char *dir, spt_err *err)
+{
+    const struct tensor_shape scalar = {0};
+    buf text, path;
+    buf_init(&text, 64 << 20);
+    buf_init(&path, PATH_BYTES);
+    add_parameters(b, &text, false);
+    buf_addf(&text, "Total number of parameters: %lld\n\n",
+             (long long)(config_parameters(&b->engine.config) +
+                         (b->prompt ? b->prompt->P * b->prompt->E : 0)));
+    if (b->optim)
+        add_parameters(b, &text, true);
+    add_line(&text, "step", &scalar);
+    spt_status st = buf_status(&text, "model-info.txt", err);
+    if (!st)
+        st = path_join(&path, dir, "model-info.txt", err);
+    if (!st)
+        st = fs_write_all(buf_str(&path), buf_str(&text), text.len, err);
+    buf_release(&text);
+    buf_release(&path);
+    return st;
+}
