@@ -7,8 +7,8 @@
 const char *spt_status_text(spt_status st)
 {
     switch (st) {
-#define CASE(name, exit_code, text) \
-    case SPT_##name:                \
+#define CASE(name, exit_code, text)                                                                \
+    case SPT_##name:                                                                               \
         return text;
         SPT_STATUS_MAP(CASE)
 #undef CASE
@@ -19,13 +19,21 @@ const char *spt_status_text(spt_status st)
 int spt_status_exit_code(spt_status st)
 {
     switch (st) {
-#define CASE(name, exit_code, text) \
-    case SPT_##name:                \
+#define CASE(name, exit_code, text)                                                                \
+    case SPT_##name:                                                                               \
         return exit_code;
         SPT_STATUS_MAP(CASE)
 #undef CASE
     }
     return 70;
+}
+
+/* Names and texts come from files: a message stays one line, and terminals safe from them. */
+static void keep_one_line(char *msg)
+{
+    for (; *msg; msg++)
+        if ((unsigned char)*msg < 0x20 || *msg == 0x7f)
+            *msg = '?';
 }
 
 static spt_status fill(spt_err *err, spt_status code, int sys_errno, uint64_t offset,
@@ -37,6 +45,7 @@ static spt_status fill(spt_err *err, spt_status code, int sys_errno, uint64_t of
     err->sys_errno = sys_errno;
     err->offset = offset;
     vsnprintf(err->msg, sizeof err->msg, fmt, ap);
+    keep_one_line(err->msg);
     return code;
 }
 
@@ -83,6 +92,7 @@ spt_status err_wrap(spt_err *err, spt_status st, const char *fmt, ...)
     va_end(ap);
     const size_t used = n < 0 ? 0 : (size_t)n < sizeof err->msg ? (size_t)n : sizeof err->msg - 1;
     snprintf(err->msg + used, sizeof err->msg - used, ": %s", inner);
+    keep_one_line(err->msg);
     err->code = st;
     return st;
 }

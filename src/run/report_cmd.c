@@ -250,7 +250,7 @@ static spt_status config_read(struct config *c, const char *dir, char **whole, s
 }
 
 /* The settings of `spt eval` that the run had. */
-static spt_status eval_settings(const struct config *c, const struct settings *s,
+static spt_status eval_settings(const struct config *c, const struct settings *s, const char *run,
                                 struct settings *out, spt_err *err)
 {
     TRY(settings_init(out, "eval", err));
@@ -259,11 +259,11 @@ static spt_status eval_settings(const struct config *c, const struct settings *s
         for (size_t k = 0; (o = spt_command_option("eval", k)) != NULL; k++)
             if (!strcmp(o->name, c->item[i].name)) {
                 const char *v = c->item[i].value;
-                TRY(settings_set(out, o->name,
-                                 !strcmp(v, "True")    ? "yes"
-                                 : !strcmp(v, "False") ? "no"
-                                                       : v,
-                                 err));
+                v = !strcmp(v, "True") ? "yes" : !strcmp(v, "False") ? "no" : v;
+                const spt_status st = settings_set(out, o->name, v, err);
+                if (st)
+                    return err_wrap(err, st == SPT_E_NOMEM ? st : SPT_E_FORMAT, "%s/config.gin",
+                                    run);
             }
     }
     if (is_set(s->model))
@@ -500,9 +500,8 @@ static spt_status put_model_parts(buf *page, const struct settings *s, const str
 {
     struct settings es = {0};
     spt_err why = {0};
-    TRY(eval_settings(c, s, &es, err));
-    spt_status st = SPT_OK;
-    if (is_set(es.model)) {
+    spt_status st = eval_settings(c, s, run, &es, &why);
+    if (!st && is_set(es.model)) {
         const size_t before = page->len;
         st = model_parts(page, &es, run, &why);
         if (st && st != SPT_E_INTERRUPTED && st != SPT_E_NOMEM && !is_set(s->model) &&
@@ -513,7 +512,7 @@ static spt_status put_model_parts(buf *page, const struct settings *s, const str
                 page->data[before] = '\0';
             st = SPT_OK;
         }
-    } else {
+    } else if (!st) {
         log_warning("no confusion, samples and neighbours: the run does not name its model "
                     "(--model)");
     }

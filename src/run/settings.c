@@ -252,7 +252,7 @@ static spt_status parse_number(const struct option_row *o, const char *value, do
         return err_set(err, SPT_E_USAGE, "--%s: \"%s\" is not %s", o->pub.name, value,
                        o->kind == OPTION_INT ? "a whole number" : "a number");
     if (x < o->min || x > o->max)
-        return err_set(err, SPT_E_USAGE, "--%s: %s is not in %g .. %g", o->pub.name, value, o->min,
+        return err_set(err, SPT_E_USAGE, "--%s: %s is not in %.9g .. %.9g", o->pub.name, value, o->min,
                        o->max);
     *out = x;
     return SPT_OK;

@@ -124,10 +124,12 @@ static struct tensor_view bytes_view(const void *p, size_t n)
 /* Path of an event file relative to the run directory. */
 static const char *below_run(const struct trainer *t, const char *path)
 {
-    const size_t n = strlen(t->s->out);
-    if (!strncmp(path, t->s->out, n) && path[n] == '/')
-        return path + n + 1;
-    return path;
+    size_t n = strlen(t->s->out);
+    while (n && t->s->out[n - 1] == '/')
+        n--; /* "run/", and "/" itself */
+    if (strncmp(path, t->s->out, n) || path[n] != '/')
+        return path;
+    return path + n + strspn(path + n, "/");
 }
 
 static spt_status sync_logs(struct trainer *t, struct ckpt_log *logs, size_t *count, spt_err *err)
@@ -144,13 +146,11 @@ static spt_status sync_logs(struct trainer *t, struct ckpt_log *logs, size_t *co
     }
     if (l->events) {
         TRY(events_sync(l->events, err));
-        logs[n++] = (struct ckpt_log){below_run(t, events_path(l->events)),
-                                      events_size(l->events)};
+        logs[n++] = (struct ckpt_log){below_run(t, events_path(l->events)), events_size(l->events)};
     }
     if (l->scores) {
         TRY(events_sync(l->scores, err));
-        logs[n++] = (struct ckpt_log){below_run(t, events_path(l->scores)),
-                                      events_size(l->scores)};
+        logs[n++] = (struct ckpt_log){below_run(t, events_path(l->scores)), events_size(l->scores)};
     }
     *count = n;
     return SPT_OK;
@@ -190,8 +190,8 @@ static spt_status save_items(struct trainer *t, const char *identity, size_t ide
     pack_state(t, words);
     struct ckpt_item items[MAX_ITEMS];
     size_t n = 0;
-    items[n++] = (struct ckpt_item){
-        ITEM_PROMPT, {DT_F32, shape_2d(t->plan.P, t->plan.E), t->prompt->rows}};
+    items[n++] =
+        (struct ckpt_item){ITEM_PROMPT, {DT_F32, shape_2d(t->plan.P, t->plan.E), t->prompt->rows}};
     items[n++] = (struct ckpt_item){ITEM_STATE, {DT_I64, shape_1d(STATE_WORDS), words}};
     items[n++] = (struct ckpt_item){ITEM_IDENTITY, bytes_view(identity, identity_len)};
     for (size_t i = 0; i < optim_slot_count(t->optim) && n < MAX_ITEMS; i++) {
@@ -300,7 +300,8 @@ spt_status train_restore(struct trainer *t, spt_err *err)
     return write_best(t, err);
 }
 
-/* --- logs --------------------------------------------------------------------------------------- */
+/* --- logs ---------------------------------------------------------------------------------------
+ */
 
 /* Event files that no state knows were begun by a run that died before its first save. */
 static spt_status drop_strangers(const char *dir, const char *keep, spt_err *err)
@@ -407,7 +408,8 @@ spt_status train_open_logs(struct trainer *t, spt_err *err)
     return st;
 }
 
-/* --- the end ------------------------------------------------------------------------------------ */
+/* --- the end ------------------------------------------------------------------------------------
+ */
 
 static spt_status load_best(const struct trainer *t, struct prompt **out, spt_err *err)
 {
@@ -453,8 +455,7 @@ static spt_status save_full(struct trainer *t, const struct prompt *p, spt_err *
     snprintf(prompt_name, sizeof prompt_name, "target/%s",
              p->use.side == PROMPT_DECODER ? PROMPT_T5X_DECODER : PROMPT_T5X_ENCODER);
     if (!st) {
-        items[n] = (struct t5x_item){
-            prompt_name, {DT_F32, shape_2d(p->P, p->E), p->rows}, true};
+        items[n] = (struct t5x_item){prompt_name, {DT_F32, shape_2d(p->P, p->E), p->rows}, true};
         const struct t5x_save save = {
             .step = p->use.step, .items = items, .count = n + 1, .target_dtype = DT_F32};
         bool skipped;

@@ -33,6 +33,7 @@ check unknown_option 2 'did you mean --steps' "$spt" train --stesp 3
 check missing_value 2 'wants a value' "$spt" train --steps
 check not_a_number 2 'not a whole number' "$spt" train --steps 1.5
 check out_of_range 2 'is not in' "$spt" train --batch 0
+check bounds_are_plain 2 'in 1 .. 1048576' "$spt" train --max-input 0
 check bad_choice 2 'none of auto' "$spt" train --init nonsense
 check missing_model 2 '--model DIR is missing' "$spt" train --train x --out "$dir/r"
 check absent_model 5 'no-such-dir' "$spt" eval --model no-such-dir --data $desk/dev.tsv
@@ -49,6 +50,17 @@ expect help_has_defaults grep -q -- '--batch N .*\[32\]' "$dir/out"
 "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --out "$dir/run" --quiet 2>"$dir/err"
 expect train_two_steps test -s "$dir/run/prompt-2.safetensors"
 check finished_run 0 'nothing to train' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --out "$dir/run"
+for o in "$dir/slash/" "$dir/slashes//"; do
+    "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 1 --batch 8 --seed 1 --out "$o" --quiet 2>"$dir/err"
+    check "continues_${o#"$dir/"}" 0 'resuming at step 1' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --out "$o" --resume
+    expect "same_as_${o#"$dir/"}" cmp -s "$dir/run/prompt-2.safetensors" "${o}prompt-2.safetensors"
+done
+printf 'text,label\n"a","one\nline \033[31m"\n' >"$dir/control.csv"
+check control_characters_in_a_label 4 'label "one.line .\[31m" is not' "$spt" eval --model $model --prompt "$dir/run" --data "$dir/control.csv" --quiet
+expect control_characters_one_line test "$(grep -c '' "$dir/err")" -eq 1
+cp -r "$dir/run" "$dir/bent"
+sed -i 's/^spt.batch = .*/spt.batch = -1/' "$dir/bent/config.gin"
+check report_of_a_bent_config 4 'bent/config.gin: --batch: -1 is not in' "$spt" report "$dir/bent"
 cp -r "$dir/run" "$dir/died"
 rm -r "$dir/died/numpy_checkpoints" # a run that died between its last save and its end
 check end_is_made_up_for 0 'nothing to train' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --resume --out "$dir/died"

@@ -754,7 +754,9 @@ static spt_status choose(const char *isa, bool *wide, spt_err *err)
     const bool any = !isa || !strcmp(isa, "auto");
     if (!any && strcmp(isa, "avx2") && strcmp(isa, "avx512"))
         return err_set(err, SPT_E_CONFIG,
-                       "SPT_ISA=%s is not known: use auto, ref, ref64, avx2 or avx512", isa);
+                       "kernels \"%s\" (--isa, SPT_ISA) are not known: use auto, ref, ref64, "
+                       "avx2 or avx512",
+                       isa);
     if (!any && !machine_has(isa))
         return err_set(err, SPT_E_CONFIG,
                        "this machine does not have the instructions of "
