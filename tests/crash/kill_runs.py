@@ -46,8 +46,8 @@ def head(src, n, dst):
     dst.write_text("".join(lines))
 
 
-head("demo/desk/train.tsv", 96, work / "train.tsv")
-head("demo/desk/dev.tsv", 24, work / "dev.tsv")
+head("demo/desk/train.tsv", 40, work / "train.tsv")
+head("demo/desk/dev.tsv", 8, work / "dev.tsv")
 # Two kinds of runs: between them every part of a state matters (slots of both optimisers, dropout keys,
 # patience, best score, several epochs).
 KINDS = [
@@ -59,7 +59,7 @@ KINDS = [
 
 def command(kind, out):
     return [SPT, "train", "--model", "demo/t5-mini", "--train", str(work / "train.tsv"), "--eval",
-            str(work / "dev.tsv"), "--length", "5", "--steps", str(STEPS), "--batch", "16", "--seed",
+            str(work / "dev.tsv"), "--length", "5", "--steps", str(STEPS), "--batch", "4", "--seed",
             "7", "--threads", "1", "--log-examples", "--quiet", "--resume", "--out", str(out),
             *KINDS[kind]]
 
