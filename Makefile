@@ -170,9 +170,19 @@ test-%: tests
 PROOF = SPT_BIN=$(CURDIR)/$B/spt SPT_BUILD=$(CURDIR)/$B
 N ?= 1000
 SEED ?= 1
-.PHONY: check-kill check-term
+.PHONY: check-kill check-term check-oom check-sys
 check-kill: $B/spt $(PRELOAD) ## K1, K10: N kills at random instants, same bits: make check-kill N=1000
 	$(PROOF) python3 tests/crash/kill_runs.py --kills $N --seed $(SEED)
+check-oom: tests ## C1: every allocation fails; share of allocation sites reached
+	rm -rf $B/sites && mkdir -p $B/sites
+	SPT_TEST_SITES=$(CURDIR)/$B/sites tools/run-tests $B unit fault golden prop/test_ops_cpu | tail -n 3
+	tools/alloc-sites --list $B/sites
+check-sys: $B/tests/fault/test_flows ## C2: every system call fails in ten ways, over whole commands
+	SPT_TEST_FULL=1 $B/tests/fault/test_flows | tee $B/check-sys.log | grep -v ' calls, '
+	@awk '/ calls, /{for (i = 1; i <= NF; i++) if ($$i == "calls,") n += 2 * $$(i - 1)} \
+	     / failed [0-9]+ times/{k++; if ($$3 == 0) z++} \
+	     END {printf "C2: %d runs with a failing call, %d of %d calls of the os table failed\n", n, k - z, k}' $B/check-sys.log
+	@grep -q 'PASSED  . 2 test' $B/check-sys.log
 check-term: $B/spt $(PRELOAD) ## K5: signals at random instants: make check-term N=200
 	$(PROOF) python3 tests/crash/kill_runs.py --signals $N --seed $(SEED)
 

@@ -65,6 +65,11 @@ struct ckpt_state {
  * want comes last and cannot fail a save (a warning is logged). */
 spt_status ckpt_save(ckpt *ck, const struct ckpt_state *s, spt_err *err);
 
+/* Deletes what `keep` does not want, for a run that ends without another save (a crash may have come
+ * between the last save and its deletions). The state of step `verified`, which was loaded, stays.
+ * Failures are warnings. */
+void ckpt_tidy(ckpt *ck, int64_t verified);
+
 /* --- reading; needs no lock --- */
 
 typedef struct ckpt_loaded ckpt_loaded;

@@ -176,6 +176,13 @@ static spt_status prune(ckpt *ck, int64_t saved, spt_err *err)
     return SPT_OK;
 }
 
+void ckpt_tidy(ckpt *ck, int64_t verified)
+{
+    spt_err err = {0};
+    if (prune(ck, verified, &err))
+        log_warning("old states in %s were not removed: %s", ck->dir, err.msg);
+}
+
 /* --- what crashes leave --- */
 
 /* "<anything>.tmp-<16 hex digits>", the temporary of a whole-file write. */

@@ -198,6 +198,7 @@ spt_status t5_encode(const t5_model *m, const struct t5_prompts *prompts,
     TRY(acts_begin(acts, prompts, batch, first, count, err));
     encoder_embed(acts, prompts, batch);
     encoder_layers(acts);
+    TRY(ops_check(m->o, err));
     acts->encoded = true;
     return SPT_OK;
 }
@@ -223,6 +224,7 @@ spt_status t5_forward(const t5_model *m, const struct t5_prompts *prompts,
     decoder_embed(acts, prompts, batch->dec_in + off[0]);
     decoder_layers(acts);
     head_forward(acts, acts->plan.backward);
+    TRY(ops_check(m->o, err));
     sum_loss(acts, batch, out);
     acts->encoded = acts->ran_forward = true;
     return SPT_OK;
@@ -239,7 +241,7 @@ spt_status t5_backward(const t5_model *m, const struct packed_batch *batch, t5_a
         decoder_backward(acts, shard_of, need_enc, dec);
     if (need_enc)
         encoder_backward(acts, batch, shard_of, denc);
-    return SPT_OK;
+    return ops_check(m->o, err);
 }
 
 /* --- looking inside ------------------------------------------------------------------------ */

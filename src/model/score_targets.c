@@ -90,7 +90,7 @@ spt_status t5_score(const t5_model *m, const struct t5_prompts *prompts,
             argmax[a->loss_token[i]] = a->argmax[i];
     }
     sum_scores(targets, a->token_log_p, score, token_score);
-    return SPT_OK;
+    return ops_check(m->o, err);
 }
 
 /* --- one row per beginning ----------------------------------------------------------------- */
@@ -282,5 +282,5 @@ spt_status t5_score_labels(const t5_model *m, const struct t5_prompts *prompts,
         argmax[i] = -1;
     tree_head(a, targets, argmax);
     sum_scores(targets, a->token_log_p, score, token_score);
-    return SPT_OK;
+    return ops_check(m->o, err);
 }

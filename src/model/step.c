@@ -284,7 +284,7 @@ spt_status t5_decoder_start(t5_decoder *d, const struct t5_prompts *prompts, con
     if (P_dec)
         TRY(run_prompt(d, prompts, err));
     d->start = d->position;
-    return SPT_OK;
+    return ops_check(m->o, err);
 }
 
 spt_status t5_decoder_step(t5_decoder *d, int64_t rows, const int32_t *example,
@@ -303,5 +303,5 @@ spt_status t5_decoder_step(t5_decoder *d, int64_t rows, const int32_t *example,
     m->t->rmsnorm(m->o, d->x, m->dec_norm, m->c.norm_eps, rows, m->c.width, d->norm);
     m->t->matmul(m->o, m->head, d->norm, d->logits, rows, false);
     m->t->get_wide(m->o, logits, d->logits, rows * m->c.vocab);
-    return SPT_OK;
+    return ops_check(m->o, err);
 }

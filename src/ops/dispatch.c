@@ -25,6 +25,13 @@ spt_status ops_open(const struct ops_config *cfg, ops **out, spt_err *err)
     return ops_cpu_open(&c, out, err);
 }
 
+spt_status ops_check(ops *o, spt_err *err)
+{
+    const spt_status st = o->fault;
+    o->fault = SPT_OK;
+    return st ? err_set(err, st, "out of memory inside an operation") : SPT_OK;
+}
+
 void ops_close(ops *o)
 {
     if (o)

@@ -168,7 +168,11 @@ struct ops_table {
 /* Every backend's context starts with its table. */
 struct ops {
     const struct ops_table *t;
+    spt_status fault; /* what went wrong inside an operation since the last ops_check */
 };
+/* Operations return nothing: one that ran out of memory leaves NaN and a fault behind. Reports and
+ * forgets it; called at the end of every pass. */
+spt_status ops_check(ops *o, spt_err *err);
 
 struct ops_config {
     const char *isa; /* NULL or "auto", "ref", "ref64", "avx2", "avx512"; SPT_ISA overrides NULL */

@@ -113,10 +113,12 @@ static spt_status highest_step(const char *dir, buf *name, spt_err *err)
 
 static spt_status find(const char *run_dir, buf *file, buf *name, spt_err *err)
 {
+    struct fs_info info;
     TRY(add_path(file, run_dir, PROMPT_BEST_FILE, err));
-    if (fs_exists(buf_str(file)))
-        return read_best(buf_str(file), name, err);
-    return highest_step(run_dir, name, err);
+    const spt_status st = fs_stat(buf_str(file), &info, err);
+    if (st && st != SPT_E_NOTFOUND) /* not "absent": another prompt must not be taken for it */
+        return st;
+    return st ? highest_step(run_dir, name, err) : read_best(buf_str(file), name, err);
 }
 
 spt_status prompt_best_path(const char *run_dir, buf *path, spt_err *err)

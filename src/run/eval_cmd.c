@@ -305,10 +305,11 @@ static spt_status eval_open(struct eval *e, spt_err *err)
 
 static void eval_close(struct eval *e)
 {
-    for (size_t i = 0; e->x && i < e->u.count; i++) {
-        if (e->owns[i])
+    for (size_t i = 0; i < e->u.count; i++) {
+        if (e->x && e->owns && e->owns[i])
             examples_free(e->x[i]);
-        answers_release(&e->a[i]);
+        if (e->a)
+            answers_release(&e->a[i]);
     }
     mem_free(e->x);
     mem_free(e->owns);

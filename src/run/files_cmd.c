@@ -192,18 +192,26 @@ static spt_status inspect_one(const struct settings *s, const char *path, buf *t
     buf best;
     buf_init(&best, 65536);
     const char *at = path;
-    if (fs_is_dir(path) && prompt_best_path(path, &best, NULL) == SPT_OK)
+    spt_status st = fs_is_dir(path) ? prompt_best_path(path, &best, err) : SPT_E_NOTFOUND;
+    if (!st)
         at = buf_str(&best);
-    spt_status st = store_open(at, &opts, &file, err);
+    if (!st || st == SPT_E_NOTFOUND)
+        st = store_open(at, &opts, &file, err);
     if (!st)
         st = inspect_store(at, file, json, text, err);
     store_close(file);
     if (st == SPT_E_FORMAT && !fs_is_dir(at)) {
         vocab *v;
-        if (vocab_open(at, NULL, &v, NULL) == SPT_OK) {
+        spt_err why;
+        const spt_status found = vocab_open(at, NULL, &v, &why);
+        if (!found) {
             buf_clear(text);
             st = inspect_vocab(at, v, json, text);
             vocab_close(v);
+        } else if (found != SPT_E_FORMAT) { /* of a file of neither kind the first complaint counts */
+            st = found;
+            if (err)
+                *err = why;
         }
     }
     buf_release(&best);

@@ -292,6 +292,7 @@ spt_status train_open(struct trainer *t, const struct settings *s, struct run_ou
         if (t->state.step >= t->plan.steps || t->state.stopped_early) {
             log_info("%s already holds the finished run (step %lld of %lld): nothing to train",
                      s->out, (long long)t->state.step, (long long)t->plan.steps);
+            ckpt_tidy(t->ck, t->state.step);
             *nothing_to_do = true;
             return SPT_OK;
         }

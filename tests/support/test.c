@@ -2,6 +2,7 @@
 #include "support/test.h"
 
 #include <errno.h>
+#include <execinfo.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,9 @@ static void remove_tmpdir(void)
 const char *test_tmpdir(void)
 {
     if (!tmpdir[0]) {
-        snprintf(tmpdir, sizeof tmpdir, "/tmp/spt-test-XXXXXX");
+        const char *base = getenv("TMPDIR");
+        snprintf(tmpdir, sizeof tmpdir, "%s/spt-test-XXXXXX",
+                 base && strlen(base) < 40 ? base : "/tmp");
         if (!mkdtemp(tmpdir))
             abort();
         atexit(remove_tmpdir);
@@ -82,20 +85,87 @@ struct block {
     size_t pad; /* keeps 16-byte alignment */
 };
 
-static int64_t alloc_seen, alloc_fail_at, sys_seen, sys_fail_at;
+static _Atomic int64_t alloc_seen, sys_seen; /* worker threads call the system, too */
+static int64_t alloc_fail_at, sys_fail_at;
 static bool fail_persistently;
 static int sys_errno_value;
 static size_t bytes_now, bytes_peak;
-static int64_t blocks_now, fds_now;
+static int64_t blocks_now;
+static _Atomic int64_t fds_now;
+
+extern const char __executable_start;
+static void *hit_at[24]; /* the stack of the first call that was made to fail */
+static int hit_frames;
 
 static bool hit(int64_t seen, int64_t at)
 {
+    if (at > 0 && seen == at)
+        hit_frames = backtrace(hit_at, sizeof hit_at / sizeof *hit_at);
     return at > 0 && (seen == at || (fail_persistently && seen > at));
+}
+
+#define FAULT_FAIL(...)        \
+    do {                       \
+        print_hit();           \
+        fail_msg(__VA_ARGS__); \
+    } while (0)
+
+/* For addr2line -e PROGRAM. */
+static void print_hit(void)
+{
+    for (int i = 2; i < hit_frames; i++)
+        print_message("%s%zx", i == 2 ? "failed at " : " ",
+                      (size_t)((const char *)hit_at[i] - &__executable_start) - 1);
+    print_message("\n");
+}
+
+/* --- which allocation sites were reached: return addresses, for tools/alloc-sites --- */
+
+enum { SITE_FRAMES = 6, SITE_SLOTS = 1 << 15 };
+static void *sites[SITE_SLOTS][SITE_FRAMES];
+static bool sites_wanted;
+
+static void note_site(void)
+{
+    void *at[SITE_FRAMES + 2] = {0};
+    if (!sites_wanted || backtrace(at, SITE_FRAMES + 2) < 3)
+        return;
+    uintptr_t h = 0;
+    for (int i = 2; i < SITE_FRAMES + 2; i++)
+        h = (h ^ (uintptr_t)at[i]) * 0x9e3779b97f4a7c15u;
+    for (size_t i = h >> 49; i < SITE_SLOTS; i++) {
+        if (sites[i][0] && memcmp(sites[i], at + 2, sizeof sites[i]))
+            continue;
+        memcpy(sites[i], at + 2, sizeof sites[i]);
+        return;
+    }
+}
+
+/* SPT_TEST_SITES names a directory: one line of addresses per site that was seen, program first. */
+static void write_sites(void)
+{
+    char name[1024], program[512] = {0};
+    if (readlink("/proc/self/exe", program, sizeof program - 1) < 0)
+        return;
+    snprintf(name, sizeof name, "%s/%d", getenv("SPT_TEST_SITES"), (int)getpid());
+    FILE *f = fopen(name, "w");
+    if (!f)
+        return;
+    fprintf(f, "%s\n", program);
+    for (size_t i = 0; i < SITE_SLOTS; i++) {
+        for (int k = 0; k < SITE_FRAMES && sites[i][k]; k++)
+            fprintf(f, "%s%zx", k ? " " : "",
+                    (size_t)((const char *)sites[i][k] - &__executable_start));
+        if (sites[i][0])
+            fputc('\n', f);
+    }
+    fclose(f);
 }
 
 static void *fault_realloc(void *ctx, void *p, size_t size)
 {
     (void)ctx;
+    note_site();
     if (hit(++alloc_seen, alloc_fail_at))
         return NULL;
     struct block *old = p ? (struct block *)p - 1 : NULL;
@@ -122,16 +192,50 @@ static void fault_free(void *ctx, void *p)
     free(b);
 }
 
-static bool sys_hit(void)
+static const char *const os_names[] = {
+#define OS_NAME(name) [FAULT_OS_##name] = #name,
+    FAULT_OS_MAP(OS_NAME)
+#undef OS_NAME
+};
+enum { OS_CALLS = sizeof os_names / sizeof *os_names };
+static int64_t failed_calls[OS_CALLS];
+
+static bool sys_hit(enum fault_os call)
 {
-    return hit(++sys_seen, sys_fail_at);
+    if (!hit(++sys_seen, sys_fail_at))
+        return false;
+    /* Being interrupted for ever is not something that systems do. */
+    if (sys_errno_value == EINTR && (sys_seen - sys_fail_at) % 2)
+        return false;
+    failed_calls[call]++;
+    return true;
 }
 
-#define FAIL_OR(call) (sys_hit() ? -sys_errno_value : (call))
+int64_t fault_failed(enum fault_os call)
+{
+    return failed_calls[call];
+}
+
+const char *fault_os_name(enum fault_os call)
+{
+    return os_names[call];
+}
+
+#define FAIL_OR(name, call) (sys_hit(FAULT_OS_##name) ? -sys_errno_value : (call))
+
+/* Transfers may also be short, or meet the end of the file too early. */
+#define TRANSFER(name, n, call, short_call)                                    \
+    do {                                                                       \
+        if (!sys_hit(FAULT_OS_##name))                                         \
+            return call;                                                       \
+        if (sys_errno_value == FAULT_SHORT)                                    \
+            return (n) > 1 ? short_call : call;                                \
+        return sys_errno_value == FAULT_EOF ? 0 : -sys_errno_value;            \
+    } while (0)
 
 static int f_open(const char *path, int flags)
 {
-    const int fd = FAIL_OR(os_real.open(path, flags));
+    const int fd = FAIL_OR(open, os_real.open(path, flags));
     fds_now += fd >= 0;
     return fd;
 }
@@ -140,61 +244,73 @@ static int f_close(int fd)
     /* A failing close has released the descriptor, as on Linux. */
     fds_now--;
     const int r = os_real.close(fd);
-    return sys_hit() ? -sys_errno_value : r;
+    return sys_hit(FAULT_OS_close) ? -sys_errno_value : r;
 }
-static int64_t f_read(int fd, void *p, size_t n) { return FAIL_OR(os_real.read(fd, p, n)); }
-static int64_t f_write(int fd, const void *p, size_t n) { return FAIL_OR(os_real.write(fd, p, n)); }
+static int64_t f_read(int fd, void *p, size_t n)
+{
+    TRANSFER(read, n, os_real.read(fd, p, n), os_real.read(fd, p, 1));
+}
+static int64_t f_write(int fd, const void *p, size_t n)
+{
+    TRANSFER(write, n, os_real.write(fd, p, n), os_real.write(fd, p, 1));
+}
 static int64_t f_pread(int fd, void *p, size_t n, uint64_t o)
 {
-    return FAIL_OR(os_real.pread(fd, p, n, o));
+    TRANSFER(pread, n, os_real.pread(fd, p, n, o), os_real.pread(fd, p, 1, o));
 }
-static int64_t f_seek(int fd, uint64_t o) { return FAIL_OR(os_real.seek(fd, o)); }
-static int f_fsync(int fd) { return FAIL_OR(os_real.fsync(fd)); }
-static int f_ftruncate(int fd, uint64_t n) { return FAIL_OR(os_real.ftruncate(fd, n)); }
-static int f_stat(const char *p, struct os_stat *o) { return FAIL_OR(os_real.stat(p, o)); }
-static int f_fstat(int fd, struct os_stat *o) { return FAIL_OR(os_real.fstat(fd, o)); }
-static int f_rename(const char *a, const char *b) { return FAIL_OR(os_real.rename(a, b)); }
-static int f_unlink(const char *p) { return FAIL_OR(os_real.unlink(p)); }
-static int f_mkdir(const char *p) { return FAIL_OR(os_real.mkdir(p)); }
-static int f_rmdir(const char *p) { return FAIL_OR(os_real.rmdir(p)); }
-static int f_list(const char *p, os_list_fn fn, void *c) { return FAIL_OR(os_real.list(p, fn, c)); }
-static int f_symlink(const char *t, const char *p) { return FAIL_OR(os_real.symlink(t, p)); }
+static int64_t f_seek(int fd, uint64_t o) { return FAIL_OR(seek, os_real.seek(fd, o)); }
+/* Nothing here survives a power cut, and real disks take their time. */
+static int f_fsync(int fd) { return FAIL_OR(fsync, fd < 0 ? -EBADF : 0); }
+static int f_ftruncate(int fd, uint64_t n) { return FAIL_OR(ftruncate, os_real.ftruncate(fd, n)); }
+static int f_stat(const char *p, struct os_stat *o) { return FAIL_OR(stat, os_real.stat(p, o)); }
+static int f_fstat(int fd, struct os_stat *o) { return FAIL_OR(fstat, os_real.fstat(fd, o)); }
+static int f_rename(const char *a, const char *b) { return FAIL_OR(rename, os_real.rename(a, b)); }
+static int f_unlink(const char *p) { return FAIL_OR(unlink, os_real.unlink(p)); }
+static int f_mkdir(const char *p) { return FAIL_OR(mkdir, os_real.mkdir(p)); }
+static int f_rmdir(const char *p) { return FAIL_OR(rmdir, os_real.rmdir(p)); }
+static int f_list(const char *p, os_list_fn fn, void *c)
+{
+    return FAIL_OR(list, os_real.list(p, fn, c));
+}
+static int f_symlink(const char *t, const char *p)
+{
+    return FAIL_OR(symlink, os_real.symlink(t, p));
+}
+static int f_readlink(const char *p, char *o, size_t n)
+{
+    return FAIL_OR(readlink, os_real.readlink(p, o, n));
+}
 static void *f_map(int fd, size_t size, int *e)
 {
-    if (sys_hit()) {
+    if (sys_hit(FAULT_OS_map)) {
         *e = -sys_errno_value;
         return NULL;
     }
     return os_real.map(fd, size, e);
 }
-static int f_lock(int fd) { return FAIL_OR(os_real.lock(fd)); }
-static int f_random(void *p, size_t n) { return FAIL_OR(os_real.random(p, n)); }
+static int f_drop(void *p, size_t n) { return FAIL_OR(drop, os_real.drop(p, n)); }
+static int f_huge(void *p, size_t n) { return FAIL_OR(huge, os_real.huge(p, n)); }
+static int f_lock(int fd) { return FAIL_OR(lock, os_real.lock(fd)); }
+static int f_hostname(char *o, size_t n) { return FAIL_OR(hostname, os_real.hostname(o, n)); }
+static int f_random(void *p, size_t n) { return FAIL_OR(random, os_real.random(p, n)); }
+static int f_thread_start(uint64_t *h, void *(*fn)(void *), void *arg)
+{
+    return FAIL_OR(thread_start, os_real.thread_start(h, fn, arg));
+}
 
 static struct os_ops fault_os;
 
 void fault_install(void)
 {
     fault_os = os_real;
-    fault_os.open = f_open;
-    fault_os.close = f_close;
-    fault_os.read = f_read;
-    fault_os.write = f_write;
-    fault_os.pread = f_pread;
-    fault_os.seek = f_seek;
-    fault_os.fsync = f_fsync;
-    fault_os.ftruncate = f_ftruncate;
-    fault_os.stat = f_stat;
-    fault_os.fstat = f_fstat;
-    fault_os.rename = f_rename;
-    fault_os.unlink = f_unlink;
-    fault_os.mkdir = f_mkdir;
-    fault_os.rmdir = f_rmdir;
-    fault_os.list = f_list;
-    fault_os.symlink = f_symlink;
-    fault_os.map = f_map;
-    fault_os.lock = f_lock;
-    fault_os.random = f_random;
+#define OS_FAULT(name) fault_os.name = f_##name;
+    FAULT_OS_MAP(OS_FAULT)
+#undef OS_FAULT
     alloc_seen = alloc_fail_at = sys_seen = sys_fail_at = 0;
+    if (getenv("SPT_TEST_SITES") && !sites_wanted) {
+        sites_wanted = true;
+        atexit(write_sites);
+    }
     bytes_now = bytes_peak = 0;
     blocks_now = fds_now = 0;
     os_set(&fault_os);
@@ -222,8 +338,32 @@ void fault_reset_peak(void)
 static void check_clean(const char *what, int64_t at)
 {
     if (blocks_now || fds_now)
-        fail_msg("%s %lld failing: %lld blocks and %lld descriptors leaked", what, (long long)at,
+        FAULT_FAIL("%s %lld failing: %lld blocks and %lld descriptors leaked", what, (long long)at,
                  (long long)blocks_now, (long long)fds_now);
+}
+
+static fault_case after_fault;
+
+void fault_set_after(fault_case retry)
+{
+    after_fault = retry;
+}
+
+/* The object must be usable again once the fault has gone. */
+static void retry(const char *what, int64_t at, void *ctx)
+{
+    spt_err err = {0};
+    if (!after_fault)
+        return;
+    const int64_t alloc_at = alloc_fail_at, sys_at = sys_fail_at;
+    alloc_fail_at = sys_fail_at = 0;
+    const spt_status st = after_fault(ctx, &err);
+    if (st)
+        FAULT_FAIL("%s %lld failed; trying again without a fault: %s (%s)", what, (long long)at,
+                 spt_status_text(st), err.msg);
+    check_clean(what, at);
+    alloc_fail_at = alloc_at;
+    sys_fail_at = sys_at;
 }
 
 static void run_clean(fault_case run, void *ctx)
@@ -248,9 +388,10 @@ int64_t fault_every_alloc(fault_case run, void *ctx)
             alloc_fail_at = i;
             const spt_status st = run(ctx, &err);
             if (st != SPT_E_NOMEM && st != SPT_OK)
-                fail_msg("allocation %lld of %lld failing: %s (%s), wanted out of memory",
+                FAULT_FAIL("allocation %lld of %lld failing: %s (%s), wanted out of memory",
                          (long long)i, (long long)n, spt_status_text(st), err.msg);
             check_clean("allocation", i);
+            retry("allocation", i, ctx);
         }
     }
     fail_persistently = false;
@@ -273,10 +414,11 @@ int64_t fault_every_syscall(fault_case run, void *ctx, int errno_value)
             sys_fail_at = i;
             const spt_status st = run(ctx, &err);
             if (st != SPT_OK && st != SPT_E_IO && st != SPT_E_NOTFOUND && st != SPT_E_NOMEM &&
-                st != SPT_E_FORMAT)
-                fail_msg("system call %lld of %lld failing: %s (%s)", (long long)i, (long long)n,
+                st != SPT_E_FORMAT && st != SPT_E_DEVICE)
+                FAULT_FAIL("system call %lld of %lld failing: %s (%s)", (long long)i, (long long)n,
                          spt_status_text(st), err.msg);
             check_clean("system call", i);
+            retry("system call", i, ctx);
         }
     }
     fail_persistently = false;

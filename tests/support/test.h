@@ -105,6 +105,25 @@ int64_t fault_every_alloc(fault_case run, void *ctx);
 /* The same for system calls with an errno value, e.g. EIO or ENOSPC. Statuses SPT_E_IO,
  * SPT_E_NOTFOUND, SPT_E_NOMEM, SPT_E_FORMAT and SPT_OK are accepted. */
 int64_t fault_every_syscall(fault_case run, void *ctx, int errno_value);
+/* What fault_every_syscall fails: the calls of the os table that can fail. */
+#define FAULT_OS_MAP(X)                                                                        \
+    X(open) X(close) X(read) X(write) X(pread) X(seek) X(fsync) X(ftruncate) X(stat) X(fstat)  \
+    X(rename) X(unlink) X(mkdir) X(rmdir) X(list) X(symlink) X(readlink) X(map) X(drop)        \
+    X(huge) X(lock) X(hostname) X(random) X(thread_start)
+enum fault_os {
+#define FAULT_OS_ENUM(name) FAULT_OS_##name,
+    FAULT_OS_MAP(FAULT_OS_ENUM)
+#undef FAULT_OS_ENUM
+    FAULT_OS_COUNT
+};
+/* In place of an errno value: reads and writes transfer one byte, or reads and writes return 0;
+ * other calls then fail with that unknown number. */
+enum { FAULT_SHORT = 1000, FAULT_EOF = 1001 };
+/* How often a call was made to fail in this process, and its name. */
+int64_t fault_failed(enum fault_os call);
+const char *fault_os_name(enum fault_os call);
+/* Called after every run with a fault, without one: it must succeed and leak nothing. NULL: none. */
+void fault_set_after(fault_case retry);
 /* Largest number of bytes the library held at one time since fault_install(). */
 size_t fault_peak_bytes(void);
 void fault_reset_peak(void);

@@ -523,6 +523,7 @@ static bool attention_room(struct cpu *c, int64_t floats)
         if (!p) {
             log_warning("out of memory: %lld bytes of scratch for attention",
                         (long long)floats * 4);
+            c->ops.fault = SPT_E_NOMEM;
             return false;
         }
         mem_free_aligned(c->scratch[t]);

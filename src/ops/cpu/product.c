@@ -331,6 +331,7 @@ static void run_rows(struct run *r, const void *panel, int64_t chunk, int64_t fi
             else if (!tiles_run(r->p->tiles, tile, thread, x, rows, panel, y)) {
                 if (!atomic_exchange(&r->p->failed, true))
                     log_warning("a matrix product failed: out of memory in oneDNN?");
+                __atomic_store_n(&r->p->c->ops.fault, SPT_E_DEVICE, __ATOMIC_RELAXED);
                 poison(y, rows * PANEL);
             }
         }
