@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Field case 29: data that no number of parts divides. Here in one process: batches of 1, 8 and 37
-# rows over 37, and 3 rows in batches of 8; tests/mpi has the same with ranks.
+# rows over 37, and 3 rows in batches of 8.
 . tests/field/lib.sh
 fixture 29
 check train 0 '' "$spt" train --model $model --train $desk/train.tsv --steps 6 --length 4 --batch 8 --seed 1 --out "$dir/run"
