@@ -76,7 +76,7 @@ $B/libspt.a: $(OBJ)
 	$(call say,AR)$(AR) rcs $@ $(OBJ)
 
 $B/libspt.so: $(OBJ)
-	$(call say,LD)$(CC) -shared $(OPT) -Wl,-soname,libspt.so.0 -o $@ $(OBJ) $(LDFLAGS) $(LDLIBS)
+	$(call say,LD)$(CC) -shared $(OPT) -Wl,-soname,libspt.so.0 -Wl,--version-script=docs/abi/libspt.map -o $@ $(OBJ) $(LDFLAGS) $(LDLIBS)
 
 $B/spt: $(PROGOBJ) $B/libspt.a
 	$(call say,LD)$(CC) $(OPT) -o $@ $(PROGOBJ) $B/libspt.a $(LDFLAGS) $(LDLIBS)
@@ -146,7 +146,7 @@ $(PRELOAD): $B/%.so: %.c
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(CFLAGS) -fvisibility=default -shared -o $@ $< -ldl
 
-tests: $(TESTBIN) $(FUZZBIN) $(PRELOAD) $B/spt
+tests: $(TESTBIN) $(FUZZBIN) $(PRELOAD) $B/spt $(if $(SAN),,$B/libspt.so)
 bench-bin: $(BENCHBIN) $(TOOLBIN)
 
 bench: all bench-bin ## figures of this machine (bench/README.md)
