@@ -164,6 +164,8 @@ check: ## layering and style rules of the tree
 # One folder of tests, or one file: make test-unit/store, make test-golden SPT_GOLDEN=DIR
 test-%: tests
 	tools/run-tests $B $*
+test-unit/%: tests # the pattern above matches no slash
+	tools/run-tests $B unit/$*
 
 # --- the promises of docs/reliability.md, one target each: the last line is the figure -------------
 

@@ -442,10 +442,11 @@ static spt_status unknown_label(const struct maker *m, const char *text, size_t 
     const spt_status st = records_error(
         m->src.r, err,
         "label \"%.*s\" is not among the %zu labels of %s: %.120s%s%.60s%s; correct the row, or "
-        "name the whole set with --labels",
+        "name the whole set with --labels%s",
         (int)(len < 60 ? len : 60), text, label_set_count(m->o->labels),
         m->o->labels_from ? m->o->labels_from : "the label set", buf_str(&list),
-        near ? "; is \"" : "", near ? near : "", near ? "\" meant?" : "");
+        near ? "; is \"" : "", near ? near : "", near ? "\" meant?" : "",
+        m->o->labels_hint ? m->o->labels_hint : "");
     buf_release(&list);
     return st;
 }

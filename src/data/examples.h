@@ -25,6 +25,7 @@ struct examples_options {
     const label_set *labels; /* targets must be among these; NULL: any text */
     bool find_labels;        /* in-memory only: collect the label set (examples_labels) */
     const char *labels_from; /* where `labels` come from, for messages ("the training data") */
+    const char *labels_hint; /* what else to do about a label that is none of them, or NULL */
     int64_t max_input, max_target; /* feature lengths with EOS; 0: unlimited */
     bool keep_text;                /* input and target texts stay in memory */
 };

@@ -34,6 +34,10 @@ spt_status prompt_best_write(const char *run_dir, const struct prompt_best *best
  * when it holds none. */
 spt_status prompt_best_path(const char *run_dir, buf *path, spt_err *err);
 
+/* Where the prompt of a path really is (a buf with a maximum, appended): the best prompt of a run
+ * directory, the numpy file of a T5X directory; else the path itself. */
+spt_status prompt_resolve(const char *path, enum prompt_side side, buf *out, spt_err *err);
+
 /* T5X parameter names. */
 #define PROMPT_T5X_ENCODER "encoder/prompt/prompt/prompt"
 #define PROMPT_T5X_DECODER "decoder/prompt/prompt/prompt"

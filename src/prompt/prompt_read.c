@@ -82,8 +82,7 @@ static spt_status find_numpy(const char *dir, enum prompt_side side, bool *found
     return st;
 }
 
-/* Where the prompt of a directory really is; unchanged when the directory itself is a store. */
-static spt_status resolve(const char *path, enum prompt_side side, buf *out, spt_err *err)
+spt_status prompt_resolve(const char *path, enum prompt_side side, buf *out, spt_err *err)
 {
     bool there;
     buf_adds(out, path);
@@ -319,7 +318,7 @@ spt_status prompt_read(const char *path, const struct prompt_read_opts *opts, st
     spt_err local = {0};
     buf real;
     buf_init(&real, MAX_PATH);
-    spt_status st = resolve(path, o->side, &real, &local);
+    spt_status st = prompt_resolve(path, o->side, &real, &local);
     if (!st)
         st = read_resolved(buf_str(&real), o, &p, &local);
     if (!st)

@@ -29,7 +29,8 @@ static spt_status check_prompt(struct settings *s, spt_err *err)
     return st;
 }
 
-static spt_status check_training(struct settings *s, struct run_output *out, spt_err *err)
+static spt_status check_training(struct settings *s, struct run_output *out, json_writer *w,
+                                 spt_err *err)
 {
     struct trainer t = {0};
     spt_status st = train_open_plan(&t, s, out, err);
@@ -37,12 +38,18 @@ static spt_status check_training(struct settings *s, struct run_output *out, spt
         st = train_try_step(&t, err); /* reads every weight: values, hash */
     if (!st)
         train_tell_plan(&t);
+    if (!st)
+        train_plan_json(&t, w);
     train_close(&t);
     return st;
 }
 
-spt_status run_check(struct settings *s, struct run_output *out, spt_err *err)
+/* `text` becomes the answer of --json. */
+static spt_status check_all(struct settings *s, struct run_output *out, buf *text, spt_err *err)
 {
+    json_writer w;
+    json_write_init(&w, text, JSON_SPACED);
+    json_begin_object(&w);
     /* All warnings are told before --strict counts them. */
     const bool strict = s->strict;
     const unsigned long before = log_warnings();
@@ -50,13 +57,28 @@ spt_status run_check(struct settings *s, struct run_output *out, spt_err *err)
     if (is_set(s->prompt) || !is_set(s->train))
         TRY(check_prompt(s, err));
     if (is_set(s->train))
-        TRY(check_training(s, out, err));
+        TRY(check_training(s, out, &w, err));
     const unsigned long n = log_warnings() - before;
     s->strict = strict;
+    json_key(&w, "warnings");
+    json_i64(&w, (int64_t)n);
+    json_end_object(&w);
+    buf_addc(text, '\n');
+    if (s->json)
+        TRY(output_text(out, text, err));
     TRY(strict_status(s, err));
     if (n)
         log_info("%lu warning%s, no error", n, n == 1 ? "" : "s");
     else
         log_info("fine");
     return SPT_OK;
+}
+
+spt_status run_check(struct settings *s, struct run_output *out, spt_err *err)
+{
+    buf text;
+    buf_init(&text, 1 << 16);
+    const spt_status st = check_all(s, out, &text, err);
+    buf_release(&text);
+    return st;
 }

@@ -195,6 +195,7 @@ struct examples_options dataset_options(const struct settings *s, const struct t
         .optional_target = role == DATASET_INPUTS,
         .labels = role == DATASET_TARGETS ? NULL : t->labels,
         .labels_from = t->labels_from,
+        .labels_hint = t->labels_hint,
         .find_labels = (role == DATASET_TRAIN || role == DATASET_EXAMINE) && !t->labels,
         .max_input = t->max_input,
         .max_target = t->max_target,

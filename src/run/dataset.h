@@ -13,6 +13,7 @@ struct task_text {
     label_set *labels;             /* NULL: free text */
     struct label_report report;    /* ids of the labels; empty without labels */
     const char *labels_from;       /* "--labels", "the prompt", "the training data" */
+    const char *labels_hint;       /* what else to do about a label that is none of them, or NULL */
     int64_t max_input, max_target;
     struct data_encoder encoder;
     bool owns_encoder;

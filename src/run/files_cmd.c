@@ -131,7 +131,8 @@ static spt_status inspect_store(const char *path, store *s, bool json, buf *text
             json_i64(&w, store_step(s));
         }
     } else {
-        buf_addf(text, "%s: %s, %zu tensors", path, store_kind(s), store_count(s));
+        buf_addf(text, "%s: %s, %zu tensor%s", path, store_kind(s), store_count(s),
+                 store_count(s) == 1 ? "" : "s");
         if (store_step(s) >= 0)
             buf_addf(text, ", step %lld", (long long)store_step(s));
         buf_addc(text, '\n');
@@ -183,7 +184,7 @@ static spt_status inspect_vocab(const char *path, const vocab *v, bool json, buf
     return SPT_OK;
 }
 
-/* A run directory stands for its best prompt. */
+/* A directory that holds a prompt stands for it, a run directory for its best one. */
 static spt_status inspect_one(const struct settings *s, const char *path, buf *text, spt_err *err)
 {
     const bool json = s->json;
@@ -192,10 +193,14 @@ static spt_status inspect_one(const struct settings *s, const char *path, buf *t
     buf best;
     buf_init(&best, 65536);
     const char *at = path;
-    spt_status st = fs_is_dir(path) ? prompt_best_path(path, &best, err) : SPT_E_NOTFOUND;
+    spt_status st = SPT_OK;
+    for (int side = 0; !st && side < 2 && at == path && fs_is_dir(path); side++) {
+        buf_clear(&best);
+        st = prompt_resolve(path, side ? PROMPT_DECODER : PROMPT_ENCODER, &best, err);
+        if (!st && strcmp(buf_str(&best), path) != 0)
+            at = buf_str(&best);
+    }
     if (!st)
-        at = buf_str(&best);
-    if (!st || st == SPT_E_NOTFOUND)
         st = store_open(at, &opts, &file, err);
     if (!st)
         st = inspect_store(at, file, json, text, err);
@@ -305,7 +310,7 @@ spt_status run_extract(struct settings *s, struct run_output *out, spt_err *err)
     const char *to = s->output && s->output[0] ? s->output
                      : s->arguments > 2        ? s->argument[2]
                                                : NULL;
-    if (s->arguments < 2 || !to)
+    if (s->arguments < 2 || !to || s->arguments > (to == s->output ? 2u : 3u))
         return err_set(err, SPT_E_USAGE, "spt extract CHECKPOINT VARIABLE OUT.npy");
     store *st_in;
     const struct store_opts opts = {.npy_bf16 = s->npy_bf16};

@@ -8,6 +8,8 @@
 #include "prompt/prompt_io.h"
 #include "run/commands.h"
 #include "run/dataset.h"
+#include "run/prompt_session.h"
+#include "text/json.h"
 
 spt_status prompt_seed(const struct settings *s, uint32_t *seed, spt_err *err)
 {
@@ -61,9 +63,22 @@ spt_status prompt_init_check(const struct settings *s, enum prompt_init_kind kin
     return SPT_OK;
 }
 
-int64_t prompt_default_length(int64_t width)
+spt_status prompt_length(const struct settings *s, enum prompt_init_kind kind, int64_t width,
+                         int64_t *P, spt_err *err)
 {
-    return width >= 512 ? 100 : width >= 128 ? 20 : 8;
+    if (settings_given(s, "length")) {
+        *P = s->length;
+        return SPT_OK;
+    }
+    if (kind != PROMPT_INIT_FILE) {
+        *P = width >= 512 ? 100 : width >= 128 ? 20 : 8;
+        return SPT_OK;
+    }
+    struct prompt *p;
+    TRY(prompt_open(s, s->init_file, width, &p, err));
+    *P = p->P;
+    prompt_free(p);
+    return SPT_OK;
 }
 
 void prompt_place(const struct settings *s, struct prompt_use *u)
@@ -115,7 +130,33 @@ spt_status prompt_start(const struct settings *s, struct engine *e, const label_
     return st;
 }
 
-static spt_status write_start(struct settings *s, struct engine *e, spt_err *err)
+static spt_status put_start(const struct settings *s, const struct prompt *p,
+                            struct run_output *out, spt_err *err)
+{
+    buf text;
+    json_writer w;
+    buf_init(&text, 1 << 20);
+    json_write_init(&w, &text, JSON_SPACED);
+    json_begin_object(&w);
+    json_key(&w, "file");
+    json_string(&w, s->output);
+    json_key(&w, "rows");
+    json_i64(&w, p->P);
+    json_key(&w, "width");
+    json_i64(&w, p->E);
+    json_key(&w, "initialiser");
+    json_string(&w, p->use.initialiser);
+    json_key(&w, "seed");
+    json_i64(&w, p->use.seed);
+    json_end_object(&w);
+    buf_addc(&text, '\n');
+    const spt_status st = output_text(out, &text, err);
+    buf_release(&text);
+    return st;
+}
+
+static spt_status write_start(struct settings *s, struct engine *e, struct run_output *out,
+                              spt_err *err)
 {
     label_set *labels = NULL;
     uint32_t seed;
@@ -124,13 +165,16 @@ static spt_status write_start(struct settings *s, struct engine *e, spt_err *err
         TRY(label_set_parse(s->labels, &labels, err));
     const enum prompt_init_kind kind = prompt_init_choice(s, labels != NULL);
     const int64_t E = e->config.width;
-    const int64_t P = settings_given(s, "length") ? s->length : prompt_default_length(E);
+    int64_t P = 0;
     char text[160];
     struct prompt *p = NULL;
     enum prompt_format format;
-    float *rows = mem_alloc_aligned((size_t)(P * E), sizeof *rows);
-    spt_status st = rows ? prompt_init_check(s, kind, labels != NULL, err)
-                         : err_nomem(err, (size_t)(P * E) * sizeof *rows);
+    float *rows = NULL;
+    spt_status st = prompt_init_check(s, kind, labels != NULL, err);
+    if (!st)
+        st = prompt_length(s, kind, E, &P, err);
+    if (!st && !(rows = mem_alloc_aligned((size_t)(P * E), sizeof *rows)))
+        st = err_nomem(err, (size_t)(P * E) * sizeof *rows);
     if (!st)
         st = prompt_format_of(s->output, &format, err);
     if (!st)
@@ -146,6 +190,8 @@ static spt_status write_start(struct settings *s, struct engine *e, spt_err *err
         st = prompt_write(p, s->output, format, NULL, NULL, err);
     if (!st)
         log_info("%s: %lld x %lld, %s, seed %u", s->output, (long long)P, (long long)E, text, seed);
+    if (!st && s->json)
+        st = put_start(s, p, out, err);
     prompt_free(p);
     mem_free_aligned(rows);
     label_set_free(labels);
@@ -154,12 +200,11 @@ static spt_status write_start(struct settings *s, struct engine *e, spt_err *err
 
 spt_status run_init(struct settings *s, struct run_output *out, spt_err *err)
 {
-    (void)out;
     if (!is_set(s->output))
         return err_set(err, SPT_E_USAGE, "--out FILE is missing");
     struct engine e = {0};
     TRY(engine_open(s, &e, err));
-    const spt_status st = write_start(s, &e, err);
+    const spt_status st = write_start(s, &e, out, err);
     engine_close(&e);
     return st;
 }

@@ -12,8 +12,10 @@ enum prompt_init_kind prompt_init_choice(const struct settings *s, bool has_labe
 /* The companions that the kind needs are there. */
 spt_status prompt_init_check(const struct settings *s, enum prompt_init_kind kind, bool has_labels,
                              spt_err *err);
-/* 100 rows as the paper; fewer where the model is tiny (its prompt would outweigh the input). */
-int64_t prompt_default_length(int64_t width);
+/* --length; else the rows of --init-file; else 100 as the paper, fewer where the model is tiny (its
+ * prompt would outweigh the input). */
+spt_status prompt_length(const struct settings *s, enum prompt_init_kind kind, int64_t width,
+                         int64_t *P, spt_err *err);
 /* --combine and --side. */
 void prompt_place(const struct settings *s, struct prompt_use *u);
 /* The starting rows [P, E], and how they were made as text. labels may be NULL. */

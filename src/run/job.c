@@ -273,6 +273,18 @@ spt_status output_text(struct run_output *o, const buf *text, spt_err *err)
     return output_write(o, buf_str(text), text->len, err);
 }
 
+/* Commands that take arguments say themselves which are too many; these take none, or one. */
+static spt_status check_arguments(const struct settings *s, spt_err *err)
+{
+    const uint32_t none = CMD_TRAIN | CMD_CHECK | CMD_INIT, one = CMD_TOKENIZE;
+    const uint32_t bit = command_bit(s->command);
+    const size_t most = bit & none ? 0 : bit & one ? 1 : MAX_ARGUMENTS;
+    if (s->arguments <= most)
+        return SPT_OK;
+    return err_set(err, SPT_E_USAGE, "what is \"%s\" for? (see `spt help %s`)", s->argument[most],
+                   s->command);
+}
+
 spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err)
 {
     static spt_status (*const run[COMMAND_COUNT])(struct settings *, struct run_output *,
@@ -285,8 +297,10 @@ spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err)
     struct run_output out = {.sink = sink ? sink : &nowhere};
     const spt_command *c = spt_command_find(j->settings.command);
     warnings_before = log_warnings();
-    spt_status st = j->gin ? run_gin(&j->flags, &j->settings, &out, err)
-                           : run[c - commands](&j->settings, &out, err);
+    spt_status st = check_arguments(&j->settings, err);
+    if (!st)
+        st = j->gin ? run_gin(&j->flags, &j->settings, &out, err)
+                    : run[c - commands](&j->settings, &out, err);
     if (!st)
         st = strict_status(&j->settings, err);
     return out.closed ? SPT_OK : st;

@@ -40,7 +40,7 @@ enum { BIG = 1000000000 };
 
 const struct option_row option_table[] = {
     /* files */
-    TEXT("model", model, "DIR", "", USES | N | K | X | V | G | R,
+    TEXT("model", model, "DIR", "", USES | N | K | V | G | R,
          "the frozen T5: a T5X checkpoint or a Hugging Face directory"),
     TEXT("vocab", vocab, "FILE", "", USES | N | K | G,
          "SentencePiece model, when it does not lie beside the model; \"bytes\" for ByT5"),
@@ -64,7 +64,8 @@ const struct option_row option_table[] = {
          "log-likelihood, agreement"),
     TEXT("predictions", predictions, "FILE", "", E,
          "score this predictions file instead of running a model"),
-    TEXT("output", output, "FILE", "", E | I | S, "where answers go (default: standard output)"),
+    TEXT("output", output, "FILE", "", E, "also write every example's answer here, one JSON line each"),
+    TEXT("output", output, "FILE", "", I | S, "where answers go (default: standard output)"),
     /* tables */
     TEXT("input", input, "TEMPLATE", "", USES,
          "input text, e.g. \"sst2 sentence: {sentence}\" (default: the text column)"),
@@ -79,7 +80,8 @@ const struct option_row option_table[] = {
     INT("max-input", max_input, "512", 1, 1048576, USES, "input tokens kept, end mark included"),
     INT("max-target", max_target, "64", 1, 1048576, USES, "target tokens kept, end mark included"),
     /* prompt */
-    INT("length", length, "100", 1, 100000, T | N | C, "prompt length P in rows"),
+    INT("length", length, "", 1, 100000, T | N | C,
+        "prompt length P in rows (default: 100; 20 or 8 for a model narrower than 512 or 128)"),
     CHOICE("init", init, "auto|labels|vocab|uniform|text|file", "auto", T | N | C,
            "how the prompt starts (auto: labels when there are any, else vocab)"),
     TEXT("init-text", init_text, "TEXT", "", T | N | C, "text whose pieces start the prompt"),
@@ -97,7 +99,8 @@ const struct option_row option_table[] = {
          "prompt that drift is measured from (default: the prompt's own start, made again)"),
     TEXT("html", html, "FILE", "", G, "write a page instead of text"),
     /* how long */
-    INT("steps", steps, "0", 0, BIG, T | C, "training steps (0: from --epochs, or 40 epochs)"),
+    INT("steps", steps, "0", 0, BIG, T | C, 
+        "training steps (0: from --epochs, else 24 epochs, but 300 .. 3000 steps)"),
     REAL("epochs", epochs, "0", 0, 1e6, T | C, "passes over the training data"),
     REAL("minutes", minutes, "0", 0, 1e6, T, "stop after this time (0: no limit)"),
     INT("batch", batch, "32", 1, 65536, T | E | I | S | C, "examples per step"),
@@ -125,10 +128,12 @@ const struct option_row option_table[] = {
     TEXT("seed", seed, "N", "", T | N | C | E | I,
          "seed of initialisation, order, dropout and sampling (default: drawn)"),
     /* evaluation */
-    CHOICE("metric", metric, "auto|accuracy|macro-f1|f1|exact-match|loss", "auto", T | E | C,
+    CHOICE("metric", metric, "auto|accuracy|macro-f1|f1|exact-match|loss", "auto", T | C,
            "score that chooses the best prompt (auto: accuracy)"),
     CHOICE("by", by, "auto|rank|generate", "auto", T | E | C,
-           "answers by ranking the labels or by decoding (auto: rank when there are labels)"),
+           
+           "answers by ranking the labels or by decoding (auto: rank when there are labels; train: "
+           "generate without --labels takes targets as free text)"),
     SWITCH("generate", generate, I, "decode freely although the prompt has labels"),
     SWITCH("length-normalize", length_normalize, E | I | T | C | S,
            "rank by log-likelihood per token instead of its sum"),

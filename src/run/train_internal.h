@@ -10,6 +10,7 @@
 #include "report/events.h"
 #include "run/commands.h"
 #include "run/evaluate.h"
+#include "text/json.h"
 
 /* What will be done; fixed before the first step. */
 struct train_plan {
@@ -93,6 +94,8 @@ spt_status train_identity(const struct trainer *t, buf *out, spt_err *err);
 
 void train_tell_end(struct trainer *t, const struct prompt *best);
 void train_tell_plan(const struct trainer *t);
+/* The same as members of the open object. */
+void train_plan_json(const struct trainer *t, json_writer *w);
 void train_tell_step(struct trainer *t, const struct t5_loss *loss, bool last);
 spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float lr,
                           const uint32_t *which, size_t n, spt_err *err);

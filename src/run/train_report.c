@@ -60,6 +60,35 @@ void train_tell_plan(const struct trainer *t)
              count_text(p->rows_in_flight, a));
 }
 
+void train_plan_json(const struct trainer *t, json_writer *w)
+{
+    const struct train_plan *p = &t->plan;
+    const struct {
+        const char *name;
+        int64_t value;
+    } numbers[] = {{"rows", p->P},
+                   {"width", p->E},
+                   {"frozen", config_parameters(&t->engine.config)},
+                   {"labels", t->task.labels ? (int64_t)label_set_count(t->task.labels) : 0},
+                   {"steps", p->steps},
+                   {"batch", p->batch},
+                   {"eval_every", p->eval_every},
+                   {"seed", t->seed},
+                   {"memory", (int64_t)memory_bound(t)}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        json_key(w, numbers[i].name);
+        json_i64(w, numbers[i].value);
+    }
+    json_key(w, "by");
+    json_string(w, p->generate ? "generate" : "rank");
+    json_key(w, "metric");
+    json_string(w, p->metric);
+    json_key(w, "initialiser");
+    json_string(w, p->init_text);
+    json_key(w, "step_seconds");
+    json_f64(w, p->step_seconds);
+}
+
 /* --- progress ------------------------------------------------------------------------------------- */
 
 static bool wants_progress(const struct trainer *t)

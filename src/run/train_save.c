@@ -293,6 +293,8 @@ spt_status train_restore(struct trainer *t, spt_err *err)
     TRY(ckpt_load_latest(t->s->out, &l, err));
     spt_status st = restore_items(t, l, err);
     ckpt_loaded_free(l);
+    if (st == SPT_E_CONFIG && !t->s->resume)
+        return err_wrap(err, st, "%s holds a run already", t->s->out);
     if (st)
         return err_wrap(err, st == SPT_E_NOTFOUND ? SPT_E_FORMAT : st, "cannot resume");
     TRY(reorder(t, err));

@@ -36,19 +36,43 @@ static spt_status parse_normalize(const char *text, struct t5_loss_opts *o, spt_
     return SPT_OK;
 }
 
-/* Labels found in the training data make it a classification; without them answers are decoded. */
+/* A score that is never computed would choose no prompt, and the run would end without a best one. */
+static spt_status check_metric(const struct trainer *t, spt_err *err)
+{
+    const char *name = t->plan.metric;
+    const size_t K = t->task.labels ? label_set_count(t->task.labels) : 0;
+    if (!strcmp(name, "exact-match"))
+        return SPT_OK;
+    if (!strcmp(name, "loss"))
+        return !t->plan.generate ? SPT_OK
+                                 : err_set(err, SPT_E_CONFIG,
+                                           "--metric loss is not computed for decoded answers: "
+                                           "take another metric, or labels and --by rank");
+    if (!K)
+        return err_set(err, SPT_E_CONFIG,
+                       "--metric %s needs a label set: give --labels, or --metric exact-match", name);
+    if (!strcmp(name, "f1") && K != 2)
+        return err_set(err, SPT_E_CONFIG,
+                       "--metric f1 is for two labels, there are %zu: take macro-f1", K);
+    return SPT_OK;
+}
+
+/* Labels found in the training data make it a classification; without them answers are decoded.
+ * Whoever asks for decoding and names no labels has texts as targets. */
 static spt_status choose_labels(struct trainer *t, spt_err *err)
 {
-    if (!t->task.labels && labels_found(t->train))
+    if (!t->task.labels && strcmp(t->s->by, "generate") && labels_found(t->train)) {
+        t->task.labels_hint = ", or give --by generate if the targets are free text";
         TRY(task_text_set_labels(&t->task, t->s, examples_labels(t->train), "the training data",
                                  err));
+    }
     t->plan.generate = !strcmp(t->s->by, "generate") || !t->task.labels;
     if (!strcmp(t->s->by, "rank") && !t->task.labels)
         return err_set(err, SPT_E_CONFIG, "--by rank needs a label set: give --labels");
     t->plan.metric = strcmp(t->s->metric, "auto") ? t->s->metric
                      : t->task.labels             ? "accuracy"
                                                   : "exact-match";
-    return SPT_OK;
+    return check_metric(t, err);
 }
 
 static spt_status load_data(struct trainer *t, spt_err *err)
@@ -92,8 +116,9 @@ static spt_status make_plan(struct trainer *t, spt_err *err)
     struct train_plan *p = &t->plan;
     const int64_t n = (int64_t)examples_count(t->train);
     p->E = t->engine.config.width;
-    p->P = settings_given(s, "length") ? s->length : prompt_default_length(p->E);
     p->init = prompt_init_choice(s, t->task.labels != NULL);
+    TRY(prompt_init_check(s, p->init, t->task.labels != NULL, err));
+    TRY(prompt_length(s, p->init, p->E, &p->P, err));
     p->batch = s->batch < n ? s->batch : n;
     p->steps_per_epoch = (n + p->batch - 1) / p->batch;
     p->steps = s->steps      ? s->steps
@@ -108,27 +133,12 @@ static spt_status make_plan(struct trainer *t, spt_err *err)
                                                   : longest;
     if (p->rows_in_flight > p->batch * longest)
         p->rows_in_flight = p->batch * longest;
-    TRY(choose_cross_attention(t, c.longest_target, err));
-    TRY(prompt_init_check(s, p->init, t->task.labels != NULL, err));
-    return SPT_OK;
-}
-
-/* A file's own length holds when the user named none. */
-static spt_status length_from_file(struct trainer *t, spt_err *err)
-{
-    if (t->plan.init != PROMPT_INIT_FILE || settings_given(t->s, "length"))
-        return SPT_OK;
-    struct prompt *p;
-    TRY(prompt_open(t->s, t->s->init_file, t->plan.E, &p, err));
-    t->plan.P = p->P;
-    prompt_free(p);
-    return SPT_OK;
+    return choose_cross_attention(t, c.longest_target, err);
 }
 
 static spt_status make_prompt(struct trainer *t, spt_err *err)
 {
     struct train_plan *plan = &t->plan;
-    TRY(length_from_file(t, err));
     float *rows = mem_alloc_aligned((size_t)(plan->P * plan->E), sizeof *rows);
     if (!rows)
         return err_nomem(err, (size_t)(plan->P * plan->E) * sizeof *rows);

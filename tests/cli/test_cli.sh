@@ -42,8 +42,19 @@ check absent_data 5 'no-such.tsv' "$spt" train --model $model --train no-such.ts
 check empty_data 4 'empty' "$spt" train --model $model --train "$dir/empty.tsv" --out "$dir/r"
 expect nothing_half_written test ! -e "$dir/r"
 check missing_column 3 'nothere' "$spt" train --model $model --train $desk/train.tsv --input '{nothere}' --out "$dir/r"
+for words in "train --model $model --train $desk/train.tsv --out $dir/r" "check --model $model" \
+    "init --model $model --out $dir/p.npy" "tokenize --model $model $desk/dev.tsv"; do
+    check "stray_argument_${words%% *}" 2 'what is "stray.tsv" for' "$spt" $words stray.tsv
+done
+check stray_argument_extract 2 'spt extract CHECKPOINT' "$spt" extract $model shared.weight "$dir/p.npy" stray.tsv
 printf 'a\tbilling\nb\tunheard\n' >"$dir/other.tsv"
-check eval_label_unknown 4 'unheard' "$spt" train --model $model --train $desk/train.tsv --eval "$dir/other.tsv" --out "$dir/r"
+check eval_label_unknown 4 'unheard.*--by generate if the targets are free text' "$spt" train --model $model --train $desk/train.tsv --eval "$dir/other.tsv" --out "$dir/r"
+printf 'say one\tone\nsay two\ttwo\n' >"$dir/say.tsv"
+printf 'say six\tsix\n' >"$dir/say_dev.tsv"
+check free_text_targets 0 'exact_match|exact-match' "$spt" train --model $model --train "$dir/say.tsv" --eval "$dir/say_dev.tsv" --by generate --length 2 --steps 1 --max-output 4 --out "$dir/free"
+check metric_needs_labels 3 'accuracy needs a label set' "$spt" train --model $model --train "$dir/say.tsv" --by generate --metric accuracy --out "$dir/r"
+check metric_needs_ranking 3 'not computed for decoded' "$spt" train --model $model --train "$dir/say.tsv" --by generate --metric loss --out "$dir/r"
+check metric_needs_two_labels 3 'f1 is for two labels, there are 6' "$spt" check --model $model --train $desk/train.tsv --metric f1
 check scheme 2 's3' "$spt" inspect s3://bucket/x
 "$spt" help train >"$dir/out"
 expect help_has_defaults grep -q -- '--batch N .*\[32\]' "$dir/out"
@@ -67,6 +78,15 @@ check end_is_made_up_for 0 'nothing to train' "$spt" train --model $model --trai
 expect end_has_numpy cmp "$dir/run/numpy_checkpoints/checkpoint_2/encoder.prompt.prompt.prompt" "$dir/died/numpy_checkpoints/checkpoint_2/encoder.prompt.prompt.prompt"
 expect end_has_no_backup test "$(ls "$dir/run/numpy_checkpoints")" = checkpoint_2
 check unfinished_needs_resume 3 '--resume' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 3 --batch 8 --seed 1 --out "$dir/run"
+check init_file_length 0 '4 x 256' "$spt" init --model $model --init file --init-file "$dir/run" --out "$dir/copy.npy"
+"$spt" init --model $model --length 90 --seed 1 --json --quiet --out "$dir/long.npy" >"$dir/json" 2>"$dir/err"
+expect init_json grep -q '"rows": 90, "width": 256' "$dir/json"
+check init_file_longer_than_default 0 '90 x 256' "$spt" train --model $model --train "$dir/say.tsv" --init file --init-file "$dir/long.npy" --batch 1 --steps 1 --out "$dir/long"
+"$spt" check --model $model --train $desk/train.tsv --json --quiet >"$dir/json" 2>"$dir/err"
+expect check_json python3 -c "import json; d=json.load(open('$dir/json')); assert d['labels']==6 and d['rows']==20 and d['warnings']==0"
+check other_settings_without_resume 3 'holds a run already: .* was started with' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 3 --batch 8 --lr 1 --seed 1 --out "$dir/run"
+"$spt" inspect "$dir/run/numpy_checkpoints/checkpoint_2" "$dir/run/numpy_checkpoints" >"$dir/out" 2>"$dir/err"
+expect inspect_numpy_checkpoint test "$(grep -c '\[4, 256\]' "$dir/out")" = 2
 check other_settings 3 'was started with' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 3 --batch 8 --lr 1 --seed 1 --resume --out "$dir/run"
 "$spt" eval --model $model --prompt "$dir/run" --data $desk/dev.tsv --json --quiet >"$dir/json" 2>"$dir/err"
 expect eval_json python3 -c "import json,sys; d=json.load(open('$dir/json')); assert d['examples']==90 and d['classes']==6 and sum(map(sum,d['confusion']))==90"
