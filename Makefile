@@ -160,6 +160,7 @@ quick: tests ## unit tests only
 
 check: ## layering and style rules of the tree
 	tools/check-layers
+	tools/check-limits
 
 # One folder of tests, or one file: make test-unit/store, make test-golden SPT_GOLDEN=DIR
 test-%: tests
@@ -172,7 +173,7 @@ test-unit/%: tests # the pattern above matches no slash
 PROOF = SPT_BIN=$(CURDIR)/$B/spt SPT_BUILD=$(CURDIR)/$B
 N ?= 1000
 SEED ?= 1
-.PHONY: check-kill check-term check-oom check-sys
+.PHONY: check-kill check-term check-oom check-sys check-power check-rot check-disk check-nan check-symbols check-cov
 check-kill: $B/spt $(PRELOAD) ## K1, K10: N kills at random instants, same bits: make check-kill N=1000
 	$(PROOF) python3 tests/crash/kill_runs.py --kills $N --seed $(SEED)
 check-oom: tests ## C1: every allocation fails; share of allocation sites reached
@@ -185,6 +186,22 @@ check-sys: $B/tests/fault/test_flows ## C2: every system call fails in ten ways,
 	     / failed [0-9]+ times/{k++; if ($$3 == 0) z++} \
 	     END {printf "C2: %d runs with a failing call, %d of %d calls of the os table failed\n", n, k - z, k}' $B/check-sys.log
 	@grep -q 'PASSED  . 2 test' $B/check-sys.log
+check-power: $B/tests/unit/ckpt/test_ckpt_power ## K2, K3, K6, K8, K11: the power goes after every operation, 20 seeds
+	SPT_TEST_SEEDS=20 SPT_TEST_COMPOUND=1 $<
+check-rot: $B/tests/unit/ckpt/test_ckpt $B/tests/unit/ckpt/test_ckpt_power ## K4: every byte flipped, random damage
+	$B/tests/unit/ckpt/test_ckpt && $B/tests/unit/ckpt/test_ckpt_power
+check-disk: $B/spt ## C3, K6, K7, K8 on the real program: strace, a small tmpfs
+	$(PROOF) SPT_TEST_FULL=1 bash tests/crash/test_disk.sh
+check-nan: $B/tests/fault/test_nan ## N5: not-a-number in any tensor
+	$<
+check-symbols: $B/libspt.so ## G3: exported symbols
+	tools/check-symbols $B
+COV := codec text store gin ckpt
+check-cov: ## C8: branch coverage of the parsers and of checkpoints
+	$(MAKE) VARIANT=cov OPT="-O0 -g --coverage" tests
+	find build/cov -name '*.gcda' -delete
+	-tools/run-tests build/cov unit golden fault fuzz | tail -n 5
+	tools/branch-coverage build/cov $(COV)
 check-term: $B/spt $(PRELOAD) ## K5: signals at random instants: make check-term N=200
 	$(PROOF) python3 tests/crash/kill_runs.py --signals $N --seed $(SEED)
 
