@@ -140,7 +140,8 @@ const struct option_row option_table[] = {
     INT("max-output", max_output, "64", 1, 65536, T | E | I, "tokens decoded at most"),
     /* decoding */
     CHOICE("decode", search, "auto|greedy|sample|sample-t5x|beam|beam-hf", "auto", E | I,
-           "search: beam and sample-t5x as the reference, beam-hf and sample as Hugging Face (auto: "
+           "search: beam and sample-t5x as the reference (whose samples depend on the batch), beam-hf "
+           "and sample as Hugging Face (auto: "
            "by the options below, else greedy); any of these options decodes freely"),
     INT("beams", beams, "4", 1, 1024, E | I, "beam, beam-hf: sequences kept"),
     REAL("alpha", alpha, "0.6", -1e3, 1e3, E | I,

@@ -314,6 +314,8 @@ spt_status train_open(struct trainer *t, const struct settings *s, struct run_ou
         log_info("resuming at step %lld", (long long)t->state.step);
     }
     TRY(train_open_logs(t, err));
+    if (st == SPT_E_NOTFOUND && s->resume)
+        log_info("%s holds no run yet: starting one", s->out);
     return st == SPT_E_NOTFOUND ? train_save(t, err) : SPT_OK;
 }
 
