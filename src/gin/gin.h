@@ -173,6 +173,10 @@ spt_status gin_add_constant(gin_config *c, const char *name, const char *literal
  * list must outlive the configuration. */
 void gin_skip_unknown(gin_config *c, const char *const *names, size_t n);
 
+/* Anything of the program's own that travels with the configuration; NULL at first. */
+void gin_attach(gin_config *c, void *what);
+void *gin_attached(const gin_config *c);
+
 spt_status gin_parse_file(gin_config *c, const char *name, spt_err *err);
 /* Text as given on a command line: errors say "In bindings string". */
 spt_status gin_parse_string(gin_config *c, const char *text, size_t size, spt_err *err);

@@ -594,6 +594,16 @@ spt_status gin_parse_literal(gin_config *c, const char *text, gin_value *out)
 
 /* --- life -------------------------------------------------------------------------------- */
 
+void gin_attach(gin_config *c, void *what)
+{
+    c->attached = what;
+}
+
+void *gin_attached(const gin_config *c)
+{
+    return c->attached;
+}
+
 spt_status gin_config_new(const gin_registry *r, gin_config **out, spt_err *err)
 {
     gin_config *c = mem_zalloc(1, sizeof *c);

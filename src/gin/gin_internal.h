@@ -174,6 +174,7 @@ struct gin_file {
 
 struct gin_config {
     const struct gin_registry *registry;
+    void *attached;
     gin_pool pool;
     /* names */
     gin_reg **reg_of; /* by entry index; NULL: not registered */

@@ -2,6 +2,7 @@
 #include "os/os.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -292,7 +293,29 @@ static int real_thread_pin(int index)
     return -EINVAL;
 }
 
+static void *real_object_open(const char *path, char *why, size_t cap)
+{
+    void *object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    const char *text = object ? NULL : dlerror();
+    if (!object)
+        snprintf(why, cap, "%s", text ? text : "it cannot be loaded");
+    return object;
+}
+
+static void *real_object_symbol(void *object, const char *name)
+{
+    return dlsym(object, name);
+}
+
+static void real_object_close(void *object)
+{
+    dlclose(object);
+}
+
 const struct os_ops os_real = {
+    .object_open = real_object_open,
+    .object_symbol = real_object_symbol,
+    .object_close = real_object_close,
     .open = real_open,
     .close = real_close,
     .read = real_read,
@@ -376,6 +399,12 @@ int os_thread_start(uint64_t *h, void *(*fn)(void *), void *arg)
 }
 int os_thread_join(uint64_t handle) { return ops->thread_join(handle); }
 int os_thread_pin(int index) { return ops->thread_pin(index); }
+void *os_object_open(const char *path, char *why, size_t cap)
+{
+    return ops->object_open(path, why, cap);
+}
+void *os_object_symbol(void *object, const char *name) { return ops->object_symbol(object, name); }
+void os_object_close(void *object) { ops->object_close(object); }
 
 int64_t os_read_full(int fd, void *p, size_t n)
 {

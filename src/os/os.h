@@ -67,6 +67,10 @@ struct os_ops {
     int (*thread_start)(uint64_t *handle, void *(*fn)(void *), void *arg);
     int (*thread_join)(uint64_t handle);
     int (*thread_pin)(int index); /* the calling thread to the index-th of those cores */
+    /* Shared objects (plug-ins). NULL on failure; why: the system's words. */
+    void *(*object_open)(const char *path, char *why, size_t cap);
+    void *(*object_symbol)(void *object, const char *name);
+    void (*object_close)(void *object);
 };
 
 /* The real system. Tests copy it and replace entries. */
@@ -108,6 +112,9 @@ int os_cpu_count(void);
 int os_thread_start(uint64_t *handle, void *(*fn)(void *), void *arg);
 int os_thread_join(uint64_t handle);
 int os_thread_pin(int index);
+void *os_object_open(const char *path, char *why, size_t cap);
+void *os_object_symbol(void *object, const char *name);
+void os_object_close(void *object);
 
 /* Reads or writes exactly n bytes, repeating short transfers and EINTR. A read that meets the end
  * of the file returns the smaller count. */

@@ -2,6 +2,7 @@
  * same key, so that every row is what the reference has. */
 #include "prompt/init.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -147,6 +148,20 @@ static spt_status init_texts(const struct prompt_init *init, const struct prompt
                                             : fill_from_string(init, env, P, out, err);
 }
 
+/* Foreign code: rows it leaves out are zero, rows that are no numbers are refused. */
+static spt_status init_code(const struct prompt_init *init, const struct prompt_init_env *env,
+                            const uint32_t key[2], int64_t P, int64_t E, float *out, spt_err *err)
+{
+    const size_t n = (size_t)P * (size_t)E;
+    memset(out, 0, n * sizeof *out);
+    spt_status st = init->code(init->code_ctx, env, key, P, E, out, err);
+    for (size_t i = 0; i < n && !st; i++)
+        if (!isfinite(out[i]))
+            st = err_set(err, SPT_E_NONFINITE, "row %zu has a value that is no number",
+                         i / (size_t)E);
+    return st ? err_wrap(err, st, "%s", init->code_name) : SPT_OK;
+}
+
 spt_status prompt_init_run(const struct prompt_init *init, const struct prompt_init_env *env,
                            const uint32_t key[2], int64_t P, int64_t E, float *out, spt_err *err)
 {
@@ -167,6 +182,8 @@ spt_status prompt_init_run(const struct prompt_init *init, const struct prompt_i
     case PROMPT_INIT_LABELS:
     case PROMPT_INIT_STRING:
         return init_texts(init, env, key, P, E, out, err);
+    case PROMPT_INIT_CODE:
+        return init_code(init, env, key, P, E, out, err);
     }
     return err_set(err, SPT_E_INTERNAL, "initialiser %d", (int)init->kind);
 }
@@ -199,6 +216,8 @@ static void simple_text(const struct prompt_init *i, char *text, size_t cap)
         snprintf(text, cap, "uniform in [0, %g)", (double)i->scale);
     else if (i->kind == PROMPT_INIT_SAMPLED && i->population)
         snprintf(text, cap, "sampled from the first %lld embeddings", (long long)i->population);
+    else if (i->kind == PROMPT_INIT_CODE)
+        snprintf(text, cap, "by %s", i->code_name);
     else if (i->kind == PROMPT_INIT_SAMPLED)
         snprintf(text, cap, "sampled from all embeddings");
     else

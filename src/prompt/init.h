@@ -12,11 +12,17 @@ enum prompt_init_kind {
     PROMPT_INIT_LABELS,   /* row i: mean of the embeddings of the pieces of text i */
     PROMPT_INIT_STRING,   /* row i: embedding of piece i */
     PROMPT_INIT_FILE,     /* a prompt file of exactly [P, E] */
+    PROMPT_INIT_CODE,     /* a plug-in's function */
 };
 
 /* Rows [n, E] of the embedding table as float32. t5_model_embed fits behind it. */
 typedef spt_status (*prompt_embed_fn)(void *ctx, const int32_t *ids, int64_t n, float *out,
                                       spt_err *err);
+
+struct prompt_init_env;
+typedef spt_status (*prompt_code_fn)(void *ctx, const struct prompt_init_env *env,
+                                     const uint32_t key[2], int64_t P, int64_t E, float *out,
+                                     spt_err *err);
 
 struct prompt_init {
     enum prompt_init_kind kind;
@@ -27,6 +33,9 @@ struct prompt_init {
     const char *file;   /* FILE */
     const struct prompt_init *fallback; /* LABELS, STRING: rows that no text fills; NULL: uniform
                                            with scale 0.01 */
+    prompt_code_fn code; /* CODE */
+    void *code_ctx;
+    const char *code_name;
 };
 /* kind UNIFORM with scale 0.5, population 5000. */
 void prompt_init_defaults(struct prompt_init *i);

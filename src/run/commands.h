@@ -17,7 +17,8 @@
     X(extract, EXTRACT, run_extract)    \
     X(tokenize, TOKENIZE, run_tokenize)   \
     X(neighbors, NEIGHBORS, run_neighbors) \
-    X(report, REPORT, run_report)
+    X(report, REPORT, run_report)          \
+    X(cache, CACHE, run_cache)
 
 enum command_index {
 #define COMMAND_INDEX(name, bit, fn) COMMAND_INDEX_##bit,

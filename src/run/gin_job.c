@@ -115,7 +115,7 @@ static void warn_comments(const gin_flags *f)
 
 static const char *entry_of(const struct settings *s)
 {
-    return !strcmp(s->command, "train")  ? "__main__.train"
+    return !strcmp(s->command, "train") || !strcmp(s->command, "cache") ? "__main__.train"
            : !strcmp(s->command, "eval") ? "__main__.evaluate"
                                          : "__main__.infer";
 }
@@ -139,8 +139,11 @@ static spt_status parse(struct gin_job *j, spt_err *err)
         st = gin_flags_apply(j->flags, j->config, (const char *const *)dirs, n, err);
     buf_release(&text);
     TRY(st);
-    TRY(complain_missing(j, err));
-    return gin_finalize(j->config, err);
+    if (strcmp(j->s->command, "cache") != 0) {
+        TRY(complain_missing(j, err));
+        TRY(gin_finalize(j->config, err));
+    }
+    return extensions_apply(j->x, j->config, err);
 }
 
 static spt_status print_config(struct gin_job *j, spt_err *err)
@@ -184,7 +187,7 @@ spt_status gin_job_write_config(struct gin_job *j, const char *dir, buf *text, s
 /* Options of ours that mean the same beside gin: how to compute and to tell. */
 static spt_status check_options(const struct settings *s, spt_err *err)
 {
-    static const char *const fine[] = {"threads", "isa", "quiet", "progress", "json"};
+    static const char *const fine[] = {"threads", "isa", "quiet", "progress", "json", "plugin"};
     for (size_t i = 0; i < option_count; i++) {
         bool ok = !s->given[i];
         for (size_t k = 0; !ok && k < sizeof fine / sizeof *fine; k++)
@@ -205,6 +208,8 @@ static spt_status run(struct gin_job *j, spt_err *err)
     const spt_status st = parse(j, err);
     if (st)
         return explain(j, st, err);
+    if (!strcmp(j->s->command, "cache"))
+        return run_cache_job(j, err);
     if (j->flags->dry_run)
         return print_config(j, err);
     if (!strcmp(j->s->command, "train"))
@@ -215,16 +220,23 @@ static spt_status run(struct gin_job *j, spt_err *err)
 spt_status run_gin(const gin_flags *f, struct settings *s, struct run_output *out, spt_err *err)
 {
     struct gin_job j = {.flags = f, .s = s, .out = out};
-    TRY(check_options(s, err));
-    if (!f->any)
-        return err_set(err, SPT_E_USAGE, "%s: --gin_file or --gin.NAME=VALUE is missing",
-                       s->command);
-    spt_status st = gin_registry_upstream(&j.registry, err);
+    if (strcmp(s->command, "cache") != 0) {
+        TRY(check_options(s, err));
+        if (!f->any)
+            return err_set(err, SPT_E_USAGE, "%s: --gin_file or --gin.NAME=VALUE is missing",
+                           s->command);
+    }
+    spt_status st = extensions_open(s->plugin, &j.x, err);
+    if (!st)
+        st = gin_registry_upstream(&j.registry, err);
+    if (!st)
+        st = extensions_define(j.x, j.registry, err);
     if (!st)
         st = gin_config_new(j.registry, &j.config, err);
     if (!st)
         st = run(&j, err);
     gin_config_free(j.config);
     gin_registry_free(j.registry);
+    extensions_close(j.x);
     return st;
 }

@@ -4,12 +4,14 @@
 
 #include "gin/flags.h"
 #include "run/commands.h"
+#include "run/extensions.h"
 #include "run/gin_settings.h"
 
 struct gin_job {
     const gin_flags *flags;
     gin_registry *registry;
     gin_config *config;
+    extensions *x; /* plug-ins, and the tasks of the gin files */
     struct settings *s; /* of the machine: threads, isa, quiet, ... */
     struct run_output *out;
 };
@@ -20,6 +22,8 @@ spt_status run_gin(const gin_flags *f, struct settings *s, struct run_output *ou
 spt_status run_t5x_train(struct gin_job *j, spt_err *err);
 spt_status run_t5x_eval(struct gin_job *j, spt_err *err);
 spt_status run_t5x_infer(struct gin_job *j, spt_err *err);
+/* `spt cache`: the configuration need not be complete, only its tasks count. */
+spt_status run_cache_job(struct gin_job *j, spt_err *err);
 
 /* dir/config.gin: what summarize_gin_config writes. text (NULL: not wanted) receives it. */
 spt_status gin_job_write_config(struct gin_job *j, const char *dir, buf *text, spt_err *err);

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "run/extensions.h"
 
 struct gs {
     gin_config *c;
@@ -242,7 +243,11 @@ static void read_init(struct gs *g, const gin_value *v, struct gin_prompt *p,
                       struct prompt_init *init, bool inner)
 {
     prompt_init_defaults(init);
-    if (is_object(v, "flax.linen.initializers.uniform")) {
+    if (extensions_initializer(g->c, v, init)) {
+        const gin_value table = arg(g, v, "embeddings");
+        if (table.kind == GIN_OBJECT || table.kind == GIN_CALLABLE)
+            p->embeddings = read_array(g, v, "embeddings");
+    } else if (is_object(v, "flax.linen.initializers.uniform")) {
         init->kind = PROMPT_INIT_UNIFORM;
         init->scale = (float)real(g, v, "scale", 1e-2);
     } else if (v->kind == GIN_OPAQUE && !strcmp(v->u.s, "nn.initializers.uniform()")) {

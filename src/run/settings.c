@@ -34,15 +34,16 @@
 #define P CMD_INSPECT
 #define G CMD_NEIGHBORS
 #define R CMD_REPORT
+#define H CMD_CACHE
 #define USES (T | E | I | S | C)
 
 enum { BIG = 1000000000 };
 
 const struct option_row option_table[] = {
     /* files */
-    TEXT("model", model, "DIR", "", USES | N | K | V | G | R,
+    TEXT("model", model, "DIR", "", USES | N | K | V | G | R | H,
          "the frozen T5: a T5X checkpoint or a Hugging Face directory"),
-    TEXT("vocab", vocab, "FILE", "", USES | N | K | G,
+    TEXT("vocab", vocab, "FILE", "", USES | N | K | G | H,
          "SentencePiece model, when it does not lie beside the model; \"bytes\" for ByT5"),
     TEXT("train", train, "FILE", "", T | C, "training examples: TSV, CSV or JSON Lines, or .gz"),
     TEXT("eval", eval, "FILE", "", T | C, "held-out examples to choose the best prompt by"),
@@ -50,6 +51,7 @@ const struct option_row option_table[] = {
     TEXT("out", out, "DIR", "", I,
          "directory for the reference's sharded outputs; an interrupted run continues there"),
     TEXT("out", output, "FILE", "", N | X | V, "file or directory to write"),
+    TEXT("out", output, "DIR", "", H, "root of the caches: DIR/TASK/ is written"),
     TEXT("out", output, "FILE", "", R, "page to write (default: RUN/report.html)"),
     TEXT("data", data, "FILE", "", E | I | S, "examples; \"-\" is standard input"),
     TEXT("data", data, "FILE", "", R, "examples to answer (default: the run's --eval)"),
@@ -168,6 +170,10 @@ const struct option_row option_table[] = {
     CHOICE("mode", mode, "answers|predict|predict_with_aux|score", "answers", I,
            "lines as the reference's inference program writes them; decodes by its beam search of "
            "one beam unless told otherwise"),
+    TEXT("plugin", plugin, "FILE.so", "", T | E | I | H,
+         "load a plug-in, with gin flags (may be given several times; docs/reference/plugins.md)"),
+    TEXT("splits", splits, "A,B,..", "", H, "splits to cache (default: all that the task has)"),
+    INT("shards", shards, "64", 1, 65536, H, "files per split"),
     TEXT("task-name", task_name, "NAME", "", I,
          "--out: what the output files are called (default: the data file's name)"),
     TEXT("shard", shard, "I/N", "0/1", I, "--out: only every N-th example, from number I on"),
@@ -203,7 +209,7 @@ const struct option_row option_table[] = {
            "write the numbers of each step's examples into train.jsonl"),
     CHOICE("progress", progress, "auto|always|never", "auto", T | E | I | S,
            "one changing line on a terminal, plain lines elsewhere"),
-    SWITCH("quiet", quiet, USES | N | K | V | X | P | G | R, "no story on stderr, only warnings"),
+    SWITCH("quiet", quiet, USES | N | K | V | X | P | G | R | H, "no story on stderr, only warnings"),
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];
 
@@ -214,7 +220,7 @@ static bool is_outward(const struct option_row *o)
 {
     static const char *const names[] = {"out",      "json",  "resume",  "dry-run",
                                         "progress", "quiet", "threads", "keep",
-                                        "remat"};
+                                        "remat",    "plugin"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], o->pub.name))
             return true;
@@ -264,6 +270,21 @@ static spt_status parse_number(const struct option_row *o, const char *value, do
     return SPT_OK;
 }
 
+/* The one option that collects its values: --plugin. */
+static spt_status append_line(char **at, const char *value, spt_err *err)
+{
+    const size_t n = strlen(*at), more = strlen(value);
+    char *all = mem_alloc(n + more + 2, 1);
+    if (!all)
+        return err_nomem(err, n + more);
+    memcpy(all, *at, n);
+    all[n] = '\n';
+    memcpy(all + n + 1, value, more + 1);
+    mem_free(*at);
+    *at = all;
+    return SPT_OK;
+}
+
 static spt_status assign(struct settings *s, const struct option_row *o, const char *value,
                          spt_err *err)
 {
@@ -273,10 +294,12 @@ static spt_status assign(struct settings *s, const struct option_row *o, const c
         if (o->choices && !is_choice(o->choices, value))
             return err_set(err, SPT_E_USAGE, "--%s: \"%s\" is none of %s", o->pub.name, value,
                            o->choices);
+        char **at = field(s, o);
+        if (o->offset == F(plugin) && *at && **at)
+            return append_line(at, value, err);
         char *copy = mem_strdup(value);
         if (!copy)
             return err_nomem(err, strlen(value));
-        char **at = field(s, o);
         mem_free(*at);
         *at = copy;
         return SPT_OK;
@@ -332,7 +355,7 @@ static const char *option_name_at(void *ctx, size_t i)
     for (size_t k = 0; k < option_count; k++)
         if (option_table[k].commands & bit && i-- == 0)
             return option_table[k].pub.name;
-    return bit & (CMD_TRAIN | CMD_EVAL | CMD_INFER) ? gin_flag_name(i) : NULL;
+    return bit & (CMD_TRAIN | CMD_EVAL | CMD_INFER | CMD_CACHE) ? gin_flag_name(i) : NULL;
 }
 
 spt_status settings_set(struct settings *s, const char *option, const char *value, spt_err *err)

@@ -50,6 +50,9 @@ struct settings {
     /* neighbors, report */
     char *start, *html;
     int64_t neighbors;
+    /* plug-ins: one path a line; cache */
+    char *plugin, *splits;
+    int64_t shards;
     /* machine */
     char *compute, *isa, *cross_attention;
     int64_t threads, max_distance;

@@ -87,7 +87,8 @@ static spt_status evaluate_loaded(struct evaluation *v, struct t5x_base *base, s
                                   struct task_eval *ev, spt_err *err)
 {
     const struct gin_use *c = &v->cfg;
-    TRY(task_env_open(env, v->job->flags->tfds_data_dir, base->engine.vocab, err));
+    task_env_open(env, extensions_tasks(v->job->x), v->job->flags->tfds_data_dir,
+                  base->engine.vocab);
     TRY(task_eval_open(ev, env, base, &c->data, &c->evaluator, c->output_dir, err));
     if (!ev->sets.count)
         return err_set(err, SPT_E_CONFIG, "no task of %s has metrics and the split %s",

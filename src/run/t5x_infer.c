@@ -238,7 +238,8 @@ static spt_status infer(struct inference *f, spt_err *err)
     TRY(t5x_choose(NULL, &c->restore, &path, &resumed, err));
     TRY(t5x_base_open(&f->base, &c->model, &c->restore, path, false, false,
                       (uint64_t)c->fallback_rng, err));
-    TRY(task_env_open(&f->env, f->job->flags->tfds_data_dir, f->base.engine.vocab, err));
+    task_env_open(&f->env, extensions_tasks(f->job->x), f->job->flags->tfds_data_dir,
+                  f->base.engine.vocab);
     TRY(task_sets_load(&f->sets, &f->env, &c->data, UINT64_MAX, false, false, true,
                        (uint64_t)c->shard_id, (uint64_t)c->num_shards, err));
     TRY(t5x_base_load(&f->base, f->job->s, &c->restore, err));

@@ -207,7 +207,8 @@ static spt_status open_data(struct t5x_trainer *t, spt_err *err)
     const struct gin_train *c = &t->cfg;
     const uint64_t skip = (uint64_t)(t->first - t->memory.start) * (uint64_t)c->train.batch;
     const gin_strings *caches = &t->job->flags->cache_dirs;
-    TRY(task_env_open(&t->env, t->job->flags->tfds_data_dir, t->base.engine.vocab, err));
+    task_env_open(&t->env, extensions_tasks(t->job->x), t->job->flags->tfds_data_dir,
+                  t->base.engine.vocab);
     t->env.cache_dir = (const char *const *)caches->item;
     t->env.cache_dirs = caches->count;
     TRY(task_feed_open(&t->feed, &t->env, &c->train, t->memory.data_seed, skip, err));

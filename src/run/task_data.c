@@ -5,21 +5,20 @@
 #include "base/log.h"
 #include "fs/fs.h"
 #include "os/os.h"
+#include "task/user_task.h"
 
 /* --- where tasks come from ------------------------------------------------------------------- */
 
-spt_status task_env_open(struct task_env *e, const char *dir, const vocab *v, spt_err *err)
+void task_env_open(struct task_env *e, task_registry *r, const char *dir, const vocab *v)
 {
-    *e = (struct task_env){.vocab = v};
+    *e = (struct task_env){.registry = r, .vocab = v};
     if (!dir || !*dir)
         dir = os_getenv("TFDS_DATA_DIR");
     e->dir = dir && *dir ? dir : NULL;
-    return task_registry_new(&e->registry, err);
 }
 
 void task_env_close(struct task_env *e)
 {
-    task_registry_free(e->registry);
     *e = (struct task_env){0};
 }
 
@@ -41,9 +40,23 @@ static struct pipeline_options options_of(const struct task_env *e, const struct
     };
 }
 
+/* A user's task, or a mixture of nothing else. */
+static bool reads_own_files(const struct task_env *e, const char *name)
+{
+    struct task_rate *member;
+    size_t n;
+    if (task_members(e->registry, name, &member, &n, NULL))
+        return false;
+    bool all = n > 0;
+    for (size_t i = 0; i < n; i++)
+        all &= task_has_files(member[i].task);
+    mem_free(member);
+    return all;
+}
+
 static spt_status check_dir(const struct task_env *e, const char *task, spt_err *err)
 {
-    if (e->dir || e->cache_dirs)
+    if (e->dir || e->cache_dirs || reads_own_files(e, task))
         return SPT_OK;
     return err_set(err, SPT_E_USAGE,
                    "%s reads a prepared data set: give --tfds_data_dir DIR (or TFDS_DATA_DIR), a "

@@ -9,14 +9,14 @@
 
 /* Where tasks come from. */
 struct task_env {
-    task_registry *registry;
+    task_registry *registry; /* not owned */
     const vocab *vocab;
     const char *dir; /* --tfds_data_dir: prepared data sets, or unpacked raw archives */
     const char *const *cache_dir; /* roots of offline caches; filled by the caller */
     size_t cache_dirs;
 };
 /* dir may be NULL: TFDS_DATA_DIR, then ~/tensorflow_datasets. */
-spt_status task_env_open(struct task_env *e, const char *dir, const vocab *v, spt_err *err);
+void task_env_open(struct task_env *e, task_registry *r, const char *dir, const vocab *v);
 void task_env_close(struct task_env *e);
 
 /* --- training ---------------------------------------------------------------------------------- */

@@ -248,6 +248,10 @@ static spt_status run_split(struct writing *w, spt_err *err)
     spt_status st = SPT_OK;
     for (int64_t i = 0; !st && more; i++) {
         st = task_source_next(s, &raw, &more, err);
+        if (!st && w->o->stop && w->o->stop())
+            st = err_set(err, SPT_E_INTERRUPTED, "interrupted: %s is incomplete and will be made "
+                                                 "again by the same command",
+                         w->task->name);
         if (st || !more)
             break;
         st = task_format(w->task, &raw, i, cache_example, w, err);

@@ -28,6 +28,7 @@ struct pipeline_options {
     int64_t seed;           /* of shuffling and of the mixture */
     uint64_t epochs;        /* 0: for ever */
     uint64_t shard, shards; /* this reader's part; shards 0 or 1: all */
+    bool (*stop)(void);     /* asked by cache_write between examples; NULL: never */
 };
 
 struct task_example {

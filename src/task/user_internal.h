@@ -13,6 +13,7 @@ struct task_user {
     const struct task_hook *preprocessor, *postprocessor; /* copies */
     const struct task_hook **metric;
     size_t metrics;
+    bool *told; /* [files]: the story knows how the file is read */
 };
 
 void task_user_release(struct task_user *u); /* the templates */

@@ -16,12 +16,13 @@ struct user_source {
     buf path;
 };
 
-static const char *file_of(const struct task_user *u, const char *split)
+/* The file of a split or of a slice of it; NULL. */
+static const struct task_file *file_of(const struct task_user *u, const char *split)
 {
     const size_t len = strcspn(split, "[");
     for (size_t i = 0; i < u->spec.files; i++)
         if (strlen(u->spec.file[i].split) == len && memcmp(u->spec.file[i].split, split, len) == 0)
-            return u->spec.file[i].path;
+            return &u->spec.file[i];
     return NULL;
 }
 
@@ -67,7 +68,7 @@ static bool is_number(const char *s)
     return strspn(s, "0123456789") == strlen(s);
 }
 
-static spt_status open_file(user_source *s, spt_err *err)
+static spt_status open_file(user_source *s, bool *told, spt_err *err)
 {
     const struct task_user *u = s->u;
     const char **named = mem_alloc(u->fields + 1, sizeof *named);
@@ -75,6 +76,7 @@ static spt_status open_file(user_source *s, spt_err *err)
                                 .kind = u->spec.kind,
                                 .delimiter = u->spec.delimiter,
                                 .header = u->spec.header,
+                                .quiet = *told,
                                 .columns = named};
     if (!named)
         return err_nomem(err, u->fields);
@@ -83,6 +85,7 @@ static spt_status open_file(user_source *s, spt_err *err)
             named[o.column_count++] = u->field[i];
     spt_status st = records_open(&o, &s->r, err);
     mem_free(named);
+    *told = true;
     if (!st && !records_can_rewind(s->r))
         st = err_set(err, SPT_E_FORMAT,
                      "%s: a task's file is read again and again; a pipe cannot be",
@@ -93,17 +96,17 @@ static spt_status open_file(user_source *s, spt_err *err)
 spt_status user_source_open(const struct task *t, const char *split, const char *dir,
                             user_source **out, spt_err *err)
 {
-    const char *path = file_of(t->user, split);
-    if (!path)
+    const struct task_file *file = file_of(t->user, split);
+    if (!file)
         return err_set(err, SPT_E_CONFIG, "task %s has no split '%s'", t->name, split);
     user_source *s = mem_zalloc(1, sizeof *s);
     if (!s)
         return err_nomem(err, sizeof *s);
     s->u = t->user;
     buf_init(&s->path, 65536);
-    spt_status st = find_file(s, path, dir, err);
+    spt_status st = find_file(s, file->path, dir, err);
     if (!st)
-        st = open_file(s, err);
+        st = open_file(s, &t->user->told[file - t->user->spec.file], err);
     if (st) {
         user_source_close(s);
         return err_wrap(err, st, "task %s", t->name);

@@ -361,6 +361,9 @@ spt_status task_registry_add(task_registry *r, const struct user_task *u, spt_er
     if (!k)
         return err_nomem(err, sizeof *k);
     TRY(copy_spec(r, u, &k->spec, err));
+    k->told = registry_keep(r, (u->files + 1) * sizeof *k->told);
+    if (!k->told)
+        return err_nomem(err, u->files);
     t.user = k;
     spt_status st = set_templates(r, u, k, err);
     if (!st)
