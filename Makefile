@@ -215,6 +215,7 @@ install: all ## into $(DESTDIR)$(PREFIX)
 	install -m 755 $B/libspt.so $(DESTDIR)$(PREFIX)/lib/libspt.so.0
 	ln -sf libspt.so.0 $(DESTDIR)$(PREFIX)/lib/libspt.so
 	install -m 644 include/spt/*.h $(DESTDIR)$(PREFIX)/include/spt/
+	cd configs && find . -name '*.gin' -exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/spt/configs/{} \;
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' tools/spt.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/spt.pc
 
 clean: ## remove build/

@@ -116,6 +116,13 @@ static const gin_def definitions[] = {
     {"t5x.optimizers", "MultiOptimizer", GIN_CLASS,
      "traversals_and_optimizers",
      false, "applies each sub-optimizer to the parameters selected by its traversal"},
+    {"t5x.optimizers", "adamw", GIN_FUNCTION,
+     "learning_rate, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, mu_dtype=None, "
+     "weight_decay=0.0001, mask=None",
+     false, "Adam with decoupled weight decay"},
+    {"t5x.optimizers", "adam", GIN_FUNCTION,
+     "learning_rate, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, mu_dtype=None",
+     false, "Adam"},
     {"flax.traverse_util", "ModelParamTraversal", GIN_CLASS,
      "filter_fn",
      false, "selects parameters by a predicate on (path, value)"},

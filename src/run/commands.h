@@ -17,8 +17,10 @@
     X(extract, EXTRACT, run_extract)    \
     X(tokenize, TOKENIZE, run_tokenize)   \
     X(neighbors, NEIGHBORS, run_neighbors) \
-    X(report, REPORT, run_report)          \
-    X(cache, CACHE, run_cache)
+    X(report, REPORT, run_report) \
+    X(tasks, TASKS, run_tasks) \
+    X(cache, CACHE, run_cache) \
+    X(find_module, FIND_MODULE, run_find_module)
 
 enum command_index {
 #define COMMAND_INDEX(name, bit, fn) COMMAND_INDEX_##bit,

@@ -76,6 +76,14 @@ static const spt_command commands[] = {
          "are. What an interrupted command left is made again.\n\n"
          "  spt cache glue_sst2_v200_examples --vocab spiece.model --out caches \\\n"
          "      --tfds_data_dir data"},
+    [COMMAND_INDEX_TASKS] =
+        {"tasks", "[NAME-PART] | show NAME --vocab FILE --tfds-data-dir DIR", "the reference's tasks and mixtures",
+         "Lists names with their data set, splits and metrics; \"show\" prints examples of one task as\n"
+         "text and ids.\n\n"
+         "  spt tasks show taskless_glue_sst2_v200_examples --vocab spiece.model --tfds-data-dir tfds --n 3"},
+    [COMMAND_INDEX_FIND_MODULE] =
+        {"find-module", "MODULE", "directory to put into --gin_search_paths for a module",
+         "  spt find-module prompt_tuning"},
 };
 
 unsigned spt_version_num(void)

@@ -34,6 +34,7 @@
 #define P CMD_INSPECT
 #define G CMD_NEIGHBORS
 #define R CMD_REPORT
+#define L CMD_TASKS
 #define H CMD_CACHE
 #define USES (T | E | I | S | C)
 
@@ -41,9 +42,9 @@ enum { BIG = 1000000000 };
 
 const struct option_row option_table[] = {
     /* files */
-    TEXT("model", model, "DIR", "", USES | N | K | V | G | R | H,
+    TEXT("model", model, "DIR", "", USES | N | K | V | G | R | L | H,
          "the frozen T5: a T5X checkpoint or a Hugging Face directory"),
-    TEXT("vocab", vocab, "FILE", "", USES | N | K | G | H,
+    TEXT("vocab", vocab, "FILE", "", USES | N | K | G | L | H,
          "SentencePiece model, when it does not lie beside the model; \"bytes\" for ByT5"),
     TEXT("train", train, "FILE", "", T | C, "training examples: TSV, CSV or JSON Lines, or .gz"),
     TEXT("eval", eval, "FILE", "", T | C, "held-out examples to choose the best prompt by"),
@@ -68,6 +69,11 @@ const struct option_row option_table[] = {
          "score this predictions file instead of running a model"),
     TEXT("output", output, "FILE", "", E, "also write every example's answer here, one JSON line each"),
     TEXT("output", output, "FILE", "", I | S, "where answers go (default: standard output)"),
+    /* tasks */
+    TEXT("tfds-data-dir", tfds_dir, "DIR", "", L,
+         "prepared TFDS data sets, or unpacked GLUE or SuperGLUE archives (default: TFDS_DATA_DIR)"),
+    TEXT("split", split, "NAME", "", L, "split to show (default: train)"),
+    INT("n", show, "3", 1, 1000000, L, "examples shown"),
     /* tables */
     TEXT("input", input, "TEMPLATE", "", USES,
          "input text, e.g. \"sst2 sentence: {sentence}\" (default: the text column)"),
@@ -79,8 +85,8 @@ const struct option_row option_table[] = {
     CHOICE("format", format, "auto|tsv|csv|jsonl", "auto", USES, "kind of the data files"),
     TEXT("delimiter", delimiter, "CHAR|tab", "", USES,
          "what separates fields (default: tab in TSV, comma in CSV)"),
-    INT("max-input", max_input, "512", 1, 1048576, USES, "input tokens kept, end mark included"),
-    INT("max-target", max_target, "64", 1, 1048576, USES, "target tokens kept, end mark included"),
+    INT("max-input", max_input, "512", 1, 1048576, USES | L, "input tokens kept, end mark included"),
+    INT("max-target", max_target, "64", 1, 1048576, USES | L, "target tokens kept, end mark included"),
     /* prompt */
     INT("length", length, "", 1, 100000, T | N | C,
         "prompt length P in rows (default: 100; 20 or 8 for a model narrower than 512 or 128)"),

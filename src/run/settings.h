@@ -19,6 +19,8 @@ struct settings {
 
     /* files */
     char *model, *vocab, *train, *eval, *out, *data, *prompt, *predictions, *output;
+    char *tfds_dir, *split;
+    int64_t show;
     /* tables and text */
     char *input, *target, *labels, *header, *format, *delimiter;
     int64_t max_input, max_target;
