@@ -156,6 +156,7 @@ int main(int argc, char **argv)
     if (spt_job_new(command, &job, &err))
         return complain(NULL, &err);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* ulimit -f: the write fails and says so */
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     const spt_sink sink = {

@@ -98,6 +98,8 @@ expect closed_pipe_is_quiet test "${PIPESTATUS[1]}" -eq 0 -a ! -s "$dir/err"
 full() { "$spt" "$@" >/dev/full; }
 check full_disk_loses_answers 5 'standard output: No space left' full infer --model $model --prompt "$dir/run" --quiet $desk/dev.tsv
 check full_disk_loses_help 5 'standard output: No space left' full help train
+small() { (ulimit -f 1 && "$spt" "$@"); }
+check file_size_limit 5 'File too large' small train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --out "$dir/small"
 closed() { "$spt" "$@" >&-; }
 check closed_output_is_said 5 'standard output: Bad file' closed inspect "$dir/run"
 "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --out "$dir/mute" <&- >&- 2>&-
