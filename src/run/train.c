@@ -72,8 +72,7 @@ static spt_status train_evaluate(struct trainer *t, spt_err *err)
     } else {
         t->state.without_improvement++;
     }
-    t->state.stopped_early =
-        t->s->patience > 0 && t->state.without_improvement >= t->s->patience;
+    t->state.stopped_early = t->s->patience > 0 && t->state.without_improvement >= t->s->patience;
     t->evaluated_step = t->state.step;
     return train_log_eval(t, &figures, improved, err);
 }
@@ -85,27 +84,52 @@ static bool due(int64_t step, int64_t every, int64_t last)
 
 static bool out_of_time(const struct trainer *t)
 {
-    return t->s->minutes > 0 &&
-           (double)(os_monotonic_ns() - t->started_ns) >= t->s->minutes * 60e9;
+    return t->s->minutes > 0 && (double)(os_monotonic_ns() - t->started_ns) >= t->s->minutes * 60e9;
+}
+
+static spt_status interrupted(const struct trainer *t, spt_err *err)
+{
+    return err_set(err, SPT_E_INTERRUPTED, "interrupted after saving step %lld; --resume continues",
+                   (long long)t->state.step);
+}
+
+/* A signal must not cost the steps since the last save: the state says that its evaluation is
+ * still to come, and the continued run begins with that. */
+static spt_status evaluate_or_owe(struct trainer *t, spt_err *err)
+{
+    const spt_status st = train_evaluate(t, err);
+    if (st != SPT_E_INTERRUPTED)
+        return st;
+    t->evaluation_owed = true;
+    TRY(train_save(t, err));
+    return interrupted(t, err);
+}
+
+static spt_status pay_evaluation(struct trainer *t, spt_err *err)
+{
+    TRY(evaluate_or_owe(t, err));
+    t->evaluation_owed = false;
+    t->saved_step = -1; /* the state lacks the score */
+    return train_save(t, err);
 }
 
 static spt_status train_loop(struct trainer *t, spt_err *err)
 {
     bool stop = false;
+    if (t->evaluation_owed)
+        TRY(pay_evaluation(t, err));
     while (t->state.step < t->plan.steps && !t->state.stopped_early && !stop) {
         TRY(train_step(t, err));
         stop = out_of_time(t);
         const int64_t last = stop ? t->state.step : t->plan.steps;
         if (t->eval && due(t->state.step, t->plan.eval_every, last))
-            TRY(train_evaluate(t, err));
+            TRY(evaluate_or_owe(t, err));
         if (due(t->state.step, t->plan.save_every, last) || t->evaluated_step == t->state.step ||
             t->state.stopped_early || stop_requested())
             TRY(train_save(t, err));
         /* At the last step there is nothing left to interrupt. */
         if (stop_requested() && t->state.step < t->plan.steps && !t->state.stopped_early)
-            return err_set(err, SPT_E_INTERRUPTED,
-                           "interrupted after saving step %lld; --resume continues",
-                           (long long)t->state.step);
+            return interrupted(t, err);
     }
     return train_finish(t, err);
 }
@@ -114,8 +138,8 @@ spt_status run_train(struct settings *s, struct run_output *out, spt_err *err)
 {
     struct trainer t = {0};
     bool nothing_to_do = false;
-    spt_status st = s->dry_run ? train_open_plan(&t, s, out, err)
-                               : train_open(&t, s, out, &nothing_to_do, err);
+    spt_status st =
+        s->dry_run ? train_open_plan(&t, s, out, err) : train_open(&t, s, out, &nothing_to_do, err);
     if (!st && s->dry_run)
         st = train_try_step(&t, err);
     if (!st)

@@ -18,7 +18,7 @@ struct train_plan {
     int64_t steps, steps_per_epoch, batch;
     int64_t eval_every, save_every;
     int64_t rows_in_flight; /* encoder rows of the largest range */
-    bool absorb; /* cross-attention without keys and values */
+    bool absorb;            /* cross-attention without keys and values */
     double step_seconds;    /* 0: not measured */
     const char *metric;
     enum prompt_init_kind init;
@@ -26,7 +26,8 @@ struct train_plan {
     bool generate;
 };
 
-/* Everything that changes from step to step, besides prompt and optimiser: part of the checkpoint. */
+/* Everything that changes from step to step, besides prompt and optimiser: part of the checkpoint.
+ */
 struct train_state {
     int64_t step;
     struct batch_position position;
@@ -62,9 +63,10 @@ struct trainer {
     ckpt *ck;
     struct train_logs logs;
     int64_t started_ns, last_progress_ns;
-    int64_t examples_done; /* in this process, for the rate */
+    int64_t examples_done;              /* in this process, for the rate */
     int64_t evaluated_step, saved_step; /* -1: never in this process */
     double last_score;
+    bool evaluation_owed; /* a signal cut short the evaluation of this step */
 };
 
 /* Everything up to the first step; restores with --resume. *nothing_to_do: the run is finished. */
@@ -78,7 +80,8 @@ spt_status train_open_plan(struct trainer *t, const struct settings *s, struct r
 spt_status train_try_step(struct trainer *t, spt_err *err);
 void train_close(struct trainer *t);
 
-/* The sum over a step's examples (rulings 3) into t->gradient.sum; *loss holds the sums of the batch. */
+/* The sum over a step's examples (rulings 3) into t->gradient.sum; *loss holds the sums of the
+ * batch. */
 spt_status train_gradient(struct trainer *t, const uint32_t *which, size_t n, struct t5_loss *loss,
                           spt_err *err);
 

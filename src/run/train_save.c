@@ -22,6 +22,7 @@
 #define ITEM_PROMPT "prompt"
 #define ITEM_STATE "train_state"
 #define ITEM_IDENTITY "identity"
+#define ITEM_OWED "evaluation_owed" /* only in a state whose evaluation a signal cut short */
 #define LOG_TRAIN "train.jsonl"
 #define LOG_EVAL "eval.jsonl"
 #define DIR_EVENTS "train"
@@ -194,6 +195,8 @@ static spt_status save_items(struct trainer *t, const char *identity, size_t ide
         (struct ckpt_item){ITEM_PROMPT, {DT_F32, shape_2d(t->plan.P, t->plan.E), t->prompt->rows}};
     items[n++] = (struct ckpt_item){ITEM_STATE, {DT_I64, shape_1d(STATE_WORDS), words}};
     items[n++] = (struct ckpt_item){ITEM_IDENTITY, bytes_view(identity, identity_len)};
+    if (t->evaluation_owed)
+        items[n++] = (struct ckpt_item){ITEM_OWED, bytes_view("", 1)};
     for (size_t i = 0; i < optim_slot_count(t->optim) && n < MAX_ITEMS; i++) {
         const struct optim_slot *slot = optim_slot_at(t->optim, i);
         items[n++] = (struct ckpt_item){slot->name, {slot->dtype, slot->shape, slot->data}};
@@ -268,6 +271,7 @@ static spt_status restore_items(struct trainer *t, const ckpt_loaded *l, spt_err
         memcpy(slot->data, p, bytes);
     }
     unpack_state(t, w);
+    t->evaluation_owed = t->eval && ckpt_loaded_tensor(l, ITEM_OWED);
     t->prompt->use.seed = t->seed;
     t->trainer_key = rng_split_at(rng_key_of(t->seed), 2, 1, RNG_CLASSIC);
     return SPT_OK;

@@ -121,14 +121,14 @@ static spt_status make_plan(struct trainer *t, spt_err *err)
     TRY(prompt_length(s, p->init, p->E, &p->P, err));
     p->batch = s->batch < n ? s->batch : n;
     p->steps_per_epoch = (n + p->batch - 1) / p->batch;
-    p->steps = s->steps      ? s->steps
+    p->steps = s->steps        ? s->steps
                : s->epochs > 0 ? (int64_t)ceil(s->epochs * (double)p->steps_per_epoch)
                                : default_steps(t);
     p->eval_every = s->eval_every ? s->eval_every : (p->steps + 19) / 20;
     p->save_every = s->save_every ? s->save_every : p->eval_every;
     const struct examples_counts c = examples_counts(t->train);
     const int64_t longest = c.longest_input + p->P;
-    p->rows_in_flight = s->micro_batch ? s->micro_batch * longest
+    p->rows_in_flight = s->micro_batch            ? s->micro_batch * longest
                         : s->micro_rows > longest ? s->micro_rows
                                                   : longest;
     if (p->rows_in_flight > p->batch * longest)
@@ -204,9 +204,9 @@ static spt_status make_optimiser(struct trainer *t, spt_err *err)
     cfg.adafactor.weight_decay_rate = s->weight_decay;
     cfg.adamw.weight_decay = s->weight_decay;
     cfg.global_norm_clip = s->clip_norm;
-    const struct optim_param param = {
-        t->prompt->use.side == PROMPT_DECODER ? PROMPT_T5X_DECODER : PROMPT_T5X_ENCODER,
-        shape_2d(t->plan.P, t->plan.E), NULL};
+    const struct optim_param param = {t->prompt->use.side == PROMPT_DECODER ? PROMPT_T5X_DECODER
+                                                                            : PROMPT_T5X_ENCODER,
+                                      shape_2d(t->plan.P, t->plan.E), NULL};
     TRY(optim_new(&cfg, &param, 1, &t->optim, err));
     t->lr = lr_schedule_default();
     t->lr.base_learning_rate = s->lr;
@@ -299,7 +299,7 @@ spt_status train_open(struct trainer *t, const struct settings *s, struct run_ou
     const spt_status st = train_restore(t, err);
     if (st != SPT_E_NOTFOUND) {
         TRY(st);
-        if (t->state.step >= t->plan.steps || t->state.stopped_early) {
+        if (!t->evaluation_owed && (t->state.step >= t->plan.steps || t->state.stopped_early)) {
             log_info("%s already holds the finished run (step %lld of %lld): nothing to train",
                      s->out, (long long)t->state.step, (long long)t->plan.steps);
             ckpt_tidy(t->ck, t->state.step);

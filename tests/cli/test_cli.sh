@@ -66,6 +66,20 @@ for o in "$dir/slash/" "$dir/slashes//"; do
     check "continues_${o#"$dir/"}" 0 'resuming at step 1' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --out "$o" --resume
     expect "same_as_${o#"$dir/"}" cmp -s "$dir/run/prompt-2.safetensors" "${o}prompt-2.safetensors"
 done
+# A signal in the evaluation of the last step: that step is saved, its evaluation made up for.
+slow=(train --model $model --train $desk/train.tsv --eval $desk/train.tsv --length 4 --steps 2 --eval-every 2 --batch 8 --seed 1 --threads 1)
+"$spt" "${slow[@]}" --out "$dir/whole" --quiet 2>"$dir/err"
+struck() {
+    "$spt" "${slow[@]}" --out "$dir/struck" --quiet &
+    until [ "$(grep -c . "$dir/struck/train.jsonl" 2>/dev/null)" = 2 ]; do sleep 0.01; done
+    kill -TERM $!
+    wait $!
+}
+check signal_while_evaluating 75 'after saving step 2' struck
+check evaluation_is_made_up_for 0 'resuming at step 2' "$spt" "${slow[@]}" --out "$dir/struck" --resume
+expect same_evaluation cmp -s "$dir/whole/eval.jsonl" "$dir/struck/eval.jsonl"
+expect same_prompt_and_score cmp -s "$dir/whole/prompt-2.safetensors" "$dir/struck/prompt-2.safetensors"
+expect same_state cmp -s "$dir/whole/state-2/state.safetensors" "$dir/struck/state-2/state.safetensors"
 printf 'text,label\n"a","one\nline \033[31m"\n' >"$dir/control.csv"
 check control_characters_in_a_label 4 'label "one.line .\[31m" is not' "$spt" eval --model $model --prompt "$dir/run" --data "$dir/control.csv" --quiet
 expect control_characters_one_line test "$(grep -c '' "$dir/err")" -eq 1
