@@ -113,9 +113,15 @@ static void warn_comments(const gin_flags *f)
 
 /* --- configuration ---------------------------------------------------------------------------------- */
 
+/* Commands that use the tasks of a configuration, complete or not. */
+static bool wants_tasks_only(const struct settings *s)
+{
+    return !strcmp(s->command, "cache") || !strcmp(s->command, "tasks");
+}
+
 static const char *entry_of(const struct settings *s)
 {
-    return !strcmp(s->command, "train") || !strcmp(s->command, "cache") ? "__main__.train"
+    return !strcmp(s->command, "train") || wants_tasks_only(s) ? "__main__.train"
            : !strcmp(s->command, "eval") ? "__main__.evaluate"
                                          : "__main__.infer";
 }
@@ -139,7 +145,7 @@ static spt_status parse(struct gin_job *j, spt_err *err)
         st = gin_flags_apply(j->flags, j->config, (const char *const *)dirs, n, err);
     buf_release(&text);
     TRY(st);
-    if (strcmp(j->s->command, "cache") != 0) {
+    if (!wants_tasks_only(j->s)) {
         TRY(complain_missing(j, err));
         TRY(gin_finalize(j->config, err));
     }
@@ -210,6 +216,8 @@ static spt_status run(struct gin_job *j, spt_err *err)
         return explain(j, st, err);
     if (!strcmp(j->s->command, "cache"))
         return run_cache_job(j, err);
+    if (!strcmp(j->s->command, "tasks"))
+        return run_tasks_job(j, err);
     if (j->flags->dry_run)
         return print_config(j, err);
     if (!strcmp(j->s->command, "train"))
@@ -220,7 +228,7 @@ static spt_status run(struct gin_job *j, spt_err *err)
 spt_status run_gin(const gin_flags *f, struct settings *s, struct run_output *out, spt_err *err)
 {
     struct gin_job j = {.flags = f, .s = s, .out = out};
-    if (strcmp(s->command, "cache") != 0) {
+    if (!wants_tasks_only(s)) {
         TRY(check_options(s, err));
         if (!f->any)
             return err_set(err, SPT_E_USAGE, "%s: --gin_file or --gin.NAME=VALUE is missing",

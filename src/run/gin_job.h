@@ -24,6 +24,7 @@ spt_status run_t5x_eval(struct gin_job *j, spt_err *err);
 spt_status run_t5x_infer(struct gin_job *j, spt_err *err);
 /* `spt cache`: the configuration need not be complete, only its tasks count. */
 spt_status run_cache_job(struct gin_job *j, spt_err *err);
+spt_status run_tasks_job(struct gin_job *j, spt_err *err);
 
 /* dir/config.gin: what summarize_gin_config writes. text (NULL: not wanted) receives it. */
 spt_status gin_job_write_config(struct gin_job *j, const char *dir, buf *text, spt_err *err);

@@ -203,7 +203,8 @@ static unsigned programs_of(const char *command)
     return !strcmp(command, "train")   ? GIN_PROGRAM_TRAIN | GIN_PROGRAM_MAIN
            : !strcmp(command, "eval")  ? GIN_PROGRAM_EVAL | GIN_PROGRAM_MAIN
            : !strcmp(command, "infer") ? GIN_PROGRAM_INFER | GIN_PROGRAM_MAIN
-           : !strcmp(command, "cache") ? GIN_PROGRAM_TRAIN | GIN_PROGRAM_MAIN
+           : !strcmp(command, "cache") || !strcmp(command, "tasks")
+               ? GIN_PROGRAM_TRAIN | GIN_PROGRAM_MAIN
                                        : 0;
 }
 
@@ -312,7 +313,8 @@ spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err)
     const spt_sink nowhere = {0};
     struct run_output out = {.sink = sink ? sink : &nowhere};
     const spt_command *c = spt_command_find(j->settings.command);
-    if (!j->gin && settings_given(&j->settings, "plugin") && strcmp(c->name, "cache") != 0)
+    if (!j->gin && settings_given(&j->settings, "plugin") &&
+        command_bit(c->name) & (CMD_TRAIN | CMD_EVAL | CMD_INFER))
         return err_set(err, SPT_E_USAGE,
                        "--plugin acts on gin configurations: give --gin_file or --gin.NAME=VALUE");
     warnings_before = log_warnings();

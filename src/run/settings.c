@@ -176,7 +176,7 @@ const struct option_row option_table[] = {
     CHOICE("mode", mode, "answers|predict|predict_with_aux|score", "answers", I,
            "lines as the reference's inference program writes them; decodes by its beam search of "
            "one beam unless told otherwise"),
-    TEXT("plugin", plugin, "FILE.so", "", T | E | I | H,
+    TEXT("plugin", plugin, "FILE.so", "", T | E | I | H | L | CMD_FIND_MODULE,
          "load a plug-in, with gin flags (may be given several times; docs/reference/plugins.md)"),
     TEXT("splits", splits, "A,B,..", "", H, "splits to cache (default: all that the task has)"),
     INT("shards", shards, "64", 1, 65536, H, "files per split"),
@@ -361,7 +361,8 @@ static const char *option_name_at(void *ctx, size_t i)
     for (size_t k = 0; k < option_count; k++)
         if (option_table[k].commands & bit && i-- == 0)
             return option_table[k].pub.name;
-    return bit & (CMD_TRAIN | CMD_EVAL | CMD_INFER | CMD_CACHE) ? gin_flag_name(i) : NULL;
+    const uint32_t gin = CMD_TRAIN | CMD_EVAL | CMD_INFER | CMD_CACHE | CMD_TASKS;
+    return bit & gin ? gin_flag_name(i) : NULL;
 }
 
 spt_status settings_set(struct settings *s, const char *option, const char *value, spt_err *err)

@@ -23,7 +23,9 @@ static void put_metrics(buf *out, const struct task *t)
                  {METRIC_SPEARMAN, "spearman"}, {METRIC_MEAN_F1, "mean_f1"},
                  {METRIC_MULTIRC, "multirc"},   {METRIC_SQUAD, "squad"},
                  {METRIC_RECORD, "record"},     {METRIC_ROUGE, "rouge"},
-                 {METRIC_RANK, "rank"},         {METRIC_RANK_NORMED, "rank_normed"}};
+                 {METRIC_RANK, "rank"},         {METRIC_RANK_NORMED, "rank_normed"},
+                 {METRIC_BLEU, "bleu"},         {METRIC_EDIT, "edit_distance"},
+                 {METRIC_CODE, "plug-in"}};
     bool some = false;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (t->metrics & names[i].bit) {
@@ -167,25 +169,29 @@ static spt_status show(const struct settings *s, const struct task_env *e, const
     return st;
 }
 
-spt_status run_tasks(struct settings *s, struct run_output *out, spt_err *err)
+spt_status run_tasks_job(struct gin_job *j, spt_err *err)
 {
+    const struct settings *s = j->s;
     const bool shows = s->arguments && !strcmp(s->argument[0], "show");
+    const char *dir = j->flags->tfds_data_dir;
     struct task_env e = {0};
     vocab *v = NULL;
     if (s->arguments > (shows ? 2u : 1u) || (shows && s->arguments < 2))
         return err_set(err, SPT_E_USAGE, "wanted `spt tasks [NAME-PART]` or `spt tasks show NAME`");
-    spt_status st = shows ? open_vocabulary(s, &v, err) : SPT_OK;
-    task_registry *r = NULL;
-    if (!st)
-        st = task_registry_new(&r, err);
-    if (!st)
-        task_env_open(&e, r, s->tfds_dir, v);
-    if (!st)
-        st = shows ? show(s, &e, s->argument[1], out, err)
-                   : list(&e, s->arguments ? s->argument[0] : "", out, err);
-    task_registry_free(r);
+    if (shows)
+        TRY(open_vocabulary(s, &v, err));
+    task_env_open(&e, extensions_tasks(j->x), dir && *dir ? dir : s->tfds_dir, v);
+    const spt_status st = shows ? show(s, &e, s->argument[1], j->out, err)
+                                : list(&e, s->arguments ? s->argument[0] : "", j->out, err);
+    task_env_close(&e);
     vocab_close(v);
     return st;
+}
+
+spt_status run_tasks(struct settings *s, struct run_output *out, spt_err *err)
+{
+    const gin_flags none = {0};
+    return run_gin(&none, s, out, err);
 }
 
 /* --- modules ---------------------------------------------------------------------------------------- */
@@ -219,6 +225,23 @@ static spt_status is_known(const char *module, bool *out, spt_err *err)
     return SPT_OK;
 }
 
+/* The directory that holds a plug-in's own. */
+static spt_status plugin_root(const struct settings *s, buf *out, spt_err *err)
+{
+    extensions *x;
+    TRY(extensions_open(s->plugin, &x, err));
+    const char *dir = extensions_module_dir(x, s->argument[0]);
+    const char *slash = dir ? strrchr(dir, '/') : NULL;
+    if (dir && !strcmp(dir, "."))
+        buf_adds(out, "..\n");
+    else if (slash)
+        buf_addf(out, "%.*s\n", slash == dir ? 1 : (int)(slash - dir), dir);
+    else if (dir)
+        buf_adds(out, ".\n");
+    extensions_close(x);
+    return SPT_OK;
+}
+
 /* The directory below which the gin files of a module lie, for --gin_search_paths. */
 spt_status run_find_module(struct settings *s, struct run_output *out, spt_err *err)
 {
@@ -230,7 +253,8 @@ spt_status run_find_module(struct settings *s, struct run_output *out, spt_err *
     TRY(is_known(module, &known, err));
     buf_init(&dirs, 1 << 18);
     buf_init(&answer, 1 << 18);
-    if (holds(".", module))
+    spt_status st = s->plugin && *s->plugin ? plugin_root(s, &answer, err) : SPT_OK;
+    if (!answer.len && holds(".", module))
         buf_adds(&answer, ".\n");
     gin_config_dirs(&dirs);
     for (const char *p = buf_str(&dirs); *p && !answer.len;) {
@@ -241,8 +265,9 @@ spt_status run_find_module(struct settings *s, struct run_output *out, spt_err *
         mem_free(dir);
         p += n + (p[n] == '\n');
     }
-    const spt_status st = answer.len ? output_text(out, &answer, err)
-                                     : err_set(err, SPT_E_NOTFOUND,
+    if (!st)
+        st = answer.len ? output_text(out, &answer, err)
+                        : err_set(err, SPT_E_NOTFOUND,
                                                "no module \"%s\": it is none of the reference's and "
                                                "there is no such directory here or among the "
                                                "installed gin files",

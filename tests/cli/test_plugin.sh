@@ -35,6 +35,14 @@ expect preprocessor_ran test "$(grep -a -c 'shout: ' caches/shout_demo/train.tfr
 expect templates_ran grep -a -q 'is this loud: GO AWAY! NOW!' caches/shout_plain/train.tfrecord-00000-of-00001
 expect plugin_is_named grep -q 'plug-in shout 1.0' cache.err
 
+expect module_is_found test "$($spt find-module shout $plugin 2>find.err)" = . -a \
+    "$(cd shout && $spt find-module shout --plugin shout.so 2>find.err)" = .. -a \
+    "$($spt find-module shout --plugin "$dir/shout/shout.so" 2>find.err)" = "$dir"
+expect tasks_are_listed test "$($spt tasks shout_ $plugin $gin 2>list.err | cut -f 1 | xargs)" = \
+    'shout_builtin shout_demo shout_plain shout_both'
+expect tasks_are_shown test "$($spt tasks show shout_demo --n 2 --vocab bytes $plugin $gin 2>show.err |
+    grep -c '"inputs_pretokenized": "shout: ')" = 2
+
 # --- refusals -----------------------------------------------------------------------------------------
 refused() { # NAME EXIT-CODE TEXT OPTION...
     local name=$1 code=$2 text=$3
