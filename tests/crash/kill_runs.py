@@ -126,7 +126,7 @@ def complain(out, text):
 
 def one_kill(kind, out):
     global made, inside
-    pace = rng.choice([0, 3000, 6000])
+    pace = rng.choice([0, 6000, 12000, 12000])
     p = start(kind, out, pace)
     # With pacing a run takes longer (about 20 paced calls per save); instants are spread over it.
     time.sleep(rng.random() * (seconds[kind] + pace * 1e-6 * 250))
