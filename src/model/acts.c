@@ -280,8 +280,14 @@ spt_status t5_acts_new(const t5_model *m, const struct t5_acts_plan *plan, t5_ac
         return err_nomem(err, device + host);
     }
     lay_out(&m->c, &d, a, &device, &host);
+    a->host_bytes = host;
     *out = a;
     return SPT_OK;
+}
+
+size_t t5_acts_host_bytes(const t5_acts *a)
+{
+    return a ? a->host_bytes : 0;
 }
 
 void t5_acts_free(t5_acts *a)

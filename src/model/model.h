@@ -119,6 +119,7 @@ bool t5_absorb_pays(const struct t5_config *c, int64_t dec_rows);
 spt_status t5_acts_new(const t5_model *m, const struct t5_acts_plan *plan, t5_acts **out,
                        spt_err *err);
 void t5_acts_free(t5_acts *a);
+size_t t5_acts_host_bytes(const t5_acts *a); /* what of it is not the backend's */
 size_t t5_acts_bytes(const struct t5_config *cfg, size_t elem, size_t wide,
                      const struct t5_acts_plan *plan);
 

@@ -108,6 +108,7 @@ struct t5_acts {
     struct t5_acts_plan plan;
     void *device; /* one block for everything below that is void * */
     void *host;   /* one block for the host arrays */
+    size_t host_bytes;
 
     /* The pass. */
     int64_t first, B, nseq; /* range of the batch, sequences of the decoder */

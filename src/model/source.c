@@ -517,6 +517,19 @@ spt_status t5_source_param(t5_source *s, const char *name, struct t5_param *out,
     return SPT_OK;
 }
 
+spt_status t5_source_describe(const t5_source *s, const char *name, struct t5_param *out,
+                              spt_err *err)
+{
+    size_t k;
+    if (!find(s, name, &k))
+        return err_set(err, SPT_E_NOTFOUND, "%s: the model has no parameter '%s'",
+                       store_path(s->files.s), name);
+    const struct store_info *i = store_at(s->files.s, s->entry[k].index);
+    *out = (struct t5_param){.m.view = {i->dtype, i->shape, NULL}, .id = k};
+    out->m.transposed = s->files.hf && s->name[k].transposed;
+    return SPT_OK;
+}
+
 void t5_source_release(t5_source *s, struct t5_param *p)
 {
     if (!p->m.view.data)

@@ -35,6 +35,9 @@ int64_t t5_source_step(const t5_source *s);
 /* By T5X name ("encoder/layers_0/attention/query/kernel"). SPT_E_NOTFOUND when the model has no
  * such parameter (e.g. decoder/logits_dense/kernel of a tied model). */
 spt_status t5_source_param(t5_source *s, const char *name, struct t5_param *out, spt_err *err);
+/* The same without data (NULL): shape, type and orientation as the file has them. Not released. */
+spt_status t5_source_describe(const t5_source *s, const char *name, struct t5_param *out,
+                              spt_err *err);
 bool t5_source_has(const t5_source *s, const char *name);
 /* Forgets the copy, or lets the mapped pages go (rulings 9). */
 void t5_source_release(t5_source *s, struct t5_param *p);

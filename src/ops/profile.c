@@ -14,11 +14,19 @@ struct profile {
     ops *inner;
     struct ops_table table; /* name and sizes of the inner one */
     struct ops_profile_line line[OPS_PROFILE_KINDS];
+    double rate[OPS_PROFILE_KINDS], bandwidth; /* of the model */
 };
 
 static struct profile *of(ops *o)
 {
     return (struct profile *)o;
+}
+
+static double modelled(const struct profile *p, int kind, double operations, double bytes)
+{
+    const double work = p->rate[kind] > 0 ? operations / p->rate[kind] : 0;
+    const double moved = p->bandwidth > 0 ? bytes / p->bandwidth : 0;
+    return work > moved ? work : moved;
 }
 
 /* Runs call(s) of the inner backend `in` with table `t`, and books them. */
@@ -27,13 +35,15 @@ static struct profile *of(ops *o)
         struct profile *p_ = of(o);                                                                \
         ops *const in = p_->inner;                                                                 \
         const struct ops_table *const t = in->t;                                                   \
-        struct ops_profile_line *l_ = &p_->line[kind];                                             \
+        const int kind_ = (kind);                                                                  \
+        struct ops_profile_line *l_ = &p_->line[kind_];                                            \
         const int64_t from_ = os_monotonic_ns();                                                   \
         call;                                                                                      \
         l_->seconds += (double)(os_monotonic_ns() - from_) * 1e-9;                                 \
         l_->calls++;                                                                               \
         l_->operations += (double)(ops_);                                                          \
         l_->bytes += (double)(bytes_);                                                             \
+        l_->model += modelled(p_, kind_, (double)(ops_), (double)(bytes_));                        \
     } while (0)
 
 static double elems(ops *o, int64_t n)
@@ -370,6 +380,15 @@ void ops_profile_reset(ops *o)
         return;
     for (int i = 0; i < OPS_PROFILE_KINDS; i++)
         of(o)->line[i] = (struct ops_profile_line){.name = names[i]};
+}
+
+void ops_profile_model(ops *o, const double rate[OPS_PROFILE_KINDS], double bandwidth)
+{
+    if (!is_profile(o))
+        return;
+    for (int i = 0; i < OPS_PROFILE_KINDS; i++)
+        of(o)->rate[i] = rate[i];
+    of(o)->bandwidth = bandwidth;
 }
 
 ops *ops_profile_inner(ops *o)

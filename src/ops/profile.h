@@ -39,6 +39,7 @@ struct ops_profile_line {
     const char *name;
     int64_t calls;
     double seconds, operations, bytes;
+    double model; /* seconds by ops_profile_model */
 };
 
 /* Takes `inner` over: closing the result closes it, on failure it still belongs to the caller. */
@@ -46,6 +47,9 @@ spt_status ops_profile_open(ops *inner, ops **out, spt_err *err);
 /* The counters since opening or the last reset, [OPS_PROFILE_KINDS]; NULL for another backend. */
 const struct ops_profile_line *ops_profile_lines(const ops *o);
 void ops_profile_reset(ops *o); /* other backends: nothing */
+/* From now on every call is also booked with the longer of operations / rate[kind] and
+ * bytes / bandwidth; a rate of 0 means that the bytes alone count. */
+void ops_profile_model(ops *o, const double rate[OPS_PROFILE_KINDS], double bandwidth);
 /* The watched backend, or o itself. */
 ops *ops_profile_inner(ops *o);
 

@@ -11,6 +11,7 @@
     X(infer, INFER, run_infer)          \
     X(score, SCORE, run_score)          \
     X(check, CHECK, run_check)          \
+    X(plan, PLAN, run_plan)             \
     X(init, INIT, run_init)             \
     X(inspect, INSPECT, run_inspect)    \
     X(convert, CONVERT, run_convert)    \
@@ -20,7 +21,8 @@
     X(report, REPORT, run_report) \
     X(tasks, TASKS, run_tasks) \
     X(cache, CACHE, run_cache) \
-    X(find_module, FIND_MODULE, run_find_module)
+    X(find_module, FIND_MODULE, run_find_module) \
+    X(bench, BENCH, run_bench)
 
 enum command_index {
 #define COMMAND_INDEX(name, bit, fn) COMMAND_INDEX_##bit,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "ops/profile.h"
 
 char *count_text(int64_t n, char *text)
 {
@@ -110,9 +111,10 @@ spt_status engine_open(const struct settings *s, struct engine *out, spt_err *er
     return SPT_OK;
 }
 
-spt_status engine_load_model(struct engine *e, const struct settings *s, unsigned uses,
-                             spt_err *err)
+spt_status engine_open_ops(struct engine *e, const struct settings *s, bool profile, spt_err *err)
 {
+    if (e->ops)
+        return SPT_OK;
     const bool by_prompt = !(s->compute && s->compute[0]) && e->prompt_compute;
     const char *compute = by_prompt ? e->prompt_compute : s->compute ? s->compute : "float32";
     const bool half = !strcmp(compute, "auto") ? ops_native_bfloat16()
@@ -126,6 +128,45 @@ spt_status engine_load_model(struct engine *e, const struct settings *s, unsigne
         .threads = (int)s->threads,
     };
     TRY(ops_open(&cfg, &e->ops, err));
+    return profile ? ops_profile_open(e->ops, &e->ops, err) : SPT_OK;
+}
+
+/* --- a model that is only counted ---------------------------------------------------------- */
+
+struct described {
+    const t5_source *source;
+    const void *zeros;
+};
+
+static spt_status describe(void *ctx, const char *name, struct t5_param *out, spt_err *err)
+{
+    const struct described *d = ctx;
+    TRY(t5_source_describe(d->source, name, out, err));
+    out->m.view.data = d->zeros;
+    return SPT_OK;
+}
+
+spt_status engine_count_model(const struct engine *e, ops *counting, unsigned uses, t5_model **out,
+                              spt_err *err)
+{
+    /* What the model itself reads: norms, bias tables and, for heads, kernels of attention. */
+    const struct t5_config *c = &e->config;
+    const int64_t J = c->heads * c->head_dim, table = c->heads * c->buckets;
+    const size_t n = (size_t)c->width * (size_t)(J + 1) + (size_t)table;
+    void *zeros = mem_zalloc(n, sizeof(double));
+    if (!zeros)
+        return err_nomem(err, n * sizeof(double));
+    struct described d = {e->source, zeros};
+    const struct t5_getter get = {.ctx = &d, .config = c, .param = describe};
+    const spt_status st = t5_model_new_from(counting, &get, uses, out, err);
+    mem_free(zeros);
+    return st;
+}
+
+spt_status engine_load_model(struct engine *e, const struct settings *s, unsigned uses,
+                             spt_err *err)
+{
+    TRY(engine_open_ops(e, s, false, err));
     TRY(t5_source_hash(e->source, e->base_hash, err));
     return t5_model_new(e->ops, e->source, uses, &e->model, err);
 }

@@ -22,6 +22,12 @@ struct engine {
 /* Vocabulary and configuration, checked against each other; no weight is read yet.
  * SPT_E_USAGE without --model. */
 spt_status engine_open(const struct settings *s, struct engine *out, spt_err *err);
+/* Chooses the kernels (e->ops, e->compute); engine_load_model does it when it was not done. With
+ * profile they are watched (ops/profile.h). */
+spt_status engine_open_ops(struct engine *e, const struct settings *s, bool profile, spt_err *err);
+/* A model of this base over `counting` (ops/count.h): nothing of a file is read. */
+spt_status engine_count_model(const struct engine *e, ops *counting, unsigned uses, t5_model **out,
+                              spt_err *err);
 /* Hashes and prepares the weights. backward: for training. */
 spt_status engine_load_model(struct engine *e, const struct settings *s, unsigned uses,
                              spt_err *err);

@@ -41,6 +41,13 @@ static const spt_command commands[] = {
          "Exit code 0: fine, or warnings; with --strict warnings are 1. Errors have the code\n"
          "that training would have had.\n\n"
          "  spt check --model t5-base-lm --train train.tsv --eval dev.tsv"},
+    [COMMAND_INDEX_PLAN] =
+        {"plan", "--model DIR --train FILE [--eval FILE]",
+         "memory and time of a training run, before a weight is read",
+         "Prints the bytes of weights, activations and so on, their peak, and seconds per step on\n"
+         "this machine; takes the options of train. With --memory it chooses rows in flight and\n"
+         "--remat as train would, or says what would fit (exit code 6).\n\n"
+         "  spt plan --model t5-base-lm --train train.tsv --eval dev.tsv --memory 2G"},
     [COMMAND_INDEX_INIT] =
         {"init", "--model DIR --out FILE [--init KIND]", "write an untrained prompt",
          "  spt init --model t5-base-lm --init vocab --length 20 --seed 1 --out p.npy"},
@@ -84,6 +91,12 @@ static const spt_command commands[] = {
     [COMMAND_INDEX_FIND_MODULE] =
         {"find-module", "MODULE", "directory to put into --gin_search_paths for a module",
          "  spt find-module prompt_tuning"},
+    [COMMAND_INDEX_BENCH] =
+        {"bench", "[--model DIR | --size NAME]", "how fast this machine is, and spt on it",
+         "The product peak and the memory bandwidth, then the median training step and forward pass\n"
+         "of a batch of random ids: time by kind of operation, useful operations, share of the\n"
+         "peak, memory. Figures of a machine that does something else mean little.\n\n"
+         "  spt bench --size base --compute float32"},
 };
 
 unsigned spt_version_num(void)

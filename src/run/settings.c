@@ -28,7 +28,7 @@
 #define S CMD_SCORE
 #define N CMD_INIT
 #define K CMD_TOKENIZE
-#define C CMD_CHECK
+#define C (CMD_CHECK | CMD_PLAN) /* reads what training would read */
 #define X CMD_EXTRACT
 #define V CMD_CONVERT
 #define P CMD_INSPECT
@@ -36,13 +36,14 @@
 #define R CMD_REPORT
 #define L CMD_TASKS
 #define H CMD_CACHE
+#define B CMD_BENCH
 #define USES (T | E | I | S | C)
 
 enum { BIG = 1000000000 };
 
 const struct option_row option_table[] = {
     /* files */
-    TEXT("model", model, "DIR", "", USES | N | K | V | G | R | L | H,
+    TEXT("model", model, "DIR", "", USES | N | K | V | G | R | L | H | B,
          "the frozen T5: a T5X checkpoint or a Hugging Face directory"),
     TEXT("vocab", vocab, "FILE", "", USES | N | K | G | L | H,
          "SentencePiece model, when it does not lie beside the model; \"bytes\" for ByT5"),
@@ -56,7 +57,7 @@ const struct option_row option_table[] = {
     TEXT("out", output, "FILE", "", R, "page to write (default: RUN/report.html)"),
     TEXT("data", data, "FILE", "", E | I | S, "examples; \"-\" is standard input"),
     TEXT("data", data, "FILE", "", R, "examples to answer (default: the run's --eval)"),
-    TEXT("prompt", prompt, "FILE", "", E | I | S | C,
+    TEXT("prompt", prompt, "FILE", "", E | I | S | CMD_CHECK,
          "prompt of any kind, or a run directory (its best prompt); none: the bare model"),
     TEXT("prompts", prompts, "A,B,..", "", I,
          "several prompts at once: every one for every input, or see --prompt-column"),
@@ -90,6 +91,7 @@ const struct option_row option_table[] = {
     /* prompt */
     INT("length", length, "", 1, 100000, T | N | C,
         "prompt length P in rows (default: 100; 20 or 8 for a model narrower than 512 or 128)"),
+    INT("length", length, "100", 1, 100000, B, "prompt length P in rows"),
     CHOICE("init", init, "auto|labels|vocab|uniform|text|file", "auto", T | N | C,
            "how the prompt starts (auto: labels when there are any, else vocab)"),
     TEXT("init-text", init_text, "TEXT", "", T | N | C, "text whose pieces start the prompt"),
@@ -111,10 +113,16 @@ const struct option_row option_table[] = {
         "training steps (0: from --epochs, else 24 epochs, but 300 .. 3000 steps)"),
     REAL("epochs", epochs, "0", 0, 1e6, T | C, "passes over the training data"),
     REAL("minutes", minutes, "0", 0, 1e6, T, "stop after this time (0: no limit)"),
-    INT("batch", batch, "32", 1, 65536, T | E | I | S | C, "examples per step"),
+    CHOICE("size", size, "tiny|small|base|large", "base", B,
+           "shape of T5 1.1 with random weights, without --model"),
+    INT("tokens", tokens, "30", 1, 1048576, B,
+        "mean input length; lengths vary from half to one and a half of it"),
+    INT("targets", targets, "3", 1, 1048576, B, "target length"),
+    INT("steps", steps, "5", 1, 100000, B, "steps measured"),
+    INT("batch", batch, "32", 1, 65536, T | E | I | S | C | B, "examples per step"),
     INT("micro-batch", micro_batch, "0", 0, 65536, T | C,
         "examples in flight at once; same bits as one batch (0: by --micro-rows)"),
-    INT("micro-rows", micro_rows, "1024", 1, BIG, USES, "encoder rows in flight at once"),
+    INT("micro-rows", micro_rows, "1024", 1, BIG, USES | B, "encoder rows in flight at once"),
     INT("eval-every", eval_every, "0", 0, BIG, T | C, "steps between evaluations (0: 20 in a run)"),
     INT("save-every", save_every, "0", 0, BIG, T, "steps between checkpoints (0: as --eval-every)"),
     INT("keep", keep, "2", 1, 1000000, T, "checkpoints kept, the best one besides"),
@@ -145,7 +153,7 @@ const struct option_row option_table[] = {
     SWITCH("generate", generate, I, "decode freely although the prompt has labels"),
     SWITCH("length-normalize", length_normalize, E | I | T | C | S,
            "rank by log-likelihood per token instead of its sum"),
-    INT("max-output", max_output, "64", 1, 65536, T | E | I, "tokens decoded at most"),
+    INT("max-output", max_output, "64", 1, 65536, T | E | I | C, "tokens decoded at most"),
     /* decoding */
     CHOICE("decode", search, "auto|greedy|sample|sample-t5x|beam|beam-hf", "auto", E | I,
            "search: beam and sample-t5x as the reference (whose samples depend on the batch), beam-hf "
@@ -190,20 +198,22 @@ const struct option_row option_table[] = {
     SWITCH("summary", summary, S, "one line for the whole file: tokens, score, perplexity"),
     SWITCH("ids", ids, I, "with --json or --mode: also the ids of each answer"),
     /* machine */
-    CHOICE("compute", compute, "auto|float32|bfloat16", "", USES | N,
+    CHOICE("compute", compute, "auto|float32|bfloat16", "", USES | N | B,
            "arithmetic of the products; auto: bfloat16 where the processor has it natively "
            "(default: as the prompt was trained, else float32)"),
-    TEXT("isa", isa, "NAME", "auto", USES | N, "kernels: auto, ref, avx2 or avx512"),
-    INT("threads", threads, "0", 0, 1024, USES | N | R, "threads (0: all cores)"),
-    CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "auto", T | C,
+    TEXT("isa", isa, "NAME", "auto", USES | N | B, "kernels: auto, ref, avx2 or avx512"),
+    INT("threads", threads, "0", 0, 1024, USES | N | R | B, "threads (0: all cores)"),
+    CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "auto", T | C | B,
            "absorbed: no keys and values of the input, for short targets (auto: when it needs "
            "fewer operations)"),
-    SWITCH("remat", remat, T | C,
+    SWITCH("remat", remat, T | C | B,
            "keep the inputs of layers only, compute the rest again: less memory, same bits"),
-    INT("max-distance", max_distance, "0", 0, BIG, USES | N | G,
+    TEXT("memory", memory, "SIZE", "", T | C,
+         "stay below this peak (800M, 1.5G) by fewer rows in flight and --remat; same bits"),
+    INT("max-distance", max_distance, "0", 0, BIG, USES | N | G | B,
         "relative-position distance of a T5X model whose table is not 32 wide"),
     /* behaviour */
-    SWITCH("json", json, USES | N | K | P | G, "machine-readable output"),
+    SWITCH("json", json, USES | N | K | P | G | B, "machine-readable output"),
     SWITCH("resume", resume, T, "continue the run in --out from its last checkpoint"),
     SWITCH("dry-run", dry_run, T, "say what would be done, and stop"),
     SWITCH("strict", strict, USES, "treat warnings as errors (exit code 1)"),
@@ -211,11 +221,13 @@ const struct option_row option_table[] = {
     SWITCH("npy-bf16", npy_bf16, USES | V | P | X,
            "read .npy arrays of opaque 2-byte values (|V2) as bfloat16"),
     SWITCH("decode", decode, K, "ids to text instead of text to ids"),
+    SWITCH("profile", profile, T, "at the end: time by kind of operation, share of the peak"),
     SWITCH("log-examples", log_examples, T,
            "write the numbers of each step's examples into train.jsonl"),
     CHOICE("progress", progress, "auto|always|never", "auto", T | E | I | S,
            "one changing line on a terminal, plain lines elsewhere"),
-    SWITCH("quiet", quiet, USES | N | K | V | X | P | G | R | H, "no story on stderr, only warnings"),
+    SWITCH("quiet", quiet, USES | N | K | V | X | P | G | R | H | B,
+           "no story on stderr, only warnings"),
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];
 
@@ -226,7 +238,7 @@ static bool is_outward(const struct option_row *o)
 {
     static const char *const names[] = {"out",      "json",  "resume",  "dry-run",
                                         "progress", "quiet", "threads", "keep",
-                                        "remat",    "plugin"};
+                                        "remat",    "plugin", "memory",  "profile"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], o->pub.name))
             return true;

@@ -55,12 +55,16 @@ struct settings {
     /* plug-ins: one path a line; cache */
     char *plugin, *splits;
     int64_t shards;
+    /* bench */
+    char *size;
+    int64_t tokens, targets;
     /* machine */
     char *compute, *isa, *cross_attention;
     int64_t threads, max_distance;
     /* behaviour */
     bool remat, json, resume, dry_run, strict, save_full, decode, log_examples, quiet, npy_bf16;
-    char *progress;
+    char *progress, *memory;
+    bool profile;
 
     uint8_t given[256]; /* [i]: option i of the table was set by the user */
 };

@@ -9,10 +9,15 @@
 spt_status train_gradient(struct trainer *t, const uint32_t *which, size_t n, struct t5_loss *loss,
                           spt_err *err)
 {
+    const int64_t started = os_monotonic_ns();
     TRY(batch_make(&t->batch, t->train, which, n, t->task.max_input, t->task.max_target, err));
+    const int64_t made = os_monotonic_ns();
     const struct rng_key key = rng_fold_in(t->trainer_key, (uint32_t)t->state.step);
-    return gradient_of(&t->gradient, t->prompt, &t->batch.view, (float)t->s->dropout, key, loss,
-                       err);
+    TRY(gradient_of(&t->gradient, t->prompt, &t->batch.view, (float)t->s->dropout, key, loss,
+                    err));
+    t->spent.data += made - started;
+    t->spent.gradient += os_monotonic_ns() - made;
+    return SPT_OK;
 }
 
 /* What is not finite ends the run before it reaches a file. */
@@ -20,6 +25,20 @@ static spt_status at_step(const struct trainer *t, spt_status st, spt_err *err)
 {
     return st == SPT_E_NONFINITE ? err_wrap(err, st, "step %lld", (long long)t->state.step + 1)
                                  : st;
+}
+
+/* Books what was counted since the last call with `to`. */
+static void take_profile(struct trainer *t, struct ops_profile_line *to)
+{
+    const struct ops_profile_line *l = ops_profile_lines(t->engine.ops);
+    for (int i = 0; l && i < OPS_PROFILE_KINDS; i++) {
+        to[i].name = l[i].name;
+        to[i].calls += l[i].calls;
+        to[i].seconds += l[i].seconds;
+        to[i].operations += l[i].operations;
+        to[i].bytes += l[i].bytes;
+    }
+    ops_profile_reset(t->engine.ops);
 }
 
 static spt_status train_step(struct trainer *t, spt_err *err)
@@ -32,12 +51,18 @@ static spt_status train_step(struct trainer *t, spt_err *err)
     TRY(at_step(t, gradient_check(&t->gradient, t->gradient.sum, "gradient of the prompt", err),
                 err));
     const float lr = lr_at(&t->lr, t->state.step);
+    const int64_t from = os_monotonic_ns();
     optim_step(t->optim, &t->prompt->rows, (const float *const *)&t->gradient.sum, lr);
     TRY(at_step(t, gradient_check_prompt(&t->gradient, t->prompt->rows, err), err));
+    const int64_t updated = os_monotonic_ns();
+    t->spent.optimiser += updated - from;
+    t->spent.steps++;
+    take_profile(t, t->stepped);
     t->state.step++;
     t->state.position = train_order_tell(t->order);
     t->examples_done += (int64_t)n;
     TRY(train_log_step(t, &loss, lr, which, n, err));
+    t->spent.logs += os_monotonic_ns() - updated;
     train_tell_step(t, &loss, false);
     return SPT_OK;
 }
@@ -58,11 +83,15 @@ static spt_status train_evaluate(struct trainer *t, spt_err *err)
     struct answers answers = {0};
     struct figures figures;
     const struct t5_prompts prompts = prompts_of(t->prompt);
+    const int64_t from = os_monotonic_ns();
     spt_status st = evaluate(&t->evaluator, &prompts, t->eval, &answers, err);
     if (!st)
         figures_of(&answers, t->eval, &t->task, &figures, NULL);
     answers_release(&answers);
     TRY(st);
+    t->spent.evaluation += os_monotonic_ns() - from;
+    t->spent.evaluations++;
+    take_profile(t, t->evaluated);
     t->last_score = figure_value(&figures, t->plan.metric);
     const bool improved = is_better(t, t->last_score);
     if (improved) {
@@ -116,6 +145,8 @@ static spt_status pay_evaluation(struct trainer *t, spt_err *err)
 static spt_status train_loop(struct trainer *t, spt_err *err)
 {
     bool stop = false;
+    t->spent = (struct train_times){0}; /* counting before the run was not the run */
+    ops_profile_reset(t->engine.ops);
     if (t->evaluation_owed)
         TRY(pay_evaluation(t, err));
     while (t->state.step < t->plan.steps && !t->state.stopped_early && !stop) {
@@ -125,8 +156,11 @@ static spt_status train_loop(struct trainer *t, spt_err *err)
         if (t->eval && due(t->state.step, t->plan.eval_every, last))
             TRY(evaluate_or_owe(t, err));
         if (due(t->state.step, t->plan.save_every, last) || t->evaluated_step == t->state.step ||
-            t->state.stopped_early || stop_requested())
+            t->state.stopped_early || stop_requested()) {
+            const int64_t from = os_monotonic_ns();
             TRY(train_save(t, err));
+            t->spent.saving += os_monotonic_ns() - from;
+        }
         /* At the last step there is nothing left to interrupt. */
         if (stop_requested() && t->state.step < t->plan.steps && !t->state.stopped_early)
             return interrupted(t, err);
@@ -147,6 +181,8 @@ spt_status run_train(struct settings *s, struct run_output *out, spt_err *err)
     /* A run that died behind its last save still lacks what train_finish writes. */
     if (!st && !s->dry_run)
         st = nothing_to_do ? train_finish(&t, err) : train_loop(&t, err);
+    if (!st && s->profile)
+        st = train_tell_profile(&t, err);
     if (st == SPT_E_NONFINITE && t.state.best_step >= 0)
         log_info("the best prompt so far (step %lld, %s %.2f) is intact; use it with --prompt %s",
                  (long long)t.state.best_step, t.plan.metric, t.state.best_score, s->out);

@@ -11,23 +11,6 @@ enum { LINE_MAX_BYTES = 1 << 24 };
 
 /* --- the plan ------------------------------------------------------------------------------------ */
 
-static double memory_bound(const struct trainer *t)
-{
-    const double PE = (double)(t->plan.P * t->plan.E);
-    const struct examples_counts c = examples_counts(t->train);
-    const struct t5_acts_plan plan = {
-        .rows = t->plan.rows_in_flight,
-        .dec_rows = t->plan.batch * c.longest_target,
-        .examples = t->plan.batch,
-        .backward = true,
-        .dropout = t->s->dropout > 0,
-    };
-    const double weights = t->engine.model ? (double)t5_model_bytes(t->engine.model)
-                                           : 4.0 * (double)config_parameters(&t->engine.config);
-    return weights + (double)t5_acts_bytes(&t->engine.config, sizeof(float), sizeof(float), &plan) +
-           PE * sizeof(float) * (GRADIENT_SHARDS + 2) + (double)optim_bytes(t->optim);
-}
-
 void train_tell_plan(const struct trainer *t)
 {
     const struct train_plan *p = &t->plan;
@@ -56,8 +39,8 @@ void train_tell_plan(const struct trainer *t)
         log_info("time: %.3g s a step, %.0f:%02.0f for all of them, evaluations not counted",
                  p->step_seconds, floor(all / 60), floor(fmod(all, 60)));
     }
-    log_info("memory: about %s, %s encoder rows in flight", bytes_text(memory_bound(t), c),
-             count_text(p->rows_in_flight, a));
+    log_info("memory: about %s, %s encoder rows in flight%s", bytes_text(t->cost.total, c),
+             count_text(p->rows_in_flight, a), p->remat ? ", layers computed again" : "");
 }
 
 void train_plan_json(const struct trainer *t, json_writer *w)
@@ -74,7 +57,7 @@ void train_plan_json(const struct trainer *t, json_writer *w)
                    {"batch", p->batch},
                    {"eval_every", p->eval_every},
                    {"seed", t->seed},
-                   {"memory", (int64_t)memory_bound(t)}};
+                   {"memory", (int64_t)t->cost.total}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         json_key(w, numbers[i].name);
         json_i64(w, numbers[i].value);

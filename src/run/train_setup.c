@@ -110,6 +110,17 @@ static spt_status choose_cross_attention(struct trainer *t, int64_t longest_targ
     return SPT_OK;
 }
 
+void train_set_rows(struct trainer *t, int64_t micro_rows)
+{
+    struct train_plan *p = &t->plan;
+    const int64_t longest = examples_counts(t->train).longest_input + p->P;
+    const int64_t all = p->batch * longest, several = t->s->micro_batch * longest;
+    p->micro_rows = micro_rows;
+    p->rows_in_flight = several ? several : micro_rows > longest ? micro_rows : longest;
+    if (p->rows_in_flight > all)
+        p->rows_in_flight = all;
+}
+
 static spt_status make_plan(struct trainer *t, spt_err *err)
 {
     const struct settings *s = t->s;
@@ -127,12 +138,8 @@ static spt_status make_plan(struct trainer *t, spt_err *err)
     p->eval_every = s->eval_every ? s->eval_every : (p->steps + 19) / 20;
     p->save_every = s->save_every ? s->save_every : p->eval_every;
     const struct examples_counts c = examples_counts(t->train);
-    const int64_t longest = c.longest_input + p->P;
-    p->rows_in_flight = s->micro_batch            ? s->micro_batch * longest
-                        : s->micro_rows > longest ? s->micro_rows
-                                                  : longest;
-    if (p->rows_in_flight > p->batch * longest)
-        p->rows_in_flight = p->batch * longest;
+    p->remat = s->remat;
+    train_set_rows(t, s->micro_rows);
     return choose_cross_attention(t, c.longest_target, err);
 }
 
@@ -226,7 +233,7 @@ static spt_status make_order(struct trainer *t, spt_err *err)
     return train_order_new(&o, &t->order, err);
 }
 
-static spt_status make_storage(struct trainer *t, spt_err *err)
+spt_status train_make_storage(struct trainer *t, spt_err *err)
 {
     struct gradient *g = &t->gradient;
     g->model = t->engine.model;
@@ -235,7 +242,7 @@ static spt_status make_storage(struct trainer *t, spt_err *err)
     g->E = t->plan.E;
     g->rows_in_flight = t->plan.rows_in_flight;
     g->micro_batch = t->s->micro_batch;
-    g->remat = t->s->remat;
+    g->remat = t->plan.remat;
     g->absorb = t->plan.absorb;
     TRY(gradient_open(g, t->plan.batch, examples_counts(t->train).longest_target,
                       t->prompt->use.side == PROMPT_DECODER, t->s->dropout > 0, err));
@@ -243,6 +250,7 @@ static spt_status make_storage(struct trainer *t, spt_err *err)
         return SPT_OK;
     struct evaluate_opts o = evaluate_opts_of(t->s, &t->task);
     o.generate = t->plan.generate;
+    o.micro_rows = t->plan.micro_rows;
     const struct examples_counts c = examples_counts(t->eval);
     return evaluator_open(&t->engine, &t->task, c.longest_input, c.longest_target, &o, t->prompt,
                           &t->evaluator, err);
@@ -268,13 +276,18 @@ spt_status train_open_plan(struct trainer *t, const struct settings *s, struct r
     TRY(make_plan(t, err));
     TRY(make_prompt(t, err));
     TRY(make_optimiser(t, err));
-    return make_order(t, err);
+    TRY(make_order(t, err));
+    return train_count(t, err);
+}
+
+unsigned train_uses(const struct trainer *t)
+{
+    return T5_BACKWARD | (t->plan.absorb ? T5_ABSORB : 0);
 }
 
 static spt_status load_weights(struct trainer *t, spt_err *err)
 {
-    const unsigned uses = T5_BACKWARD | (t->plan.absorb ? T5_ABSORB : 0);
-    return engine_load_model(&t->engine, t->s, uses, err);
+    return engine_load_model(&t->engine, t->s, train_uses(t), err);
 }
 
 spt_status train_open(struct trainer *t, const struct settings *s, struct run_output *out,
@@ -294,7 +307,7 @@ spt_status train_open(struct trainer *t, const struct settings *s, struct run_ou
     TRY(fs_remove_temporaries(s->out, err));
     TRY(load_weights(t, err));
     TRY(fill_use(t, err));
-    TRY(make_storage(t, err));
+    TRY(train_make_storage(t, err));
     TRY(strict_status(s, err));
     const spt_status st = train_restore(t, err);
     if (st != SPT_E_NOTFOUND) {
@@ -322,7 +335,7 @@ spt_status train_open(struct trainer *t, const struct settings *s, struct run_ou
 spt_status train_try_step(struct trainer *t, spt_err *err)
 {
     TRY(load_weights(t, err));
-    TRY(make_storage(t, err));
+    TRY(train_make_storage(t, err));
     /* The first one also pays for what is made once; a second one is worth its time if short. */
     for (int i = 0; i < 2 && (i == 0 || t->plan.step_seconds < 5); i++) {
         const uint32_t *which;
@@ -344,13 +357,18 @@ static void close_logs(struct train_logs *l)
     events_close(l->scores);
 }
 
+void train_drop_storage(struct trainer *t)
+{
+    evaluator_close(&t->evaluator);
+    gradient_close(&t->gradient);
+}
+
 void train_close(struct trainer *t)
 {
     close_logs(&t->logs);
     ckpt_close(t->ck);
-    evaluator_close(&t->evaluator);
+    train_drop_storage(t);
     batch_release(&t->batch);
-    gradient_close(&t->gradient);
     train_order_free(t->order);
     optim_free(t->optim);
     prompt_free(t->prompt);

@@ -533,17 +533,24 @@ static bool attention_room(struct cpu *c, int64_t floats)
     return true;
 }
 
-static bool attention_prepare(struct attention_job *j)
+/* The scratch of one thread, in floats. */
+static int64_t attention_floats(const struct cpu *c, const struct ops_attention *a)
 {
-    const struct ops_attention *a = j->a;
     int64_t floats = 0;
     for (int64_t b = 0; b < a->B; b++) {
         const int64_t q = a->q_off[b + 1] - a->q_off[b] + (a->q_first ? a->q_first[b] : 0);
-        const int64_t n = j->c->k->attention_scratch(q, a->k_off[b + 1] - a->k_off[b], a->head_dim);
+        const int64_t n = c->k->attention_scratch(q, a->k_off[b + 1] - a->k_off[b], a->head_dim);
         floats = n > floats ? n : floats;
-        j->total += head_cost(a, b) * (double)a->heads;
     }
-    return attention_room(j->c, floats);
+    return floats;
+}
+
+static bool attention_prepare(struct attention_job *j)
+{
+    const struct ops_attention *a = j->a;
+    for (int64_t b = 0; b < a->B; b++)
+        j->total += head_cost(a, b) * (double)a->heads;
+    return attention_room(j->c, attention_floats(j->c, a));
 }
 
 static void fill_nan(float *p, int64_t rows, int64_t stride, int64_t width)
@@ -830,13 +837,34 @@ int ops_cpu_threads(const ops *o)
     return ((const struct cpu *)o)->threads;
 }
 
-/* --- roofline ----------------------------------------------------------------------------------
- */
-
 static bool is_cpu(const ops *o)
 {
     return o && o->t->close == cpu_close;
 }
+
+size_t ops_cpu_scratch_for(const ops *o, const struct ops_attention *a, int64_t rows)
+{
+    const struct cpu *c = (const struct cpu *)o;
+    if (!is_cpu(o))
+        return 0;
+    const int64_t floats = a ? attention_floats(c, a) : 0;
+    return products_scratch_for(c->products, rows) +
+           (size_t)(floats > c->scratch_floats ? floats : c->scratch_floats) * sizeof(float) *
+               (size_t)c->threads;
+}
+
+spt_status ops_cpu_weight_room(ops *o, const struct ops_matrix *parts, int nparts, unsigned uses,
+                               enum ops_weight_kind kind, size_t *bytes, spt_err *err)
+{
+    *bytes = 0;
+    return is_cpu(o)
+               ? cpu_weight_room((struct cpu *)o, parts, nparts, uses, kind == OPS_WEIGHT_HEAD,
+                                 kind == OPS_WEIGHT_TABLE, bytes, err)
+               : SPT_OK;
+}
+
+/* --- roofline ----------------------------------------------------------------------------------
+ */
 
 double ops_cpu_peak(ops *o, bool half, double seconds)
 {

@@ -107,6 +107,8 @@ struct products; /* scratch and primitives of a context */
 spt_status products_new(struct cpu *c, struct products **out, spt_err *err);
 void products_free(struct products *p);
 size_t products_scratch(const struct products *p);
+/* What of it products of up to so many rows use. */
+size_t products_scratch_for(const struct products *p, int64_t rows);
 /* Makes room for the products of w, so that running them needs no memory. */
 spt_status products_prepare(struct cpu *c, const ops_weight *w, unsigned uses, spt_err *err);
 /* Operations per second of the best kernel on numbers in cache, all threads at once. */
@@ -114,6 +116,9 @@ double products_peak(struct cpu *c, bool bf16, double seconds);
 
 spt_status cpu_weight_new(ops *o, const struct ops_matrix *parts, int nparts, unsigned uses,
                           bool head, ops_weight **out, spt_err *err);
+/* Bytes that the weight (or table) of these parts will take; makes room for its products. */
+spt_status cpu_weight_room(struct cpu *c, const struct ops_matrix *parts, int nparts, unsigned uses,
+                           bool head, bool table, size_t *bytes, spt_err *err);
 void cpu_weight_free(ops *o, ops_weight *w);
 size_t cpu_weight_bytes(const ops_weight *w);
 void cpu_matmul_sum(ops *o, const ops_weight *w, const void *x, const void *base, void *y,

@@ -110,6 +110,12 @@ size_t products_scratch(const struct products *p)
            (size_t)p->c->threads * (panel_bytes + dst_bytes + p->few_bytes);
 }
 
+size_t products_scratch_for(const struct products *p, int64_t rows)
+{
+    const size_t unused = (size_t)(rows < ROW_BLOCK ? ROW_BLOCK - rows : 0);
+    return products_scratch(p) - p->rows_bytes / ROW_BLOCK * unused;
+}
+
 static spt_status reserve_few(struct products *p, size_t need, spt_err *err)
 {
     if (need <= p->few_bytes)

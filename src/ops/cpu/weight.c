@@ -159,15 +159,12 @@ static spt_status weight_room(ops_weight *w, spt_err *err)
     return SPT_OK;
 }
 
-spt_status cpu_weight_new(ops *o, const struct ops_matrix *parts, int nparts, unsigned uses,
-                          bool head, ops_weight **out, spt_err *err)
+/* Everything but the data. */
+static spt_status describe_weight(const struct cpu *c, const struct ops_matrix *parts, int nparts,
+                                  bool head, ops_weight *w, spt_err *err)
 {
-    struct cpu *c = (struct cpu *)o;
     struct tensor_shape all;
     TRY(whole_shape(parts, nparts, &all, err));
-    ops_weight *w = mem_zalloc(1, sizeof *w);
-    if (!w)
-        return err_nomem(err, sizeof *w);
     w->K = all.dim[0], w->N = all.dim[1];
     w->Kp = round_up(w->K, K_ROUND);
     w->panels = round_up(w->N, PANEL) / PANEL;
@@ -176,10 +173,44 @@ spt_status cpu_weight_new(ops *o, const struct ops_matrix *parts, int nparts, un
     w->store = w->bf16                                      ? STORE_PAIRS
                : half && (!head || all_bf16(parts, nparts)) ? STORE_BF16
                                                             : STORE_F32;
-    spt_status st = SPT_OK;
     if (!mul_size((size_t)(w->panels * PANEL), (size_t)w->Kp, &w->bytes) ||
         !mul_size(w->bytes, store_size(w->store), &w->bytes))
-        st = err_set(err, SPT_E_FORMAT, "matrices too large");
+        return err_set(err, SPT_E_FORMAT, "matrices too large");
+    return SPT_OK;
+}
+
+static spt_status describe_table(const struct ops_matrix *m, ops_weight *w, spt_err *err)
+{
+    struct tensor_shape all;
+    TRY(whole_shape(m, 1, &all, err));
+    if (m->transposed)
+        return err_set(err, SPT_E_INTERNAL, "a transposed embedding table");
+    w->K = all.dim[0], w->N = all.dim[1];
+    w->store = m->view.dtype == DT_BF16 ? STORE_BF16 : STORE_F32;
+    w->bytes = (size_t)w->K * (size_t)w->N * store_size(w->store); /* checked by whole_shape */
+    return SPT_OK;
+}
+
+spt_status cpu_weight_room(struct cpu *c, const struct ops_matrix *parts, int nparts, unsigned uses,
+                           bool head, bool table, size_t *bytes, spt_err *err)
+{
+    ops_weight w = {0};
+    if (table)
+        TRY(describe_table(parts, &w, err));
+    else
+        TRY(describe_weight(c, parts, nparts, head, &w, err));
+    *bytes = w.bytes;
+    return table ? SPT_OK : products_prepare(c, &w, uses, err);
+}
+
+spt_status cpu_weight_new(ops *o, const struct ops_matrix *parts, int nparts, unsigned uses,
+                          bool head, ops_weight **out, spt_err *err)
+{
+    struct cpu *c = (struct cpu *)o;
+    ops_weight *w = mem_zalloc(1, sizeof *w);
+    if (!w)
+        return err_nomem(err, sizeof *w);
+    spt_status st = describe_weight(c, parts, nparts, head, w, err);
     if (!st)
         st = weight_room(w, err);
     if (!st)
@@ -214,17 +245,12 @@ static void copy_table(void *ctx, int64_t first, int64_t last, int thread)
 spt_status cpu_table_new(ops *o, const struct ops_matrix *m, ops_weight **out, spt_err *err)
 {
     struct cpu *c = (struct cpu *)o;
-    struct tensor_shape all;
-    TRY(whole_shape(m, 1, &all, err));
-    if (m->transposed)
-        return err_set(err, SPT_E_INTERNAL, "a transposed embedding table");
     ops_weight *w = mem_zalloc(1, sizeof *w);
     if (!w)
         return err_nomem(err, sizeof *w);
-    w->K = all.dim[0], w->N = all.dim[1];
-    w->store = m->view.dtype == DT_BF16 ? STORE_BF16 : STORE_F32;
-    w->bytes = (size_t)w->K * (size_t)w->N * store_size(w->store); /* checked by whole_shape */
-    const spt_status st = weight_room(w, err);
+    spt_status st = describe_table(m, w, err);
+    if (!st)
+        st = weight_room(w, err);
     if (st) {
         cpu_weight_free(o, w);
         return st;

@@ -1,0 +1,96 @@
+/* `spt plan`: what a training run takes, before a weight is read. */
+#include "run/train_internal.h"
+#include "text/json.h"
+
+struct item {
+    const char *key, *name;
+    double bytes;
+};
+
+enum { ITEMS = 7, TEXT_MAX = 1 << 14 };
+
+static void items_of(const struct train_cost *c, struct item item[ITEMS])
+{
+    const struct item all[ITEMS] = {
+        {"weights", "weights, packed", c->weights},
+        {"activations", "activations", c->activations},
+        {"gradients", "gradient shards", c->gradients},
+        {"optimiser", "optimiser", c->optimiser},
+        {"evaluation", "evaluation", c->evaluation},
+        {"scratch", "scratch of the threads", c->scratch},
+        {"process", "program, vocabulary, data", c->process},
+    };
+    for (int i = 0; i < ITEMS; i++)
+        item[i] = all[i];
+}
+
+static void as_json(const struct trainer *t, const struct item *item, buf *out)
+{
+    json_writer w;
+    json_write_init(&w, out, JSON_SPACED);
+    json_begin_object(&w);
+    json_key(&w, "bytes");
+    json_begin_object(&w);
+    for (int i = 0; i < ITEMS; i++) {
+        json_key(&w, item[i].key);
+        json_i64(&w, (int64_t)item[i].bytes);
+    }
+    json_key(&w, "total");
+    json_i64(&w, (int64_t)t->cost.total);
+    json_end_object(&w);
+    json_key(&w, "rows_in_flight");
+    json_i64(&w, t->plan.rows_in_flight);
+    json_key(&w, "micro_rows");
+    json_i64(&w, t->plan.micro_rows);
+    json_key(&w, "remat");
+    json_bool(&w, t->plan.remat);
+    json_key(&w, "compute");
+    json_string(&w, engine_compute_name(&t->engine));
+    json_key(&w, "steps");
+    json_i64(&w, t->plan.steps);
+    json_key(&w, "operations_per_step");
+    json_f64(&w, t->cost.operations);
+    json_key(&w, "seconds_per_step");
+    json_f64(&w, t->cost.seconds);
+    json_end_object(&w);
+    buf_addc(out, '\n');
+}
+
+static void as_text(const struct trainer *t, const struct item *item, buf *out)
+{
+    char text[32];
+    for (int i = 0; i < ITEMS; i++)
+        buf_addf(out, "%-28s %12s\n", item[i].name, bytes_text(item[i].bytes, text));
+    buf_addf(out, "%-28s %12s\n", "peak memory", bytes_text(t->cost.total, text));
+    buf_addf(out, "%-28s %12s\n", "encoder rows in flight",
+             count_text(t->plan.rows_in_flight, text));
+    buf_addf(out, "%-28s %12s\n", "layers computed again", t->plan.remat ? "yes" : "no");
+    buf_addf(out, "%-28s %9.2f G\n", "useful operations a step", t->cost.operations * 1e-9);
+    buf_addf(out, "%-28s %10.3g s\n", "a step", t->cost.seconds);
+    buf_addf(out, "%-28s %10.0f s\n", "all steps, no evaluation",
+             t->cost.seconds * (double)t->plan.steps);
+}
+
+static spt_status tell(struct trainer *t, struct run_output *out, spt_err *err)
+{
+    struct item item[ITEMS];
+    buf text;
+    items_of(&t->cost, item);
+    buf_init(&text, TEXT_MAX);
+    (t->s->json ? as_json : as_text)(t, item, &text);
+    const spt_status st = output_text(out, &text, err);
+    buf_release(&text);
+    return st;
+}
+
+spt_status run_plan(struct settings *s, struct run_output *out, spt_err *err)
+{
+    struct trainer t = {0};
+    spt_status st = train_open_plan(&t, s, out, err);
+    if (!st)
+        st = train_count_seconds(&t, err);
+    if (!st)
+        st = tell(&t, out, err);
+    train_close(&t);
+    return st;
+}

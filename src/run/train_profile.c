@@ -1,0 +1,106 @@
+/* --profile: where the time of a run went. */
+#include "base/log.h"
+#include "ops/cpu/cpu.h"
+#include "run/profile_text.h"
+#include "run/train_internal.h"
+
+enum { TEXT_MAX = 1 << 16, PARTS = 3 };
+
+static double seconds(int64_t ns)
+{
+    return (double)ns * 1e-9;
+}
+
+static struct profile_run steps_run(const struct trainer *t, double peak,
+                                    struct profile_part part[PARTS])
+{
+    const struct train_times *s = &t->spent;
+    part[0] = (struct profile_part){"data", seconds(s->data)};
+    part[1] = (struct profile_part){"optimiser", seconds(s->optimiser)};
+    part[2] = (struct profile_part){"logs", seconds(s->logs)};
+    return (struct profile_run){
+        .what = "training step",
+        .line = t->stepped,
+        .steps = s->steps,
+        .total = seconds(s->data + s->gradient + s->optimiser + s->logs),
+        .peak = peak,
+        .part = part,
+        .parts = PARTS,
+    };
+}
+
+static struct profile_run evaluations_run(const struct trainer *t, double peak)
+{
+    return (struct profile_run){
+        .what = "evaluation",
+        .line = t->evaluated,
+        .steps = t->spent.evaluations,
+        .total = seconds(t->spent.evaluation),
+        .peak = peak,
+    };
+}
+
+static void log_lines(const buf *text)
+{
+    for (const char *p = buf_str(text); *p;) {
+        const char *end = p;
+        while (*end && *end != '\n')
+            end++;
+        log_info("%.*s", (int)(end - p), p);
+        p = *end ? end + 1 : end;
+    }
+}
+
+static spt_status write_json(struct trainer *t, const struct profile_run *steps,
+                             const struct profile_run *evaluations, buf *out, spt_err *err)
+{
+    json_writer w;
+    buf_clear(out);
+    json_write_init(&w, out, JSON_SPACED);
+    json_begin_object(&w);
+    json_key(&w, "event");
+    json_string(&w, "profile");
+    json_key(&w, "peak");
+    json_f64(&w, steps->peak);
+    json_key(&w, "step");
+    profile_json(steps, &w);
+    if (evaluations->steps) {
+        json_key(&w, "evaluation");
+        profile_json(evaluations, &w);
+    }
+    json_key(&w, "saving_seconds");
+    json_f64(&w, seconds(t->spent.saving));
+    json_end_object(&w);
+    buf_addc(out, '\n');
+    return output_text(t->out, out, err);
+}
+
+spt_status train_tell_profile(struct trainer *t, spt_err *err)
+{
+    if (!t->spent.steps) {
+        log_info("--profile: no step was made");
+        return SPT_OK;
+    }
+    ops *inner = ops_profile_inner(t->engine.ops);
+    const bool half = t->engine.compute == OPS_BFLOAT16 && ops_native_bfloat16();
+    const double peak = ops_cpu_peak(inner, half, 0.5);
+    struct profile_part part[PARTS];
+    const struct profile_run steps = steps_run(t, peak, part);
+    const struct profile_run evaluations = evaluations_run(t, peak);
+    buf text;
+    buf_init(&text, TEXT_MAX);
+    if (peak > 0)
+        buf_addf(&text, "product peak of this machine now: %.1f GFLOP/s (%s, %d threads)\n",
+                 peak * 1e-9, half ? "bfloat16" : "float32", ops_cpu_threads(inner));
+    profile_text(&steps, &text);
+    profile_text(&evaluations, &text);
+    if (t->spent.saving)
+        buf_addf(&text, "saving: %.2f s in all\n", seconds(t->spent.saving));
+    spt_status st = buf_status(&text, "profile", err);
+    if (!st)
+        log_lines(&text);
+    if (!st && t->s->json)
+        st = write_json(t, &steps, &evaluations, &text, err);
+    buf_release(&text);
+    return st;
+}
