@@ -3,6 +3,7 @@
 #   make                      library and program in build/release/
 #   make SAN=address,undefined ...   the same under sanitizers, in build/san-address-undefined/
 #   make DEBUG=1 ...          -O0 with assertions, in build/debug/
+#   make MPI=1 ...            for several processes (docs/several-machines.md), in build/release-mpi/
 # Every variant has its own folder, so switching costs nothing. `make help` lists the targets.
 
 CC ?= gcc
@@ -27,6 +28,11 @@ ifneq (,$(findstring clang,$(CC)))
 VARIANT := $(VARIANT)-clang
 CXX := $(if $(filter default,$(origin CXX)),clang++,$(CXX))
 endif
+ifdef MPI
+VARIANT := $(VARIANT)-mpi
+MPIPKG ?= $(if $(shell pkg-config --exists ompi-c && echo yes),ompi-c,mpich)
+CPPFLAGS += -DSPT_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(MPIPKG)))
+endif
 B := build/$(VARIANT)
 # Commands are shown in short; V=1 shows them whole.
 say = $(if $(V),,@printf '  %-4s %s\n' $1 '$@' && )
@@ -45,9 +51,12 @@ CFLAGS += -std=c17 $(OPT) $(CWARN) -fvisibility=hidden -fPIC -ffp-contract=off -
 # The only C++ is the shim; these checks would need the sanitizer's C++ runtime.
 NO_CXX_RUNTIME := $(if $(findstring -fsanitize,$(OPT)),-fno-sanitize=vptr$(if $(findstring clang,$(CC)),$(comma)function))
 CXXFLAGS += -std=c++17 $(OPT) $(NO_CXX_RUNTIME) $(WARN) -fvisibility=hidden -fPIC -pthread
-LDLIBS += $(shell pkg-config --libs $(PKGS)) -ldnnl -lgomp -lm -lstdc++ -pthread
+LDLIBS += $(shell pkg-config --libs $(PKGS) $(MPIPKG)) -ldnnl -lgomp -lm -lstdc++ -pthread
 
 CSRC := $(shell find src -name '*.c' | LC_ALL=C sort)
+ifndef MPI
+CSRC := $(filter-out src/comm/comm_mpi.c,$(CSRC))
+endif
 CXXSRC := $(shell find src -name '*.cc' | LC_ALL=C sort)
 OBJ := $(CSRC:%.c=$B/%.o) $(CXXSRC:%.cc=$B/%.o)
 # ops/ref is the definition and is compiled twice (rulings 7).

@@ -78,6 +78,12 @@ struct t5_loss_opts {
     float factor; /* T5_NORM_NUMBER */
 };
 
+/* What one example adds to the sums. */
+struct t5_example_loss {
+    double loss, z_loss, weight_sum;
+    int64_t correct, counted;
+};
+
 /* t5_forward adds to the sums, example by example, so that the ranges of a batch in order give the
  * same bits as the whole: set them to zero before the first range. */
 struct t5_loss {
@@ -88,7 +94,10 @@ struct t5_loss {
     float *example_loss; /* NULL, or one number per example of the range (written): cross entropy
                             times the batch's own weight, without z-loss, label smoothing and
                             normalising; score_batch is its negative */
+    struct t5_example_loss *each; /* NULL, or one per example of the range (written): whoever adds
+                                     them in order has the sums to the bit */
 };
+void t5_loss_add(struct t5_loss *sum, const struct t5_example_loss *example);
 
 /* Dropout of one step (spec/t5x.md sections 1.11, 11.7). */
 struct t5_dropout {

@@ -151,6 +151,15 @@ static void set_loss_weights(t5_acts *a, const struct packed_batch *batch)
     }
 }
 
+void t5_loss_add(struct t5_loss *sum, const struct t5_example_loss *example)
+{
+    sum->loss += example->loss;
+    sum->z_loss += example->z_loss;
+    sum->weight_sum += example->weight_sum;
+    sum->correct += example->correct;
+    sum->counted += example->counted;
+}
+
 /* Adds up what the loss rows of each example say, in order. */
 static void sum_loss(const t5_acts *a, const struct packed_batch *batch, struct t5_loss *out)
 {
@@ -158,18 +167,22 @@ static void sum_loss(const t5_acts *a, const struct packed_batch *batch, struct 
     int64_t i = 0;
     for (int64_t b = 0; b < a->B; b++) {
         const double row = per_sequence ? sequence_weight(batch, a->first + b) : 1;
+        struct t5_example_loss sum = {0};
         double ce = 0;
         for (; i < a->loss_rows && a->loss_token[i] < batch->dec_off[a->first + b + 1]; i++) {
             const double w = (double)weight_at(batch->dec_weight, a->loss_token[i]);
-            out->loss += a->loss[i];
-            out->z_loss += a->z[i];
-            out->weight_sum += w / row;
-            out->correct += a->argmax[i] == a->target[i];
-            out->counted++;
+            sum.loss += a->loss[i];
+            sum.z_loss += a->z[i];
+            sum.weight_sum += w / row;
+            sum.correct += a->argmax[i] == a->target[i];
+            sum.counted++;
             ce -= w * a->log_p[i];
         }
+        t5_loss_add(out, &sum);
         if (out->example_loss)
             out->example_loss[b] = (float)ce;
+        if (out->each)
+            out->each[b] = sum;
     }
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "codec/hash.h"
 
 static spt_status differs(const struct settings *s, const char *what, const char *option,
                           const char *prompt, spt_err *err)
@@ -270,4 +271,20 @@ void line_encoder_release(struct line_encoder *l)
 {
     buf_release(&l->text);
     id_list_release(&l->ids);
+}
+
+spt_status dataset_hash(const examples *x, char hex[33], spt_err *err)
+{
+    hash_state *h;
+    TRY(hash_new(&h, err));
+    for (size_t i = 0; i < examples_count(x); i++) {
+        const struct example e = examples_at(x, i);
+        const uint64_t len[2] = {e.input_len, e.target_len};
+        hash_add(h, len, sizeof len);
+        hash_add(h, e.input, e.input_len * sizeof *e.input);
+        hash_add(h, e.target, e.target_len * sizeof *e.target);
+    }
+    hash_text(hash_value(h), hex);
+    hash_free(h);
+    return SPT_OK;
 }

@@ -59,4 +59,7 @@ spt_status line_encode(struct line_encoder *l, const struct task_text *t, const 
                        size_t len, struct example *out, bool *cut, spt_err *err);
 void line_encoder_release(struct line_encoder *l);
 
+/* A hash of the tokenised examples: what a model sees, whatever the file looks like. */
+spt_status dataset_hash(const examples *x, char hex[33], spt_err *err);
+
 #endif

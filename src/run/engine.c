@@ -101,7 +101,7 @@ spt_status engine_open(const struct settings *s, struct engine *out, spt_err *er
 {
     if (!s->model || !s->model[0])
         return err_set(err, SPT_E_USAGE, "--model DIR is missing");
-    struct engine e = {0};
+    struct engine e = {.comm = s->comm};
     const spt_status st = open_parts(s, &e, err);
     if (st) {
         engine_close(&e);

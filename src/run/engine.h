@@ -9,6 +9,7 @@
 #include "vocab/vocab.h"
 
 struct engine {
+    comm *comm; /* of the settings */
     vocab *vocab;
     t5_source *source;
     ops *ops;        /* NULL until engine_load_model */

@@ -5,12 +5,14 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "codec/hash.h"
 #include "metric/class_metrics.h"
 #include "prompt/prompt_io.h"
 #include "run/commands.h"
 #include "run/ensemble.h"
 #include "run/members.h"
 #include "run/predictions.h"
+#include "run/ranks.h"
 #include "text/json.h"
 
 enum { OUTPUT_MAX = 1 << 30 };
@@ -320,6 +322,32 @@ static void eval_close(struct eval *e)
     members_close(&e->u);
 }
 
+/* Ranks that read other files would mix their answers. */
+static spt_status same_everywhere(const struct eval *e, spt_err *err)
+{
+    if (comm_size(e->s->comm) == 1)
+        return SPT_OK;
+    buf text;
+    buf_init(&text, 1 << 20);
+    spt_status st = settings_text(e->s, &text, err);
+    buf_addf(&text, "base model = %s\nvocabulary = %s\n", e->u.engine.base_hash,
+             vocab_hash(e->u.engine.vocab));
+    for (size_t i = 0; !st && i < e->u.count; i++) {
+        const struct prompt *p = e->u.m[i].prompt;
+        char hex[33];
+        st = dataset_hash(e->x[i], hex, err);
+        buf_addf(&text, "data = %s\n", hex);
+        if (p)
+            buf_addf(&text, "prompt = %s\n",
+                     hash_text(hash_bytes(p->rows, (size_t)(p->P * p->E) * sizeof *p->rows), hex));
+    }
+    if (!st)
+        st = buf_status(&text, "settings", err);
+    st = ranks_same_text(e->s->comm, &text, st, err);
+    buf_release(&text);
+    return st;
+}
+
 static spt_status answer_all(struct eval *e, spt_err *err)
 {
     int64_t longest_input = 0, longest_target = 0;
@@ -330,6 +358,7 @@ static spt_status answer_all(struct eval *e, spt_err *err)
     }
     TRY(members_load(e->s, &e->u, err));
     TRY(members_evaluator(&e->u, e->s, &e->opts, longest_input, longest_target, &e->v, err));
+    TRY(same_everywhere(e, err));
     for (size_t i = 0; i < e->u.count; i++) {
         const struct t5_prompts p = prompts_of(e->u.m[i].prompt);
         e->v.task = &e->u.m[i].task;
@@ -353,7 +382,7 @@ static spt_status tell_one(struct eval *e, spt_err *err)
     TRY(confusion_new(e->a[0].labels, &confusion, err));
     figures_of(&e->a[0], e->x[0], t, &f, confusion);
     spt_status st = SPT_OK;
-    if (is_set(e->s->output))
+    if (is_set(e->s->output) && comm_leads(e->s->comm))
         st = predictions_write(e->s->output, &e->a[0], e->x[0], t, NULL, err);
     if (!st)
         st = tell(e->s, e->out, &f, t, by_of(e), NULL, confusion, err);
@@ -381,7 +410,7 @@ static spt_status tell_ensemble(struct eval *e, spt_err *err)
         }
         for (size_t i = 0; i < all.vote.n; i++)
             c.agreement += 100.0 * (double)all.agreement[i] / (double)all.vote.n;
-        if (is_set(e->s->output))
+        if (is_set(e->s->output) && comm_leads(e->s->comm))
             st = predictions_write(e->s->output, &all.vote, e->x[0], t, all.agreement, err);
         if (!st)
             st = tell(e->s, e->out, &f, t,

@@ -164,7 +164,14 @@ static spt_status set_prompts(const struct evaluator *v, batch *b, int32_t **pro
     return SPT_OK;
 }
 
-/* Calls fn once for every range of examples that fits; encode: with its encoder rows in acts. */
+/* Whole batches are dealt to the ranks. */
+static bool is_mine(const struct evaluator *v, size_t i, int rank)
+{
+    return i % (size_t)comm_size(v->engine->comm) == (size_t)rank;
+}
+
+/* Calls fn once for every range of examples that fits, of the batches of this rank; encode: with
+ * its encoder rows in acts. What fn made is then shared with share(). */
 static spt_status for_each_range(struct evaluator *v, const struct t5_prompts *prompts,
                                  const examples *x, bool encode, range_fn fn, void *ctx,
                                  spt_err *err)
@@ -180,6 +187,8 @@ static spt_status for_each_range(struct evaluator *v, const struct t5_prompts *p
     for (size_t i = 0; !st && i < eval_order_batches(order); i++) {
         const uint32_t *which;
         size_t n;
+        if (!is_mine(v, i, comm_rank(v->engine->comm)))
+            continue;
         eval_order_at(order, i, &which, &n);
         st = batch_make(&b, x, which, n, v->task->max_input, v->task->max_target, err);
         struct pass p = {v, prompts, &b.view, 0, 0, (int64_t)n};
@@ -218,6 +227,99 @@ static spt_status for_each_whole_batch(struct evaluator *v, const struct t5_prom
     mem_free(which);
     batch_release(&b);
     return st;
+}
+
+/* The bytes of an example's result, and back; both move on by what they used. */
+struct row_codec {
+    void *ctx;
+    spt_status (*put)(void *ctx, size_t example, buf *to, spt_err *err);
+    /* SPT_E_NOMEM only: the bytes are those of put. */
+    spt_status (*take)(void *ctx, size_t example, const char **from, spt_err *err);
+};
+
+/* fn for every example of the batches of a rank, in order. */
+static spt_status put_rows(const struct evaluator *v, const eval_order *order,
+                           const struct row_codec *rows, buf *to, spt_err *err)
+{
+    for (size_t i = 0; i < eval_order_batches(order); i++) {
+        const uint32_t *which;
+        size_t n;
+        if (!is_mine(v, i, comm_rank(v->engine->comm)))
+            continue;
+        eval_order_at(order, i, &which, &n);
+        for (size_t k = 0; k < n; k++)
+            TRY(rows->put(rows->ctx, which[k], to, err));
+    }
+    return buf_status(to, "answers", err);
+}
+
+static spt_status take_rows(const struct evaluator *v, const eval_order *order,
+                            const struct row_codec *rows, int rank, const char *from, spt_err *err)
+{
+    for (size_t i = 0; i < eval_order_batches(order); i++) {
+        const uint32_t *which;
+        size_t n;
+        if (!is_mine(v, i, rank))
+            continue;
+        eval_order_at(order, i, &which, &n);
+        for (size_t k = 0; k < n; k++)
+            TRY(rows->take(rows->ctx, which[k], &from, err));
+    }
+    return SPT_OK;
+}
+
+/* Every rank gets the results of all; st: how it went here. */
+static spt_status share(const struct evaluator *v, const examples *x, const struct row_codec *rows,
+                        spt_status st, spt_err *err)
+{
+    comm *ranks = v->engine->comm;
+    if (comm_size(ranks) == 1)
+        return st;
+    eval_order *order = NULL;
+    struct comm_bytes all = {0};
+    buf mine;
+    buf_init(&mine, INT32_MAX);
+    if (!st)
+        st = eval_order_new(x, (size_t)v->opts.batch, &order, err);
+    if (!st)
+        st = put_rows(v, order, rows, &mine, err);
+    st = comm_gather(ranks, st, buf_str(&mine), mine.len, &all, err);
+    buf_release(&mine);
+    for (int r = 0; !st && r < comm_size(ranks); r++)
+        if (r != comm_rank(ranks))
+            st = take_rows(v, order, rows, r, all.bytes + all.off[r], err);
+    comm_bytes_release(&all);
+    eval_order_free(order);
+    return st;
+}
+
+/* A row of n floats per example. */
+struct float_rows {
+    float *row;
+    size_t n;
+};
+
+static spt_status put_floats(void *ctx, size_t example, buf *to, spt_err *err)
+{
+    const struct float_rows *f = ctx;
+    buf_add(to, f->row + example * f->n, f->n * sizeof *f->row);
+    return SPT_OK;
+}
+
+static spt_status take_floats(void *ctx, size_t example, const char **from, spt_err *err)
+{
+    const struct float_rows *f = ctx;
+    memcpy(f->row + example * f->n, *from, f->n * sizeof *f->row);
+    *from += f->n * sizeof *f->row;
+    return SPT_OK;
+}
+
+static spt_status share_floats(const struct evaluator *v, const examples *x, float *row, size_t n,
+                               spt_status st, spt_err *err)
+{
+    struct float_rows f = {row, n};
+    const struct row_codec rows = {&f, put_floats, take_floats};
+    return share(v, x, &rows, st, err);
 }
 
 /* Targets of one t5_score call. */
@@ -366,6 +468,7 @@ static spt_status rank_labels(struct evaluator *v, const struct t5_prompts *prom
                         : err_nomem(err, cells * sizeof *a->score);
     if (!st)
         st = for_each_range(v, prompts, x, true, rank_range, &r, err);
+    st = share_floats(v, x, a->score, a->labels, st, err);
     for (size_t i = 0; !st && i < a->n; i++)
         a->label[i] = best_label(a->score + i * a->labels, task_of(v, i), v->opts.length_normalize,
                                  a->prob + i * a->labels);
@@ -509,6 +612,47 @@ static spt_status take_best(struct evaluator *v, struct answers *a, spt_err *err
     return SPT_OK;
 }
 
+/* How one decoded answer travels between ranks: this, its ids, its text. */
+struct decoded_head {
+    float score;
+    int32_t tokens;
+    uint64_t text_len;
+};
+
+static spt_status put_decoded(void *ctx, size_t example, buf *to, spt_err *err)
+{
+    const struct answers *a = ctx;
+    for (size_t k = 0; k < a->results; k++) {
+        const struct decoded *d = &a->all[example * a->results + k];
+        const char *text = d->text ? d->text : "";
+        const struct decoded_head h = {d->score, d->tokens, strlen(text)};
+        buf_add(to, &h, sizeof h);
+        buf_add(to, d->id, (size_t)d->tokens * sizeof *d->id);
+        buf_add(to, text, h.text_len);
+    }
+    return SPT_OK;
+}
+
+static spt_status take_decoded(void *ctx, size_t example, const char **from, spt_err *err)
+{
+    struct answers *a = ctx;
+    for (size_t k = 0; k < a->results; k++) {
+        struct decoded *d = &a->all[example * a->results + k];
+        struct decoded_head h;
+        memcpy(&h, *from, sizeof h);
+        const char *ids = *from + sizeof h, *text = ids + (size_t)h.tokens * sizeof *d->id;
+        d->score = h.score;
+        d->tokens = h.tokens;
+        d->id = mem_alloc((size_t)h.tokens, sizeof *d->id);
+        d->text = mem_strndup(text, (size_t)h.text_len);
+        if (!d->id || !d->text)
+            return err_nomem(err, (size_t)h.text_len);
+        memcpy(d->id, ids, (size_t)h.tokens * sizeof *d->id);
+        *from = text + h.text_len;
+    }
+    return SPT_OK;
+}
+
 static spt_status generate_texts(struct evaluator *v, const struct t5_prompts *prompts,
                                  const examples *x, struct answers *a, spt_err *err)
 {
@@ -516,10 +660,15 @@ static spt_status generate_texts(struct evaluator *v, const struct t5_prompts *p
     spt_status st = generate_init(&g, v, a, err);
     if (!st)
         st = get_decoder(v, &g.opts, prompts->P_dec, err);
-    if (!st)
-        st = whole_batches(&v->opts)
-                 ? for_each_whole_batch(v, prompts, x, generate_range, &g, err)
-                 : for_each_range(v, prompts, x, false, generate_range, &g, err);
+    if (whole_batches(&v->opts)) { /* its keys are a chain over the batches: all ranks do all */
+        if (!st)
+            st = for_each_whole_batch(v, prompts, x, generate_range, &g, err);
+    } else {
+        const struct row_codec rows = {a, put_decoded, take_decoded};
+        if (!st)
+            st = for_each_range(v, prompts, x, false, generate_range, &g, err);
+        st = share(v, x, &rows, st, err);
+    }
     if (!st)
         st = take_best(v, a, err);
     mem_free(g.forced);
@@ -791,6 +940,7 @@ spt_status evaluate_targets(struct evaluator *v, const struct t5_prompts *prompt
     spt_status st = target_list_init(&t.list, v->examples, v->dec_rows, err);
     if (!st)
         st = for_each_range(v, prompts, x, true, target_range, &t, err);
+    st = share_floats(v, x, score, 1, st, err);
     target_list_release(&t.list);
     return st;
 }

@@ -3,6 +3,7 @@
 #ifndef SPT_RUN_GRADIENT_H
 #define SPT_RUN_GRADIENT_H
 
+#include "comm/comm.h"
 #include "model/model.h"
 #include "prompt/prompt.h"
 #include "random/threefry.h"
@@ -14,6 +15,7 @@ struct t5_prompts prompts_of(const struct prompt *p);
 
 struct gradient {
     const t5_model *model;
+    comm *comm; /* ranks own whole shards; NULL: one process */
     struct t5_loss_opts loss;
     int64_t P, E;
     int64_t rows_in_flight; /* encoder rows of the largest range */
@@ -21,6 +23,7 @@ struct gradient {
     bool remat, absorb;     /* of t5_acts_plan */
     t5_acts *acts;
     int32_t *shard_of; /* [batch] */
+    struct t5_example_loss *each; /* [batch] */
     float *shards;     /* [GRADIENT_SHARDS, P, E] */
     float *sum;        /* [P, E]: the result */
 };
@@ -31,7 +34,8 @@ spt_status gradient_open(struct gradient *g, int64_t largest, int64_t longest_ta
                          bool dropout, spt_err *err);
 void gradient_close(struct gradient *g); /* accepts an all-zero object */
 
-/* Fills g->sum and *loss (sums of the batch). rate 0: no dropout, key unused. SPT_E_NONFINITE names
+/* Fills g->sum and *loss (sums of the batch), the same bits on every rank and with any number of
+ * them. rate 0: no dropout, key unused. SPT_E_NONFINITE names
  * the first tensor that is not finite. */
 spt_status gradient_of(struct gradient *g, const struct prompt *p, const struct packed_batch *b,
                        float rate, struct rng_key key, struct t5_loss *loss, spt_err *err);

@@ -32,7 +32,7 @@ static spt_status sink_open(struct line_sink *k, const struct settings *s, struc
 {
     *k = (struct line_sink){.out = out};
     buf_init(&k->line, LINE_BYTES);
-    return is_set(s->output) ? fs_create(s->output, &k->file, err) : SPT_OK;
+    return is_set(s->output) && comm_leads(s->comm) ? fs_create(s->output, &k->file, err) : SPT_OK;
 }
 
 static spt_status sink_flush(struct line_sink *k, spt_err *err)
@@ -91,11 +91,28 @@ static void infer_close(struct infer *j)
     members_close(&j->u);
 }
 
+static spt_status check_ranks(const struct settings *s, spt_err *err)
+{
+    if (comm_size(s->comm) == 1)
+        return SPT_OK;
+    if (is_set(s->out))
+        return err_set(err, SPT_E_USAGE,
+                       "--out works with one process, not with %d ranks: give each process a part "
+                       "with --shard",
+                       comm_size(s->comm));
+    if (!strcmp(feed_path(s), "-"))
+        return err_set(err, SPT_E_USAGE,
+                       "standard input reaches one of %d ranks only: give a file",
+                       comm_size(s->comm));
+    return SPT_OK;
+}
+
 /* Everything that can be refused cheaply is refused before the weights are read. */
 static spt_status infer_open(struct infer *j, const struct settings *s, struct run_output *out,
                              bool targets, spt_err *err)
 {
     *j = (struct infer){.s = s, .out = out, .style = style_of(s), .targets = targets};
+    TRY(check_ranks(s, err));
     const bool several = is_set(s->prompts);
     if (several && is_set(s->prompt))
         return err_set(err, SPT_E_USAGE, "--prompt and --prompts: give one of them");
@@ -162,13 +179,21 @@ static spt_status answer_chunk(struct infer *j, buf *to, spt_err *err)
     return st;
 }
 
+/* Ranks deal whole batches among themselves, so they take that many at once; the reference's
+ * sampling takes one after the other. */
+static size_t records_at_once(const struct infer *j)
+{
+    const bool one = j->generation.opts.method == DECODE_SAMPLE_T5X && j->opts.generate;
+    return (size_t)j->s->batch * (one ? 1 : (size_t)comm_size(j->s->comm));
+}
+
 static spt_status infer_stream(struct infer *j, spt_err *err)
 {
     struct line_sink k;
     TRY(sink_open(&k, j->s, j->out, err));
     spt_status st = SPT_OK;
     while (!st) {
-        st = feed_read(j->feed, (size_t)j->s->batch, &j->chunk, err);
+        st = feed_read(j->feed, records_at_once(j), &j->chunk, err);
         if (st || !examples_count(j->chunk.x))
             break;
         st = answer_chunk(j, &k.line, err);
@@ -407,7 +432,7 @@ static spt_status score_stream(struct infer *j, spt_err *err)
     TRY(sink_open(&k, j->s, j->out, err));
     spt_status st = SPT_OK;
     while (!st) {
-        st = feed_read(j->feed, (size_t)j->s->batch, &j->chunk, err);
+        st = feed_read(j->feed, records_at_once(j), &j->chunk, err);
         if (st || !examples_count(j->chunk.x))
             break;
         st = score_chunk(j, &k.line, err);

@@ -315,7 +315,24 @@ static spt_status check_arguments(const struct settings *s, spt_err *err)
                    s->command);
 }
 
-spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err)
+/* What several ranks cannot do together (yet) is refused, before any of them writes. */
+static spt_status check_ranks(const spt_job *j, spt_err *err)
+{
+    const struct settings *s = &j->settings;
+    const uint32_t together = CMD_TRAIN | CMD_EVAL | CMD_INFER | CMD_SCORE;
+    const int n = comm_size(s->comm);
+    if (n == 1)
+        return SPT_OK;
+    if (j->gin)
+        return err_set(err, SPT_E_USAGE, "gin configurations run as one process, not as %d ranks",
+                       n);
+    if (!(command_bit(s->command) & together))
+        return err_set(err, SPT_E_USAGE, "spt %s runs as one process, not as %d ranks", s->command,
+                       n);
+    return SPT_OK;
+}
+
+static spt_status run_here(spt_job *j, struct run_output *out, spt_err *err)
 {
     static spt_status (*const run[COMMAND_COUNT])(struct settings *, struct run_output *,
                                                   spt_err *) = {
@@ -323,21 +340,36 @@ spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err)
         COMMAND_MAP(COMMAND_FN)
 #undef COMMAND_FN
     };
-    const spt_sink nowhere = {0};
-    struct run_output out = {.sink = sink ? sink : &nowhere};
     const spt_command *c = spt_command_find(j->settings.command);
     if (!j->gin && settings_given(&j->settings, "plugin") &&
         command_bit(c->name) & (CMD_TRAIN | CMD_EVAL | CMD_INFER))
         return err_set(err, SPT_E_USAGE,
                        "--plugin acts on gin configurations: give --gin_file or --gin.NAME=VALUE");
+    TRY(check_ranks(j, err));
+    TRY(check_arguments(&j->settings, err));
+    TRY(j->gin ? run_gin(&j->flags, &j->settings, out, err)
+               : run[c - commands](&j->settings, out, err));
+    return strict_status(&j->settings, err);
+}
+
+spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err)
+{
+    const spt_sink nowhere = {0};
+    struct run_output out = {.sink = sink ? sink : &nowhere};
+    comm *ranks;
+    const spt_status joined = comm_open(&ranks, err);
+    if (joined) /* one line, not one from every process */
+        return comm_launched_first() ? joined : SPT_OK;
+    const bool leads = comm_leads(ranks);
+    if (!leads) { /* the first rank speaks for all */
+        out.sink = &nowhere;
+        log_set_sink(NULL, NULL);
+    }
     warnings_before = log_warnings();
-    spt_status st = check_arguments(&j->settings, err);
-    if (!st)
-        st = j->gin ? run_gin(&j->flags, &j->settings, &out, err)
-                    : run[c - commands](&j->settings, &out, err);
-    if (!st)
-        st = strict_status(&j->settings, err);
-    return out.closed ? SPT_OK : st;
+    j->settings.comm = ranks;
+    const spt_status st = comm_close(ranks, run_here(j, &out, err), err);
+    j->settings.comm = NULL;
+    return out.closed || !leads ? SPT_OK : st;
 }
 
 static struct {

@@ -9,11 +9,13 @@
 
 #include "base/buf.h"
 #include "base/status.h"
+#include "comm/comm.h"
 
 enum { MAX_ARGUMENTS = 64 };
 
 struct settings {
     const char *command;
+    comm *comm; /* the ranks that do the job together; NULL: one process */
     char *argument[MAX_ARGUMENTS];
     size_t arguments;
 

@@ -67,6 +67,21 @@ static spt_status train_step(struct trainer *t, spt_err *err)
     return SPT_OK;
 }
 
+enum { STOP_ASKED = 1, STOP_TIME = 2 }; /* why to stop, as any rank sees it */
+
+static bool out_of_time(const struct trainer *t)
+{
+    return t->s->minutes > 0 &&
+           (double)(os_monotonic_ns() - t->started_ns) >= t->s->minutes * 60e9;
+}
+
+/* The same on all ranks, so that all leave the loop at the same step. */
+static spt_status reasons_to_stop(const struct trainer *t, unsigned *why, spt_err *err)
+{
+    *why = (stop_requested() ? STOP_ASKED : 0u) | (out_of_time(t) ? STOP_TIME : 0u);
+    return comm_any(t->s->comm, why, err);
+}
+
 /* Only a strictly better score moves "best"; NaN never does (field case 23). */
 static bool is_better(const struct trainer *t, double score)
 {
@@ -111,11 +126,6 @@ static bool due(int64_t step, int64_t every, int64_t last)
     return step % every == 0 || step == last;
 }
 
-static bool out_of_time(const struct trainer *t)
-{
-    return t->s->minutes > 0 && (double)(os_monotonic_ns() - t->started_ns) >= t->s->minutes * 60e9;
-}
-
 static spt_status interrupted(const struct trainer *t, spt_err *err)
 {
     return err_set(err, SPT_E_INTERRUPTED, "interrupted after saving step %lld; --resume continues",
@@ -150,19 +160,22 @@ static spt_status train_loop(struct trainer *t, spt_err *err)
     if (t->evaluation_owed)
         TRY(pay_evaluation(t, err));
     while (t->state.step < t->plan.steps && !t->state.stopped_early && !stop) {
+        unsigned why;
         TRY(train_step(t, err));
-        stop = out_of_time(t);
+        TRY(reasons_to_stop(t, &why, err));
+        stop = why & STOP_TIME;
         const int64_t last = stop ? t->state.step : t->plan.steps;
         if (t->eval && due(t->state.step, t->plan.eval_every, last))
             TRY(evaluate_or_owe(t, err));
         if (due(t->state.step, t->plan.save_every, last) || t->evaluated_step == t->state.step ||
-            t->state.stopped_early || stop_requested()) {
+            t->state.stopped_early || why & STOP_ASKED) {
             const int64_t from = os_monotonic_ns();
             TRY(train_save(t, err));
             t->spent.saving += os_monotonic_ns() - from;
+            TRY(reasons_to_stop(t, &why, err));
         }
         /* At the last step there is nothing left to interrupt. */
-        if (stop_requested() && t->state.step < t->plan.steps && !t->state.stopped_early)
+        if (why & STOP_ASKED && t->state.step < t->plan.steps && !t->state.stopped_early)
             return interrupted(t, err);
     }
     return train_finish(t, err);

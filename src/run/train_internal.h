@@ -127,6 +127,9 @@ spt_status train_identity(const struct trainer *t, buf *out, spt_err *err);
 
 /* Where the time went (--profile), as lines and with --json as an event. */
 spt_status train_tell_profile(struct trainer *t, spt_err *err);
+/* Several ranks: refuses when program, settings, data, base, step or prompt differ between them. */
+spt_status train_compare_ranks(const struct trainer *t, spt_err *err);
+
 void train_tell_end(struct trainer *t, const struct prompt *best);
 void train_tell_plan(const struct trainer *t);
 /* The same as members of the open object. */

@@ -190,6 +190,8 @@ spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float l
                           const uint32_t *which, size_t n, spt_err *err)
 {
     const int64_t PE = t->plan.P * t->plan.E;
+    if (!comm_leads(t->s->comm))
+        return SPT_OK;
     const double tokens = loss->weight_sum;
     const struct named_value v[] = {
         {"loss", loss->loss},
@@ -217,6 +219,8 @@ spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float l
 
 spt_status train_log_eval(struct trainer *t, const struct figures *f, bool improved, spt_err *err)
 {
+    if (!comm_leads(t->s->comm))
+        return SPT_OK;
     const struct named_value v[] = {
         {"accuracy", f->accuracy},       {"macro_f1", f->macro_f1}, {"f1", f->f1},
         {"exact_match", f->exact_match}, {"loss", f->loss},

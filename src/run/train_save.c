@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "codec/hash.h"
 #include "prompt/prompt_io.h"
+#include "run/ranks.h"
 #include "run/train_internal.h"
 #include "store/t5x_checkpoint.h"
 
@@ -30,28 +31,11 @@
 
 enum { MAX_ITEMS = 64, STATE_WORDS = 9 };
 
-/* A hash of the tokenised examples: what training sees, whatever the file looks like. */
-static spt_status data_hash(const examples *x, char hex[33], spt_err *err)
-{
-    hash_state *h;
-    TRY(hash_new(&h, err));
-    for (size_t i = 0; i < examples_count(x); i++) {
-        const struct example e = examples_at(x, i);
-        const uint64_t len[2] = {e.input_len, e.target_len};
-        hash_add(h, len, sizeof len);
-        hash_add(h, e.input, e.input_len * sizeof *e.input);
-        hash_add(h, e.target, e.target_len * sizeof *e.target);
-    }
-    hash_text(hash_value(h), hex);
-    hash_free(h);
-    return SPT_OK;
-}
-
 spt_status train_identity(const struct trainer *t, buf *out, spt_err *err)
 {
     const struct settings *s = t->s;
     char hex[33];
-    TRY(data_hash(t->train, hex, err));
+    TRY(dataset_hash(t->train, hex, err));
     buf_addf(out, "base model = %s\nvocabulary = %s\ntraining data = %s\n", t->engine.base_hash,
              vocab_hash(t->engine.vocab), hex);
     buf_addf(out, "prompt = %lld x %lld, %s\n", (long long)t->plan.P, (long long)t->plan.E,
@@ -221,10 +205,8 @@ static spt_status save_items(struct trainer *t, const char *identity, size_t ide
     return ckpt_save(t->ck, &state, err);
 }
 
-spt_status train_save(struct trainer *t, spt_err *err)
+static spt_status save_state(struct trainer *t, spt_err *err)
 {
-    if (t->saved_step == t->state.step)
-        return SPT_OK;
     buf identity;
     buf_init(&identity, 1 << 16);
     char *bytes = NULL;
@@ -238,11 +220,49 @@ spt_status train_save(struct trainer *t, spt_err *err)
         st = save_items(t, buf_str(&identity), identity.len, bytes, size, err);
     if (!st)
         st = write_best(t, err);
-    if (!st)
-        t->saved_step = t->state.step;
     mem_free(bytes);
     buf_release(&identity);
     return st ? err_wrap(err, st, "saving step %lld", (long long)t->state.step) : SPT_OK;
+}
+
+spt_status train_save(struct trainer *t, spt_err *err)
+{
+    if (t->saved_step == t->state.step)
+        return SPT_OK;
+    spt_status st = comm_leads(t->s->comm) ? save_state(t, err) : SPT_OK;
+    TRY(comm_agree(t->s->comm, st, err));
+    t->saved_step = t->state.step;
+    return SPT_OK;
+}
+
+static void put_number_hash(buf *out, const char *name, const void *bytes, size_t n)
+{
+    char hex[HASH_TEXT];
+    buf_addf(out, "%s = %s\n", name, hash_text(hash_bytes(bytes, n), hex));
+}
+
+spt_status train_compare_ranks(const struct trainer *t, spt_err *err)
+{
+    if (comm_size(t->s->comm) == 1)
+        return SPT_OK;
+    char hex[33] = "none";
+    buf text;
+    buf_init(&text, 1 << 20);
+    buf_addf(&text, "program = spt %s\nseed = %u\nstep = %lld\n", SPT_VERSION, t->seed,
+             (long long)t->state.step);
+    spt_status st = train_identity(t, &text, err);
+    if (!st)
+        st = settings_text(t->s, &text, err);
+    if (!st && t->eval)
+        st = dataset_hash(t->eval, hex, err);
+    buf_addf(&text, "evaluation data = %s\n", hex);
+    put_number_hash(&text, "prompt", t->prompt->rows,
+                    (size_t)(t->plan.P * t->plan.E) * sizeof(float));
+    if (!st)
+        st = buf_status(&text, "settings", err);
+    st = ranks_same_text(t->s->comm, &text, st, err);
+    buf_release(&text);
+    return st;
 }
 
 static spt_status restore_items(struct trainer *t, const ckpt_loaded *l, spt_err *err)
@@ -303,7 +323,7 @@ spt_status train_restore(struct trainer *t, spt_err *err)
         return err_wrap(err, st == SPT_E_NOTFOUND ? SPT_E_FORMAT : st, "cannot resume");
     TRY(reorder(t, err));
     t->saved_step = t->state.step;
-    return write_best(t, err);
+    return comm_leads(t->s->comm) ? write_best(t, err) : SPT_OK;
 }
 
 /* --- logs ---------------------------------------------------------------------------------------
@@ -398,6 +418,8 @@ static spt_status write_config(const struct trainer *t, spt_err *err)
 spt_status train_open_logs(struct trainer *t, spt_err *err)
 {
     ckpt_loaded *l = NULL;
+    if (!comm_leads(t->s->comm))
+        return SPT_OK;
     spt_status st = ckpt_load_latest(t->s->out, &l, err);
     if (st && st != SPT_E_NOTFOUND)
         return st;
@@ -503,6 +525,8 @@ spt_status train_finish(struct trainer *t, spt_err *err)
 {
     struct prompt *best;
     bool there = false;
+    if (!comm_leads(t->s->comm))
+        return SPT_OK;
     TRY(load_best(t, &best, err));
     spt_status st = numpy_exists(t, best, &there, err);
     if (!st && !there)

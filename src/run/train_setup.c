@@ -9,6 +9,7 @@
 #include "prompt/prompt_io.h"
 #include "run/init_prompt.h"
 #include "run/prompt_session.h"
+#include "run/ranks.h"
 #include "run/train_internal.h"
 
 static spt_status parse_normalize(const char *text, struct t5_loss_opts *o, spt_err *err)
@@ -237,6 +238,7 @@ spt_status train_make_storage(struct trainer *t, spt_err *err)
 {
     struct gradient *g = &t->gradient;
     g->model = t->engine.model;
+    g->comm = t->s->comm;
     g->loss = t->loss_opts;
     g->P = t->plan.P;
     g->E = t->plan.E;
@@ -265,7 +267,7 @@ spt_status train_open_plan(struct trainer *t, const struct settings *s, struct r
     t->evaluated_step = t->saved_step = -1;
     t->state.best_step = -1;
     t->last_score = NAN;
-    TRY(prompt_seed(s, &t->seed, err));
+    TRY(ranks_take_u32(s->comm, &t->seed, prompt_seed(s, &t->seed, err), err));
     t->trainer_key = rng_split_at(rng_key_of(t->seed), 2, 1, RNG_CLASSIC);
     t->loss_opts = (struct t5_loss_opts){.z_loss = (float)s->z_loss,
                                          .label_smoothing = (float)s->label_smoothing};
@@ -290,6 +292,18 @@ static spt_status load_weights(struct trainer *t, spt_err *err)
     return engine_load_model(&t->engine, t->s, train_uses(t), err);
 }
 
+/* The run directory, by the rank that writes: locked, and free of what a crash left. */
+static spt_status open_run(struct trainer *t, spt_err *err)
+{
+    const struct ckpt_opts opts = {
+        .keep = (size_t)t->s->keep,
+        .keep_best = true,
+        .lower_is_better = figure_lower_is_better(t->plan.metric),
+    };
+    TRY(ckpt_open(t->s->out, &opts, &t->ck, err));
+    return fs_remove_temporaries(t->s->out, err);
+}
+
 spt_status train_open(struct trainer *t, const struct settings *s, struct run_output *out,
                       bool *nothing_to_do, spt_err *err)
 {
@@ -298,24 +312,21 @@ spt_status train_open(struct trainer *t, const struct settings *s, struct run_ou
     TRY(train_open_plan(t, s, out, err));
     TRY(strict_status(s, err));
     /* The directory is tried before minutes are spent on weights. */
-    const struct ckpt_opts opts = {
-        .keep = (size_t)s->keep,
-        .keep_best = true,
-        .lower_is_better = figure_lower_is_better(t->plan.metric),
-    };
-    TRY(ckpt_open(s->out, &opts, &t->ck, err));
-    TRY(fs_remove_temporaries(s->out, err));
+    TRY(comm_agree(s->comm, comm_leads(s->comm) ? open_run(t, err) : SPT_OK, err));
     TRY(load_weights(t, err));
     TRY(fill_use(t, err));
     TRY(train_make_storage(t, err));
     TRY(strict_status(s, err));
     const spt_status st = train_restore(t, err);
-    if (st != SPT_E_NOTFOUND) {
-        TRY(st);
+    if (st && st != SPT_E_NOTFOUND)
+        return st;
+    TRY(train_compare_ranks(t, err));
+    if (!st) {
         if (!t->evaluation_owed && (t->state.step >= t->plan.steps || t->state.stopped_early)) {
             log_info("%s already holds the finished run (step %lld of %lld): nothing to train",
                      s->out, (long long)t->state.step, (long long)t->plan.steps);
-            ckpt_tidy(t->ck, t->state.step);
+            if (t->ck)
+                ckpt_tidy(t->ck, t->state.step);
             *nothing_to_do = true;
             return SPT_OK;
         }

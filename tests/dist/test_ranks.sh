@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Several processes do one job: any number of ranks gives the bytes of one process. Builds its own
+# variant (make MPI=1) when Open MPI is installed; skipped otherwise.
+. tests/field/lib.sh
+if ! command -v mpirun >/dev/null || ! pkg-config --exists ompi-c 2>/dev/null; then
+    echo "skip ranks: mpirun or Open MPI's headers are missing (Debian: openmpi-bin libopenmpi-dev)"
+    exit 0
+fi
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl=self,vader,tcp
+export OMPI_MCA_mpi_yield_when_idle=1
+plain=$spt
+make -s -j"$(nproc)" MPI=1 SAN= DEBUG= build/release-mpi/spt >"$dir/make" 2>&1 </dev/null ||
+    { bad build_with_mpi "$(tail -n 5 "$dir/make")"; finish; }
+ok build_with_mpi
+spt=build/release-mpi/spt
+ranks() { # N COMMAND...: without mpirun's own remarks about exit codes
+    local n=$1
+    shift
+    timeout 120 mpirun -n "$n" "$@" </dev/null
+}
+
+refused plain_build_refuses 3 'built without MPI: build it with .make MPI=1' ranks 2 "$plain" eval --model $model --data x.tsv
+refused only_some_commands 2 'inspect runs as one process, not as 2 ranks' ranks 2 "$spt" inspect $model
+refused one_error_for_all 5 'nosuch' ranks 3 "$spt" eval --model $model --data "$dir/nosuch.tsv"
+
+fixture 29
+opts="--threads 1 --seed 7 --length 4"
+run() { # N OUT [OPTION...]
+    local n=$1 out=$2
+    shift 2
+    ranks "$n" "$spt" train --model $model --train $desk/train.tsv --eval "$dir/29/eval37.tsv" --out "$out" $opts "$@"
+}
+# What a run leaves, without times and addresses.
+same_run() { # NAME A B
+    "$plain" convert "$2" "$dir/a.npy" --quiet 2>/dev/null; "$plain" convert "$3" "$dir/b.npy" --quiet 2>/dev/null
+    expect "$1_prompt" cmp "$dir/a.npy" "$dir/b.npy"
+    rm -f "$dir/a.npy" "$dir/b.npy"
+    expect "$1_steps" cmp "$2/train.jsonl" "$3/train.jsonl"
+    expect "$1_evaluations" cmp "$2/eval.jsonl" "$3/eval.jsonl"
+}
+train20="--steps 8 --batch 13 --eval-every 4 --dropout 0.1 --log-examples"
+"$plain" train --model $model --train $desk/train.tsv --eval "$dir/29/eval37.tsv" --out "$dir/solo" $opts $train20 2>"$dir/err" || bad solo "$(cat "$dir/err")"
+for n in 2 3 8; do
+    check "train_$n" 0 'best prompt' run $n "$dir/t$n" $train20
+    same_run "train_$n" "$dir/solo" "$dir/t$n"
+    expect "train_${n}_tells_once" test "$(grep -c 'best prompt' "$dir/err")" -eq 1
+done
+# Fewer examples than ranks in a batch.
+"$plain" train --model $model --train $desk/train.tsv --eval "$dir/29/eval3.tsv" --out "$dir/solo3" $opts --steps 2 --batch 3 --micro-batch 1 2>"$dir/err"
+check train_batch_3_of_4 0 '' ranks 4 "$spt" train --model $model --train $desk/train.tsv --eval "$dir/29/eval3.tsv" --out "$dir/three" $opts --steps 2 --batch 3
+same_run train_batch_3_of_4 "$dir/solo3" "$dir/three"
+
+# Begun by 3, continued by 2.
+check begun_by_3 0 '' run 3 "$dir/cut" $train20 --steps 4
+check resumed_by_2 0 'resuming at step 4' run 2 "$dir/cut" $train20 --resume
+same_run resumed "$dir/solo" "$dir/cut"
+
+# Ranks that are not given the same work.
+cat >"$dir/other.sh" <<EOF2
+#!/bin/sh
+exec "$PWD/$spt" train --model $model --train $desk/train.tsv --out "$dir/odd" $opts --steps 2 --batch 4 --lr "\$((OMPI_COMM_WORLD_RANK + 1))"
+EOF2
+chmod +x "$dir/other.sh"
+refused other_settings 3 'ranks do not do the same work: rank 0 has .*lr' ranks 2 "$dir/other.sh"
+expect other_settings_no_step test ! -s "$dir/odd/train.jsonl"
+
+for data in eval37 eval3; do
+    for by in rank generate; do
+        answer() { "$@" --model $model --prompt "$dir/solo" --data "$dir/29/$data.tsv" --batch 8 --threads 1; }
+        answer "$plain" eval --by $by --max-output 4 --json --output "$dir/p0" >"$dir/m0" 2>"$dir/err"
+        for n in 2 3 4; do
+            check "eval_${data}_${by}_$n" 0 '' answer ranks $n "$spt" eval --by $by --max-output 4 --json --output "$dir/p$n"
+            expect "eval_${data}_${by}_${n}_figures" cmp "$dir/out" "$dir/m0"
+            expect "eval_${data}_${by}_${n}_predictions" cmp "$dir/p$n" "$dir/p0"
+        done
+    done
+    for n in 3; do
+        answer "$plain" infer --json >"$dir/want" 2>"$dir/err"
+        check "infer_${data}_$n" 0 '' answer ranks $n "$spt" infer --json
+        expect "infer_${data}_${n}_same" cmp "$dir/out" "$dir/want"
+        answer "$plain" score --rank >"$dir/want" 2>"$dir/err"
+        check "score_${data}_$n" 0 '' answer ranks $n "$spt" score --rank
+        expect "score_${data}_${n}_same" cmp "$dir/out" "$dir/want"
+    done
+done
+refused stdin_reaches_one 2 'give a file' ranks 2 "$spt" infer --model $model --prompt "$dir/solo"
+finish
