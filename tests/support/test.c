@@ -121,22 +121,23 @@ static void print_hit(void)
 
 /* --- which allocation sites were reached: return addresses, for tools/alloc-sites --- */
 
-enum { SITE_FRAMES = 6, SITE_SLOTS = 1 << 15 };
+enum { SITE_FRAMES = 7, SITE_SLOTS = 1 << 15 };
 static void *sites[SITE_SLOTS][SITE_FRAMES];
 static bool sites_wanted;
 
 static void note_site(void)
 {
     void *at[SITE_FRAMES + 2] = {0};
+    /* Frame 0 is this function or its caller; frames of the tests themselves do not matter. */
     if (!sites_wanted || backtrace(at, SITE_FRAMES + 2) < 3)
         return;
     uintptr_t h = 0;
-    for (int i = 2; i < SITE_FRAMES + 2; i++)
+    for (int i = 1; i <= SITE_FRAMES; i++)
         h = (h ^ (uintptr_t)at[i]) * 0x9e3779b97f4a7c15u;
     for (size_t i = h >> 49; i < SITE_SLOTS; i++) {
-        if (sites[i][0] && memcmp(sites[i], at + 2, sizeof sites[i]))
+        if (sites[i][0] && memcmp(sites[i], at + 1, sizeof sites[i]))
             continue;
-        memcpy(sites[i], at + 2, sizeof sites[i]);
+        memcpy(sites[i], at + 1, sizeof sites[i]);
         return;
     }
 }
