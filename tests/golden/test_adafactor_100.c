@@ -21,7 +21,6 @@
 enum { P = 10, E = 64, N = P * E };
 #define TOL_LOSS 1e-4      /* steps 1 to 10 */
 #define TOL_LOSS_LAST 1e-2 /* step 100 */
-#define TOL_LOSS_FAST 2e-2 /* the same on fast backends, whose rounding depends on the machine */
 #define TOL_LOSS_PATH 5e-2 /* between them: trajectories have parted and meet again */
 #define TOL_STATE_20 1e-3  /* relative, of the mean second moment after 20 steps */
 #define TOL_STATE_100 0.1  /* after 100 */
@@ -154,10 +153,9 @@ static void hundred_steps_on(ops *o, const char *isa, void *ctx)
     struct trainer t = {0};
     trainer_open(&t, o, 0);
     const bool slow = strcmp(isa, "ref64") == 0; /* half the cost of all: ten steps will do */
-    const double last = strncmp(isa, "ref", 3) == 0 ? TOL_LOSS_LAST : TOL_LOSS_FAST;
     double worst = 0;
     for (int i = 0; i < (slow ? 10 : 100); i++) {
-        const double tol = i < 10 ? TOL_LOSS : i < 99 ? TOL_LOSS_PATH : last;
+        const double tol = i < 10 ? TOL_LOSS : i < 99 ? TOL_LOSS_PATH : TOL_LOSS_LAST;
         const struct t5_loss loss = train_step(&t, i, 1);
         expect_losses(&loss, losses.f32 + 4 * i, tol, i, i < 10);
         worst = fmax(worst, fabs(loss.loss / (double)losses.f32[4 * i] - 1));
