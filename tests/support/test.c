@@ -307,13 +307,15 @@ void fault_install(void)
 #define OS_FAULT(name) fault_os.name = f_##name;
     FAULT_OS_MAP(OS_FAULT)
 #undef OS_FAULT
-    alloc_seen = alloc_fail_at = sys_seen = sys_fail_at = 0;
+    alloc_seen = sys_seen = 0;
+    alloc_fail_at = sys_fail_at = 0;
     if (getenv("SPT_TEST_SITES") && !sites_wanted) {
         sites_wanted = true;
         atexit(write_sites);
     }
     bytes_now = bytes_peak = 0;
-    blocks_now = fds_now = 0;
+    blocks_now = 0;
+    fds_now = 0;
     os_set(&fault_os);
     spt_set_alloc(&(spt_alloc){fault_realloc, fault_free, NULL});
 }
