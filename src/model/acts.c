@@ -190,6 +190,7 @@ static void lay_host(struct layout *l, const struct t5_config *c, const struct d
     a->enc_off = take(l, d->examples + 1, 1, sizeof *a->enc_off);
     a->prompt_at = take(l, d->examples, 1, sizeof *a->prompt_at);
     a->prompt_n = take(l, d->examples, 1, sizeof *a->prompt_n);
+    a->prompt_row = take(l, d->examples, 1, sizeof *a->prompt_row);
     a->dec_off = take(l, d->examples + 1, 1, sizeof *a->dec_off);
     a->cross_off = take(l, d->examples + 1, 1, sizeof *a->cross_off);
     a->index = take(l, R + d->examples + 1, 1, sizeof *a->index);
@@ -355,6 +356,11 @@ static int64_t tokens_before(enum t5_combine combine, int64_t n)
     return 0;
 }
 
+static int64_t prompt_length(const struct t5_prompts *p, int64_t which)
+{
+    return p->first ? p->first[which + 1] - p->first[which] : p->P;
+}
+
 spt_status acts_begin(t5_acts *a, const struct t5_prompts *p, const struct packed_batch *batch,
                       int64_t first, int64_t count, spt_err *err)
 {
@@ -367,28 +373,34 @@ spt_status acts_begin(t5_acts *a, const struct t5_prompts *p, const struct packe
     if (count > a->plan.examples)
         return too_large("examples", count, a->plan.examples, err);
     const int64_t tokens = batch->enc_off[first + count] - batch->enc_off[first];
-    if (tokens + count * p->P > a->plan.rows)
-        return too_large("encoder rows", tokens + count * p->P, a->plan.rows, err);
+    int64_t rows = tokens;
+    for (int64_t b = 0; b < count && p->P; b++) {
+        const int64_t which = batch->prompt_of ? batch->prompt_of[first + b] : 0;
+        if (which < 0 || which >= p->count)
+            return err_set(err, SPT_E_FORMAT, "example %lld names prompt %lld of %lld",
+                           (long long)(first + b), (long long)which, (long long)p->count);
+        rows += prompt_length(p, which);
+    }
+    if (rows > a->plan.rows)
+        return too_large("encoder rows", rows, a->plan.rows, err);
     TRY(check_ids("input", batch->enc_ids + batch->enc_off[first], tokens, a->m->c.vocab, err));
-    for (int64_t b = 0; b < count && batch->prompt_of && p->P; b++)
-        if (batch->prompt_of[first + b] < 0 || batch->prompt_of[first + b] >= p->count)
-            return err_set(err, SPT_E_FORMAT, "example %lld names prompt %d of %lld",
-                           (long long)(first + b), batch->prompt_of[first + b],
-                           (long long)p->count);
     a->first = first;
     a->B = count;
     a->P = p->P;
-    a->prompts = p->count;
+    a->prompt_rows = p->first ? p->first[p->count] : p->count * p->P;
     a->P_dec = p->dec ? p->P_dec : 0;
     a->combine = p->combine;
     a->rows = 0;
     a->enc_off[0] = 0;
     for (int64_t b = 0; b < count; b++) {
         const int64_t n = batch->enc_off[first + b + 1] - batch->enc_off[first + b];
-        const int64_t before = p->P ? tokens_before(p->combine, n) : 0;
-        const int64_t total = n + p->P;
+        const int64_t which = batch->prompt_of && p->P ? batch->prompt_of[first + b] : 0;
+        const int64_t P = p->P ? prompt_length(p, which) : 0;
+        const int64_t before = P ? tokens_before(p->combine, n) : 0;
+        const int64_t total = n + P;
         a->prompt_at[b] = a->rows + before;
-        a->prompt_n[b] = total - before < p->P ? total - before : p->P;
+        a->prompt_n[b] = total - before < P ? total - before : P;
+        a->prompt_row[b] = p->first ? p->first[which] : which * p->P;
         a->rows += total;
         a->enc_off[b + 1] = a->rows;
     }

@@ -155,15 +155,16 @@ void self_backward(const struct block_ctx *b, const struct self_block *w, const 
 }
 
 void self_backward_prompt(const struct block_ctx *b, const struct self_block *w,
-                          const struct self_acts *s, int64_t prompt, const void *dx, void *dprompt)
+                          const struct self_acts *s, const void *dx, void *dprompt)
 {
     const struct ops_table *t = b->m->t;
     ops *o = b->m->o;
-    const int64_t E = b->m->c.width, n = b->r.n * prompt;
-    int64_t *index = b->a->index;
-    for (int64_t i = 0; i < n; i++)
-        index[i] = b->r.off[i / prompt] + i % prompt;
-    qkv_gradient(b, w, s, false, prompt, dx);
+    const int64_t E = b->m->c.width;
+    int64_t *index = b->a->index, n = 0;
+    for (int64_t e = 0; e < b->r.n; e++)
+        for (int64_t i = 0; i < b->a->prompt_n[e]; i++)
+            index[n++] = b->r.off[e] + i;
+    qkv_gradient(b, w, s, false, b->a->P, dx);
     t->gather_rows(o, b->a->wide_b, b->a->wide_a, index, n, 3 * b->m->J);
     t->matmul_t(o, w->qkv, b->a->wide_b, b->a->norm, n, false);
     t->gather_rows(o, dprompt, dx, index, n, E);

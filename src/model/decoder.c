@@ -65,19 +65,22 @@ void decoder_layers(t5_acts *a)
 }
 
 /* The gradient at the input of the decoder, of its prompt rows. */
-static void prompt_gradients(t5_acts *a, const int32_t *shard_of, float *ddec)
+static void prompt_gradients(t5_acts *a, const struct grad_to *to)
 {
     const t5_model *m = a->m;
     const int64_t E = m->c.width, n = a->P_dec * E;
     if (a->has_drop)
         m->t->drop_rows(m->o, a->dx_dec, E, a->dec_off, a->nseq, a->drop_dec_in);
-    for (int64_t b = 0; b < a->nseq; b++)
+    for (int64_t b = 0; b < a->nseq; b++) {
+        const int64_t shard = to->shard_of ? to->shard_of[a->first + b] : 0;
         add_to_host(a, row_at(m, a->dx_dec, a->dec_off[b], E), n,
-                    ddec + (shard_of ? shard_of[a->first + b] : 0) * n);
+                    to->dec_of ? to->dec_of[b] : to->dec + shard * n);
+    }
 }
 
-void decoder_backward(t5_acts *a, const int32_t *shard_of, bool need_enc, float *ddec)
+void decoder_backward(t5_acts *a, bool need_enc, const struct grad_to *to)
 {
+    const bool need_dec = to->dec || to->dec_of;
     const t5_model *m = a->m;
     const struct ops_table *t = m->t;
     const int64_t E = m->c.width, L = m->c.dec_layers;
@@ -101,7 +104,7 @@ void decoder_backward(t5_acts *a, const int32_t *shard_of, bool need_enc, float 
         char name[48];
         const struct block_ctx b = context(a, i, false, name, sizeof name);
         const struct block_ctx c = context(a, i, true, name, sizeof name);
-        const bool need_x = i > 0 || ddec;
+        const bool need_x = i > 0 || need_dec;
         if (a->plan.remat)
             layer_forward(a, i);
         mlp_backward(&b, &m->dec[i].mlp, &a->dec[i].mlp, a->dx_dec);
@@ -110,6 +113,6 @@ void decoder_backward(t5_acts *a, const int32_t *shard_of, bool need_enc, float 
         if (need_x)
             self_backward(&b, &m->dec[i].self, &a->dec[i].self, true, a->dx_dec);
     }
-    if (ddec)
-        prompt_gradients(a, shard_of, ddec);
+    if (need_dec)
+        prompt_gradients(a, to);
 }

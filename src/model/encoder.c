@@ -57,8 +57,7 @@ void encoder_embed(t5_acts *a, const struct t5_prompts *p, const struct packed_b
         else
             t->gather(m->o, m->embed, ids, before, row_at(m, x, row, E));
         if (a->P) {
-            const int64_t which = batch->prompt_of ? batch->prompt_of[a->first + b] : 0;
-            t->put(m->o, row_at(m, x, a->prompt_at[b], E), p->enc + which * a->P * E,
+            t->put(m->o, row_at(m, x, a->prompt_at[b], E), p->enc + a->prompt_row[b] * E,
                    a->prompt_n[b] * E);
         }
         if (n > before)
@@ -93,24 +92,31 @@ void encoder_layers(t5_acts *a)
     bad_tensor(&b, "output", a->enc_out, a->rows * m->c.width);
 }
 
-/* The gradient at the input of layer 0, of prompt rows only: [B * P, E] in dx_enc order. */
-static void prompt_gradients(t5_acts *a, const struct packed_batch *batch, const int32_t *shard_of,
-                             const void *d, bool compact, float *denc)
+/* The gradient at the input of layer 0; compact: of the prompt rows only, side by side. */
+static void prompt_gradients(t5_acts *a, const struct grad_to *to, const void *d, bool compact)
 {
     const t5_model *m = a->m;
     const int64_t E = m->c.width;
+    int64_t at = 0;
     for (int64_t b = 0; b < a->B; b++) {
-        const int64_t example = a->first + b;
-        const int64_t which = batch->prompt_of ? batch->prompt_of[example] : 0;
-        const int64_t shard = shard_of ? shard_of[example] : 0;
-        const int64_t row = compact ? b * a->P : a->prompt_at[b];
-        add_to_host(a, row_at(m, d, row, E), a->prompt_n[b] * E,
-                    denc + (shard * a->prompts + which) * a->P * E);
+        const int64_t shard = to->shard_of ? to->shard_of[a->first + b] : 0;
+        float *place = to->enc_of ? to->enc_of[b]
+                                  : to->enc + (shard * a->prompt_rows + a->prompt_row[b]) * E;
+        add_to_host(a, row_at(m, d, compact ? at : a->prompt_at[b], E), a->prompt_n[b] * E, place);
+        at += a->prompt_n[b];
     }
 }
 
-void encoder_backward(t5_acts *a, const struct packed_batch *batch, const int32_t *shard_of,
-                      float *denc)
+/* Offsets of the rows of each example in d. */
+static void place_gradients(t5_acts *a, bool compact)
+{
+    for (int64_t b = 0, at = 0; b <= a->B; b++) {
+        a->index[b] = compact ? at : a->enc_off[b];
+        at += b < a->B ? a->prompt_n[b] : 0;
+    }
+}
+
+void encoder_backward(t5_acts *a, const struct grad_to *to)
 {
     const t5_model *m = a->m;
     const struct ops_table *t = m->t;
@@ -132,14 +138,12 @@ void encoder_backward(t5_acts *a, const struct packed_batch *batch, const int32_
         if (i || !prefix)
             self_backward(&b, &m->enc[i].self, &a->enc[i].self, false, a->dx_enc);
         else
-            self_backward_prompt(&b, &m->enc[i].self, &a->enc[i].self, a->P, a->dx_enc,
-                                 d = a->d_enc);
+            self_backward_prompt(&b, &m->enc[i].self, &a->enc[i].self, a->dx_enc, d = a->d_enc);
     }
-    if (a->has_drop) { /* offsets of the rows that d holds */
-        for (int64_t b = 0; b <= a->B; b++)
-            a->index[b] = prefix ? b * a->P : a->enc_off[b];
+    if (a->has_drop) {
+        place_gradients(a, prefix);
         t->drop_rows(m->o, d, E, a->index, a->B, a->drop_enc_in);
     }
-    if (denc)
-        prompt_gradients(a, batch, shard_of, d, prefix, denc);
+    if (to->enc || to->enc_of)
+        prompt_gradients(a, to, d, prefix);
 }

@@ -59,6 +59,9 @@ enum t5_combine {
 struct t5_prompts {
     const float *enc; /* [count, P, E] */
     int64_t count, P;
+    /* [count + 1]: prompts of different lengths. Prompt i is the rows first[i] .. first[i + 1] of
+     * enc [first[count], E], and P the longest. NULL: P rows each. */
+    const int64_t *first;
     const float *dec; /* [P_dec, E] or NULL */
     int64_t P_dec;
     enum t5_combine combine;
@@ -76,6 +79,9 @@ struct t5_loss_opts {
     float z_loss, label_smoothing;
     enum t5_normalize normalize;
     float factor; /* T5_NORM_NUMBER */
+    /* [B]: what each example's loss is divided by, in a batch that several batches were joined
+     * into (their t5_loss_factor); NULL: the factor of the batch. */
+    const double *factor_of;
 };
 
 /* What one example adds to the sums. */
@@ -98,6 +104,8 @@ struct t5_loss {
                                      them in order has the sums to the bit */
 };
 void t5_loss_add(struct t5_loss *sum, const struct t5_example_loss *example);
+/* What the loss of a whole batch is divided by (spec/t5x.md section 3.3). */
+double t5_loss_factor(const struct packed_batch *batch, const struct t5_loss_opts *opts);
 
 /* Dropout of one step (spec/t5x.md sections 1.11, 11.7). */
 struct t5_dropout {
@@ -144,6 +152,11 @@ spt_status t5_forward(const t5_model *m, const struct t5_prompts *prompts,
  * denc: [shards, count, P, E], ddec: [shards, P_dec, E] or NULL; shard_of NULL: all in shard 0. */
 spt_status t5_backward(const t5_model *m, const struct packed_batch *batch, t5_acts *acts,
                        const int32_t *shard_of, float *denc, float *ddec, spt_err *err);
+/* The same with a place for each example of the range (b counts from its first): the gradient of
+ * its encoder prompt is added to enc[b] [rows of that prompt, E], of the decoder's to dec[b]
+ * [P_dec, E]. Examples may share a place; enc or dec NULL: not wanted. */
+spt_status t5_backward_to(const t5_model *m, t5_acts *acts, float *const *enc, float *const *dec,
+                          spt_err *err);
 /* Names the first tensor with a NaN or infinity of the last t5_forward or t5_backward on acts, in
  * the order of computation ("encoder/layers_3/mlp output"). False when all are finite. acts must
  * have been planned with backward and without remat to see more than the outputs. */

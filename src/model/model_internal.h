@@ -113,14 +113,16 @@ struct t5_acts {
     /* The pass. */
     int64_t first, B, nseq; /* range of the batch, sequences of the decoder */
     int64_t rows, dec_rows;
-    int64_t P, P_dec, prompts; /* rows of a prompt, of the decoder's; number of prompts */
+    int64_t P, P_dec;  /* rows of the longest prompt, of the decoder's */
+    int64_t prompt_rows; /* of all prompts */
     enum t5_combine combine;
     bool encoded, ran_forward, has_drop;
     bool absorb;        /* of the plan */
     bool share_prompt;  /* layer 0 computes equal prompt rows once */
     int64_t *enc_off;   /* [B + 1] encoder rows of example b */
     int64_t *prompt_at; /* [B] row of the stream where its prompt begins */
-    int64_t *prompt_n;  /* [B] rows of the prompt that take part: P but for empty inputs */
+    int64_t *prompt_n;  /* [B] rows of the prompt that take part: all but for empty inputs */
+    int64_t *prompt_row; /* [B] row of its prompt's beginning among the rows of all prompts */
     int64_t *dec_off;   /* [nseq + 1] decoder rows of sequence i */
     int64_t *cross_off; /* [B + 1] decoder rows of all sequences of example b */
     int64_t *index;     /* scratch [max rows] */
@@ -209,10 +211,10 @@ void self_forward_shared(const struct block_ctx *b, const struct self_block *w, 
                          const int64_t *from);
 void self_backward(const struct block_ctx *b, const struct self_block *w, const struct self_acts *s,
                    bool causal, void *dx);
-/* The same where only the first `prompt` rows of each sequence matter: the gradient at their input
- * goes to dprompt [n * prompt, E]; dx keeps the gradient at the output. */
+/* The same where only the prompt rows, which begin each sequence, matter: the gradient at their
+ * input goes to dprompt [prompt rows of all sequences, E]; dx keeps the gradient at the output. */
 void self_backward_prompt(const struct block_ctx *b, const struct self_block *w,
-                          const struct self_acts *s, int64_t prompt, const void *dx, void *dprompt);
+                          const struct self_acts *s, const void *dx, void *dprompt);
 /* enc: encoder output [enc rows, E]; e: its sequences, in line with the sequences of b. */
 void cross_forward(const struct block_ctx *b, const struct cross_block *w, struct cross_acts *s,
                    const struct rows_of *e, const void *enc);
@@ -241,14 +243,19 @@ spt_status acts_check_ids(const t5_acts *a, const char *what, const int32_t *ids
 /* Embeds tokens and prompts into the stream in front of layer 0, with input dropout. */
 void encoder_embed(t5_acts *a, const struct t5_prompts *p, const struct packed_batch *batch);
 void encoder_layers(t5_acts *a); /* up to a->enc_out */
-/* From a->d_enc to the prompt rows, which it adds to denc in the order of examples. */
-void encoder_backward(t5_acts *a, const struct packed_batch *batch, const int32_t *shard_of,
-                      float *denc);
+/* Where the gradients of prompts go: by shards, or with a place for each example of the range. */
+struct grad_to {
+    const int32_t *shard_of;
+    float *enc, *dec;
+    float *const *enc_of, *const *dec_of;
+};
+/* From a->d_enc to the prompt rows, which it adds to their places in the order of examples. */
+void encoder_backward(t5_acts *a, const struct grad_to *to);
 /* dec_in: the input ids of the sequences that a->dec_off describes, without prompt rows. */
 void decoder_embed(t5_acts *a, const struct t5_prompts *p, const int32_t *dec_in);
 void decoder_layers(t5_acts *a); /* up to a->dec_out */
-/* From a->d_loss to a->d_enc (when need_enc), and to the decoder prompt rows (when ddec). */
-void decoder_backward(t5_acts *a, const int32_t *shard_of, bool need_enc, float *ddec);
+/* From a->d_loss to a->d_enc (when need_enc), and to the decoder prompt rows (when wanted). */
+void decoder_backward(t5_acts *a, bool need_enc, const struct grad_to *to);
 /* Brings the inputs of the head side by side, before head_chunk. */
 void head_gather(t5_acts *a);
 /* Logits [n, V] of the loss rows from `at` on, in a->logits, and what the loss op says of them. */

@@ -114,8 +114,7 @@ static double sequence_weight(const struct packed_batch *batch, int64_t b)
     return sum;
 }
 
-/* The factor that the whole batch's loss is divided by (spec/t5x.md section 3.3). */
-static double loss_factor(const struct packed_batch *batch, const struct t5_loss_opts *opts)
+double t5_loss_factor(const struct packed_batch *batch, const struct t5_loss_opts *opts)
 {
     double sum = 0;
     switch (opts->normalize) {
@@ -139,13 +138,14 @@ static double loss_factor(const struct packed_batch *batch, const struct t5_loss
 
 static void set_loss_weights(t5_acts *a, const struct packed_batch *batch)
 {
-    const double factor = loss_factor(batch, &a->opts);
+    const double whole = a->opts.factor_of ? 0 : t5_loss_factor(batch, &a->opts);
     const bool per_sequence = a->opts.normalize == T5_NORM_PER_SEQUENCE;
     for (int64_t i = 0, b = a->first - 1; i < a->loss_rows; i++) {
         const int64_t token = a->loss_token[i];
         while (token >= batch->dec_off[b + 1])
             b++;
         const double row = per_sequence ? sequence_weight(batch, b) : 1;
+        const double factor = a->opts.factor_of ? a->opts.factor_of[b] : whole;
         a->target[i] = batch->dec_target[token];
         a->weight[i] = (float)((double)weight_at(batch->dec_weight, token) / row / factor);
     }
@@ -243,18 +243,32 @@ spt_status t5_forward(const t5_model *m, const struct t5_prompts *prompts,
     return SPT_OK;
 }
 
+static spt_status backward(const t5_model *m, t5_acts *a, struct grad_to to, spt_err *err)
+{
+    if (a->m != m || !a->ran_forward || !a->plan.backward)
+        return err_set(err, SPT_E_INTERNAL, "backward without a forward that keeps activations");
+    const bool need_enc = (to.enc || to.enc_of) && a->P > 0;
+    if (!a->P_dec)
+        to.dec = NULL, to.dec_of = NULL;
+    if (need_enc || to.dec || to.dec_of)
+        decoder_backward(a, need_enc, &to);
+    if (need_enc)
+        encoder_backward(a, &to);
+    return ops_check(m->o, err);
+}
+
 spt_status t5_backward(const t5_model *m, const struct packed_batch *batch, t5_acts *acts,
                        const int32_t *shard_of, float *denc, float *ddec, spt_err *err)
 {
-    if (acts->m != m || !acts->ran_forward || !acts->plan.backward)
-        return err_set(err, SPT_E_INTERNAL, "backward without a forward that keeps activations");
-    const bool need_enc = denc && acts->P > 0;
-    float *dec = acts->P_dec ? ddec : NULL;
-    if (need_enc || dec)
-        decoder_backward(acts, shard_of, need_enc, dec);
-    if (need_enc)
-        encoder_backward(acts, batch, shard_of, denc);
-    return ops_check(m->o, err);
+    (void)batch;
+    return backward(m, acts, (struct grad_to){.shard_of = shard_of, .enc = denc, .dec = ddec},
+                    err);
+}
+
+spt_status t5_backward_to(const t5_model *m, t5_acts *acts, float *const *enc, float *const *dec,
+                          spt_err *err)
+{
+    return backward(m, acts, (struct grad_to){.enc_of = enc, .dec_of = dec}, err);
 }
 
 /* --- looking inside ------------------------------------------------------------------------ */
@@ -338,9 +352,10 @@ bool t5_nonfinite(const t5_model *m, const struct packed_batch *batch, t5_acts *
     }
     if (!name[0] && !bad_losses(a) && a->plan.backward) {
         bad_tensor(&dec, "gradient at the output", a->d_loss, a->loss_rows * E);
-        decoder_backward(a, NULL, a->P > 0, NULL);
+        const struct grad_to nowhere = {0};
+        decoder_backward(a, a->P > 0, &nowhere);
         if (a->P > 0)
-            encoder_backward(a, batch, NULL, NULL);
+            encoder_backward(a, &nowhere);
     }
     a->bad_name = NULL;
     return name[0] != 0;

@@ -177,6 +177,73 @@ static void shared_prompt_rows_change_nothing(void **state)
     golden_every_isa(shared_on, NULL);
 }
 
+/* Prompts of different lengths in one pass, in every place: each example as if it came alone with
+ * its own; and the losses of a batch that two were joined into are divided by their own factors. */
+enum { LENGTHS = 3, LONGEST = 33 };
+
+static void lengths_on(ops *o, const char *isa, void *ctx)
+{
+    (void)isa;
+    static const int64_t length[LENGTHS] = {5, LONGEST, 1};
+    static const int64_t first[LENGTHS + 1] = {0, 5, 5 + LONGEST, 6 + LONGEST};
+    static float rows[(6 + LONGEST) * E], mixed[B][LONGEST * E], alone[LONGEST * E];
+    struct setup s;
+    spt_err err;
+    uint64_t seed = 5;
+    open_setup(&s, o, false, *(const bool *)ctx);
+    t5_acts_free(s.acts);
+    s.plan.rows += B * LONGEST;
+    s.plan.dropout = false;
+    EXPECT_OK(t5_acts_new(s.m, &s.plan, &s.acts, &err), &err);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        rows[i] = (float)test_uniform(&seed);
+    double factor[B];
+    float *to[B];
+    for (int b = 0; b < B; b++) {
+        s.batch.prompt_of[b] = b % LENGTHS;
+        factor[b] = b < 3 ? 2 : 5;
+        to[b] = mixed[b];
+    }
+    for (int combine = T5_PREFIX; combine <= T5_SUFFIX_END; combine++) {
+        struct t5_example_loss each[B];
+        struct t5_loss loss = {.each = each};
+        const struct t5_prompts all = {.enc = rows, .count = LENGTHS, .P = LONGEST, .first = first,
+                                       .combine = (enum t5_combine)combine};
+        const struct t5_loss_opts opts = {.z_loss = 1e-3f, .factor_of = factor};
+        memset(mixed, 0, sizeof mixed);
+        EXPECT_OK(t5_forward(s.m, &all, &s.batch.b, 0, B, &opts, NULL, s.acts, &loss, &err), &err);
+        EXPECT_OK(t5_backward_to(s.m, s.acts, to, NULL, &err), &err);
+        for (int b = 0; b < B; b++) {
+            struct test_batch t;
+            batch_select(&t, &s.batch, (int[]){b}, 1);
+            t.prompt_of[0] = 0;
+            struct t5_example_loss one;
+            struct t5_loss sum = {.each = &one};
+            const int which = b % LENGTHS;
+            const struct t5_prompts p = {.enc = rows + first[which] * E, .count = 1,
+                                         .P = length[which], .combine = all.combine};
+            const struct t5_loss_opts own = {.z_loss = 1e-3f, .normalize = T5_NORM_NUMBER,
+                                             .factor = (float)factor[b]};
+            const size_t n = (size_t)(length[which] * E);
+            memset(alone, 0, sizeof alone);
+            EXPECT_OK(t5_forward(s.m, &p, &t.b, 0, 1, &own, NULL, s.acts, &sum, &err), &err);
+            EXPECT_OK(t5_backward(s.m, &t.b, s.acts, NULL, alone, NULL, &err), &err);
+            EXPECT_TRUE(one.loss == each[b].loss && one.z_loss == each[b].z_loss);
+            EXPECT_TRUE(one.loss != 0 && !memcmp(alone, mixed[b], n * sizeof *alone));
+            batch_free(&t);
+        }
+    }
+    close_setup(&s);
+}
+
+static void lengths_do_not_matter(void **state)
+{
+    bool absorb = false;
+    golden_every_isa(lengths_on, &absorb);
+    absorb = true;
+    golden_every_isa(lengths_on, &absorb);
+}
+
 static void threads_do_not_matter(void **state)
 {
     static const char *const isas[] = {"avx2", "avx512"};
@@ -246,6 +313,7 @@ int main(void)
         cmocka_unit_test(batch_mates_do_not_matter),
         cmocka_unit_test(cutting_the_batch_does_not_matter),
         cmocka_unit_test(shared_prompt_rows_change_nothing),
+        cmocka_unit_test(lengths_do_not_matter),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(steps_allocate_nothing),
     };
