@@ -12,6 +12,7 @@ AR ?= ar
 PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
+RELEASED := 2026-11-25
 
 ifdef SAN
 VARIANT ?= san-$(subst $(comma),-,$(SAN))
@@ -44,7 +45,8 @@ WARN += -Werror
 endif
 PKGS := sentencepiece libpcre2-8 zlib libxxhash
 CPPFLAGS += -Iinclude -Isrc -D_FILE_OFFSET_BITS=64 $(shell pkg-config --cflags $(PKGS)) \
-	-DSPT_VERSION='"$(VERSION)"'
+	-DSPT_VERSION='"$(VERSION)"' -DSPT_RELEASED='"$(RELEASED)"' \
+	-DSPT_SENTENCEPIECE_VERSION='"$(shell pkg-config --modversion sentencepiece)"'
 # Contraction is off so that a row's bits depend on the source, not on the optimiser's mood;
 # kernels that want fused multiply-add call it by name.
 CFLAGS += -std=c17 $(OPT) $(CWARN) -fvisibility=hidden -fPIC -ffp-contract=off -pthread
@@ -77,7 +79,7 @@ TOOLBIN := $(patsubst %.c,$B/%,$(wildcard tools/*.c))
 .PHONY: all lib test quick check help clean install format tests bench bench-bin
 .SECONDARY:
 
-all: $B/spt $B/libspt.so ## library and program
+all: $B/spt $B/libspt.so $B/share/made ## library, program, manual and completion
 lib: $B/libspt.a
 
 $B/libspt.a: $(OBJ)
@@ -89,6 +91,13 @@ $B/libspt.so: $(OBJ)
 
 $B/spt: $(PROGOBJ) $B/libspt.a
 	$(call say,LD)$(CC) $(OPT) -o $@ $(PROGOBJ) $B/libspt.a $(LDFLAGS) $(LDLIBS)
+
+# Manual pages and completion scripts are printed by the program out of its own tables.
+$B/share/made: $B/spt
+	$(call say,MAN)rm -rf $B/share && mkdir -p $B/share/man/man1 $B/share/man/man7 && \
+	for page in `$B/spt help --man`; do $B/spt help --man $$page >$B/share/man/man$${page##*.}/$$page || exit 1; done && \
+	$B/spt completion bash >$B/share/spt.bash && $B/spt completion zsh >$B/share/_spt && \
+	$B/spt completion fish >$B/share/spt.fish && touch $@
 
 # Kernels for one instruction set live in files named after it; nothing else may use those flags.
 ISA_avx2 := -mavx2 -mfma -mf16c
@@ -225,6 +234,10 @@ install: all ## into $(DESTDIR)$(PREFIX)
 	ln -sf libspt.so.0 $(DESTDIR)$(PREFIX)/lib/libspt.so
 	install -m 644 include/spt/*.h $(DESTDIR)$(PREFIX)/include/spt/
 	cd configs && find . -name '*.gin' -exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/spt/configs/{} \;
+	cd $B/share && for page in man/man*/*; do install -D -m 644 $$page $(abspath $(DESTDIR)$(PREFIX))/share/$$page; done
+	install -D -m 644 $B/share/spt.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/spt
+	install -D -m 644 $B/share/_spt $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_spt
+	install -D -m 644 $B/share/spt.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/spt.fish
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' tools/spt.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/spt.pc
 
 clean: ## remove build/

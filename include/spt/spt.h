@@ -87,6 +87,26 @@ SPT_API const spt_command *spt_command_find(const char *name); /* NULL when ther
 /* The i-th option of a command, NULL behind the last. */
 SPT_API const spt_option *spt_command_option(const char *command, size_t i);
 
+/* The i-th flag of the reference's program that a command understands ("gin_file"), without the
+ * dashes; NULL behind the last. All take a value but those that spt_flag_is_switch names. */
+SPT_API const char *spt_command_flag(const char *command, size_t i);
+SPT_API int spt_flag_is_switch(const char *flag);
+
+/* A concept, for `spt help TOPIC` and the manual. */
+typedef struct spt_topic {
+    const char *name;
+    const char *summary;
+    const char *text; /* paragraphs; lines that begin with two spaces are shown as they are */
+} spt_topic;
+SPT_API size_t spt_topic_count(void);
+SPT_API const spt_topic *spt_topic_at(size_t i);
+SPT_API const spt_topic *spt_topic_find(const char *name); /* NULL when there is none */
+
+/* A JSON object about this build and this machine: version, compiler, instruction sets, compute
+ * types, libraries with their versions. Writes a NUL-terminated string of at most cap - 1 bytes;
+ * SPT_E_USAGE when it does not fit (4096 bytes do). */
+SPT_API spt_status spt_build_info(char *out, size_t cap, spt_err *err);
+
 /* Where answers go. A write that returns non-zero (a closed pipe) ends the job quietly. */
 typedef struct spt_sink {
     int (*write)(void *ctx, const void *bytes, size_t n);

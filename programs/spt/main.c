@@ -133,6 +133,14 @@ static spt_status parse(spt_job *job, const char *command, int argc, char **argv
     return SPT_OK;
 }
 
+/* `spt help [NAME]`; with --man [PAGE] what the manual is built from. */
+static int help(int argc, char **argv)
+{
+    if (argc && !strcmp(argv[0], "--man"))
+        return argc > 1 ? cli_man(stdout, argv[1]) : cli_man_list(stdout);
+    return cli_help(stdout, argc ? argv[0] : NULL);
+}
+
 int main(int argc, char **argv)
 {
     keep_standard_descriptors();
@@ -143,7 +151,9 @@ int main(int argc, char **argv)
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "version"))
         return finish("version", cli_version(argc > 2 && !strcmp(argv[2], "--json")));
     if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
-        return finish("help", cli_help(stdout, argc > 2 ? argv[2] : NULL));
+        return finish("help", help(argc - 2, argv + 2));
+    if (!strcmp(argv[1], "completion"))
+        return finish("completion", cli_completion(stdout, argc > 2 ? argv[2] : NULL));
     const char *command = argv[1];
     for (int i = 2; i < argc && strcmp(argv[i], "--"); i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))

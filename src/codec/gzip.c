@@ -357,3 +357,8 @@ spt_status gzip_encode(const void *in, size_t in_size, int level, buf *out, spt_
         return err_set(err, SPT_E_DEVICE, "zlib stopped early (%d)", r);
     return buf_status(out, "compressed data", err);
 }
+
+const char *gzip_library_version(void)
+{
+    return zlibVersion();
+}

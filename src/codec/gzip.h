@@ -39,4 +39,7 @@ spt_status gzip_decode(const void *in, size_t in_size, size_t max, buf *out, spt
  * name, mtime 0, OS 3; so equal input gives equal bytes. */
 spt_status gzip_encode(const void *in, size_t in_size, int level, buf *out, spt_err *err);
 
+/* Version of zlib at run time. */
+const char *gzip_library_version(void);
+
 #endif

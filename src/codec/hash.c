@@ -83,3 +83,10 @@ void hash_free(hash_state *h)
 {
     mem_free_aligned(h);
 }
+
+char *hash_library_version(char *text)
+{
+    const unsigned v = XXH_versionNumber();
+    snprintf(text, 32, "%u.%u.%u", v / 10000, v / 100 % 100, v % 100);
+    return text;
+}

@@ -28,4 +28,7 @@ hash128 hash_value(const hash_state *h); /* of everything added so far */
 void hash_reset(hash_state *h);
 void hash_free(hash_state *h); /* accepts NULL */
 
+/* Version of xxhash, into text of 32 bytes; returns text. */
+char *hash_library_version(char *text);
+
 #endif

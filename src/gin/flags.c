@@ -304,6 +304,16 @@ const char *gin_flag_name(size_t i)
     return i < sizeof flags / sizeof *flags ? flags[i].name : NULL;
 }
 
+unsigned gin_flag_programs(size_t i)
+{
+    return i < sizeof flags / sizeof *flags ? flags[i].programs : 0;
+}
+
+bool gin_flag_is_switch(size_t i)
+{
+    return i < sizeof flags / sizeof *flags && flags[i].kind == BOOL;
+}
+
 static spt_status parse_all(struct parser *p, spt_err *err)
 {
     bool ended = false;

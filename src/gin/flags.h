@@ -48,6 +48,9 @@ spt_status gin_flag_rewrite(const char *arg, char **out, spt_err *err);
 bool gin_is_flag(const char *arg, unsigned programs);
 /* Name of the i-th flag, NULL behind the last: for suggestions. */
 const char *gin_flag_name(size_t i);
+/* Of the i-th flag: the programs (enum gin_program) that define it; whether it needs no value. */
+unsigned gin_flag_programs(size_t i);
+bool gin_flag_is_switch(size_t i);
 /* Reads argv[1..argc-1]. `programs` is a set of enum gin_program: flags that the reference's
  * program does not define are left in `rest`. Honours --flagfile, --undefok and "--". */
 spt_status gin_flags_parse(int argc, char *const *argv, unsigned programs, gin_flags *out,

@@ -186,6 +186,10 @@ void ops_close(ops *o); /* accepts NULL */
 /* This machine multiplies bfloat16 natively (AVX512-BF16 or AMX): faster than float32, not only
  * smaller. */
 bool ops_native_bfloat16(void);
+/* "auto", "ref", "avx2" and "avx512" say what this machine runs; false for any other name. */
+bool ops_isa_available(const char *isa);
+/* Name and version of the library behind the products, into text of 32 bytes; returns text. */
+char *ops_library_version(char *text);
 
 /* The backends behind ops_open. The two reference builds are ops/ref compiled with float and with
  * double elements. ops_cpu_open resolves "auto", and refuses what the machine cannot run with

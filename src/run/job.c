@@ -230,6 +230,23 @@ static bool wants_value(const struct settings *s, const char *name)
     }
 }
 
+const char *spt_command_flag(const char *command, size_t i)
+{
+    const unsigned programs = programs_of(command);
+    for (size_t k = 0; gin_flag_name(k); k++)
+        if (gin_flag_programs(k) & programs && i-- == 0)
+            return gin_flag_name(k);
+    return NULL;
+}
+
+int spt_flag_is_switch(const char *flag)
+{
+    for (size_t k = 0; gin_flag_name(k); k++)
+        if (!strcmp(gin_flag_name(k), flag))
+            return gin_flag_is_switch(k);
+    return 0;
+}
+
 /* What is no flag of the reference: our own options, and arguments. */
 static spt_status take_rest(spt_job *j, spt_err *err)
 {

@@ -3,6 +3,7 @@
 
 #include <pcre2.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -227,4 +228,12 @@ spt_status regex_replace(regex *re, const char *s, size_t len, const char *with,
     if (copied < len)
         buf_add(out, s + copied, len - copied);
     return SPT_OK;
+}
+
+char *regex_library_version(char *text)
+{
+    char all[64] = "";
+    pcre2_config(PCRE2_CONFIG_VERSION, all); /* "10.42 2022-12-11" */
+    snprintf(text, 32, "%.*s", (int)strcspn(all, " "), all);
+    return text;
 }

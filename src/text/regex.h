@@ -37,5 +37,7 @@ spt_status regex_search(regex *re, const char *s, size_t len, size_t start, bool
 /* Every match replaced (re.sub); \1 .. \9, \g<N> and \\ in `with` are understood. */
 spt_status regex_replace(regex *re, const char *s, size_t len, const char *with, buf *out,
                          spt_err *err);
+/* Version of the library behind it, into text of 32 bytes; returns text. */
+char *regex_library_version(char *text);
 
 #endif

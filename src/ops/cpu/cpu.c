@@ -4,6 +4,7 @@
 #include "ops/cpu/cpu.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #if defined(__x86_64__)
@@ -784,6 +785,19 @@ static void choose_bf16(struct cpu *c, bool wide)
     c->tiles = c->own_bf16 && dnnl_has(dnnl_cpu_isa_avx512_core_amx);
     if (want && *want)
         c->tiles = c->own_bf16 && !strcmp(want, "1");
+}
+
+bool ops_isa_available(const char *isa)
+{
+    return !strcmp(isa, "auto") || !strcmp(isa, "ref") ||
+           ((!strcmp(isa, "avx2") || !strcmp(isa, "avx512")) && machine_has(isa));
+}
+
+char *ops_library_version(char *text)
+{
+    const dnnl_version_t *v = dnnl_version();
+    snprintf(text, 32, "%d.%d.%d", v->major, v->minor, v->patch);
+    return text;
 }
 
 bool ops_native_bfloat16(void)
