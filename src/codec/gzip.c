@@ -3,7 +3,7 @@
 #include <string.h>
 #include <zlib.h>
 
-enum { INPUT_BUFFER = 65536, WINDOW_GZIP = 15 + 16, WINDOW_ZLIB = 15 };
+enum { INPUT_BUFFER = 65536, WINDOW_GZIP = 15 + 16, WINDOW_ZLIB = 15, WINDOW_RAW = -15 };
 
 static voidpf zlib_alloc(voidpf ctx, uInt items, uInt size)
 {
@@ -54,24 +54,27 @@ struct gzip_reader {
     enum state state;
     bool source_ended;
     bool any_member;
+    bool raw; /* one deflate stream and nothing else */
     spt_status failed; /* sticky */
     uint64_t taken;    /* compressed bytes handed over by the source */
     unsigned char in[INPUT_BUFFER];
 };
 
-spt_status gzip_reader_open(gzip_source_fn source, void *ctx, gzip_reader **out, spt_err *err)
+static spt_status reader_open(gzip_source_fn source, void *ctx, bool raw, gzip_reader **out,
+                              spt_err *err)
 {
     gzip_reader *g = mem_alloc(1, sizeof *g);
     if (!g)
         return err_nomem(err, sizeof *g);
     g->source = source;
     g->ctx = ctx;
-    g->state = AT_MEMBER;
-    g->source_ended = g->any_member = false;
+    g->state = raw ? IN_MEMBER : AT_MEMBER;
+    g->source_ended = false;
+    g->any_member = g->raw = raw;
     g->failed = SPT_OK;
     g->taken = 0;
     stream_init(&g->z);
-    const int r = inflateInit2(&g->z, WINDOW_GZIP);
+    const int r = inflateInit2(&g->z, raw ? WINDOW_RAW : WINDOW_GZIP);
     if (r != Z_OK) {
         mem_free(g);
         return r == Z_MEM_ERROR ? err_nomem(err, 0)
@@ -79,6 +82,16 @@ spt_status gzip_reader_open(gzip_source_fn source, void *ctx, gzip_reader **out,
     }
     *out = g;
     return SPT_OK;
+}
+
+spt_status gzip_reader_open(gzip_source_fn source, void *ctx, gzip_reader **out, spt_err *err)
+{
+    return reader_open(source, ctx, false, out, err);
+}
+
+spt_status gzip_reader_open_raw(gzip_source_fn source, void *ctx, gzip_reader **out, spt_err *err)
+{
+    return reader_open(source, ctx, true, out, err);
 }
 
 static uint64_t in_offset(const gzip_reader *g)
@@ -109,6 +122,9 @@ static spt_status start_member(gzip_reader *g, spt_err *err)
         g->state = AT_END;
         return SPT_OK;
     }
+    if (g->raw)
+        return err_at(err, SPT_E_FORMAT, in_offset(g), "bytes behind the compressed data at byte %llu",
+                      (unsigned long long)in_offset(g));
     if (gzip_detect(g->z.next_in, g->z.avail_in)) {
         if (g->any_member)
             inflateReset(&g->z);
@@ -149,7 +165,9 @@ static spt_status inflate_some(gzip_reader *g, spt_err *err)
         g->state = AT_MEMBER;
     else if (r == Z_BUF_ERROR || (r == Z_OK && g->z.avail_in == 0 && g->z.avail_out)) {
         if (g->source_ended)
-            return err_at(err, SPT_E_FORMAT, g->taken, "gzip data ends early at byte %llu",
+            return err_at(err, SPT_E_FORMAT, g->taken,
+                          g->raw ? "compressed data ends early at byte %llu"
+                                 : "gzip data ends early at byte %llu",
                           (unsigned long long)g->taken);
     } else if (r != Z_OK)
         return inflate_error(&g->z, r, in_offset(g), err);
@@ -190,6 +208,11 @@ spt_status gzip_reader_read(gzip_reader *g, void *p, size_t n, size_t *got, spt_
     if (!g->failed)
         *got = have;
     return g->failed;
+}
+
+uint64_t gzip_reader_taken(const gzip_reader *g)
+{
+    return in_offset(g);
 }
 
 void gzip_reader_close(gzip_reader *g)

@@ -18,8 +18,13 @@ typedef spt_status (*gzip_source_fn)(void *ctx, void *p, size_t n, size_t *got, 
  * the offset in the compressed bytes. Confined to one thread. */
 typedef struct gzip_reader gzip_reader;
 spt_status gzip_reader_open(gzip_source_fn source, void *ctx, gzip_reader **out, spt_err *err);
+/* The same for one bare deflate stream (RFC 1951, the members of ZIP files): no header, no checksum,
+ * and the source must end where the stream ends. */
+spt_status gzip_reader_open_raw(gzip_source_fn source, void *ctx, gzip_reader **out, spt_err *err);
 /* *got == 0 (with n > 0) means the end. */
 spt_status gzip_reader_read(gzip_reader *g, void *p, size_t n, size_t *got, spt_err *err);
+/* Compressed bytes used so far. */
+uint64_t gzip_reader_taken(const gzip_reader *g);
 void gzip_reader_close(gzip_reader *g); /* accepts NULL; the source is the caller's */
 
 /* --- one shot --- */

@@ -9,6 +9,7 @@
 
 #include "codec/msgpack.h"
 #include "fs/fs.h"
+#include "store/archive.h"
 #include "store/t5x_checkpoint.h"
 #include "store/tfrecord.h"
 #include "store/zarr.h"
@@ -88,6 +89,40 @@ static spt_status read_t5x(const void *p, size_t n, spt_err *err)
     return st;
 }
 
+/* Every member to its end; a file that is of another kind counts as refused. */
+static spt_status read_archive(enum archive_kind kind, const void *p, size_t n, spt_err *err)
+{
+    archive *a = NULL;
+    memfs *m = memfs_new();
+    memfs_use(m);
+    put("/a", p, n);
+    spt_status st = archive_open("/a", &a, err);
+    if (!st && archive_kind(a) != kind)
+        st = err_set(err, SPT_E_FORMAT, "another kind of file");
+    for (size_t i = 0; !st && i < archive_count(a); i++) {
+        archive_stream *s = NULL;
+        char block[100];
+        st = archive_read(a, i, &s, err);
+        for (size_t got = 1; !st && got;)
+            st = archive_stream_read(s, block, sizeof block, &got, err);
+        archive_stream_close(s);
+    }
+    archive_close(a);
+    memfs_use(NULL);
+    memfs_free(m);
+    return st;
+}
+
+static spt_status read_zip(const void *p, size_t n, spt_err *err)
+{
+    return read_archive(ARCHIVE_ZIP, p, n, err);
+}
+
+static spt_status read_tar(const void *p, size_t n, spt_err *err)
+{
+    return read_archive(ARCHIVE_TAR, p, n, err);
+}
+
 /* Is the file, cut to k bytes, still a whole one? */
 static bool whole_at(const char *format, const char *p, size_t n, size_t k)
 {
@@ -95,6 +130,8 @@ static bool whole_at(const char *format, const char *p, size_t n, size_t k)
     const void *data = p;
     if (!strcmp(format, "zarr")) /* the metadata alone */
         return memchr(p, 0, n) && k == strlen(p);
+    if (!strcmp(format, "tar")) /* one of the two blocks at the end is enough */
+        return n >= 1024 && p[0] != 0x1f && k >= n - 512 && memcmp(p + n - 1024, p + n - 512, 512) == 0;
     if (strcmp(format, "tfrecord"))
         return false;
     if (n > 1 && p[0] == 0x1f)
@@ -189,6 +226,16 @@ static void t5x(void **state)
     run("t5x", read_t5x, 40);
 }
 
+static void zip(void **state)
+{
+    run("zip", read_zip, 60);
+}
+
+static void tar(void **state)
+{
+    run("tar", read_tar, 40);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +243,8 @@ int main(void)
         cmocka_unit_test(zarr),
         cmocka_unit_test(tfrecord),
         cmocka_unit_test(t5x),
+        cmocka_unit_test(zip),
+        cmocka_unit_test(tar),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
