@@ -46,13 +46,16 @@ if ! command -v strace >/dev/null || ! strace -o /dev/null true 2>/dev/null; the
     exit $bad
 fi
 
+# The leak check of an address sanitizer build cannot run under a tracer.
+traced() { ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0" strace "$@"; }
+
 # --- K7: the n-th fsync fails ---
 wrong=0 count=0
 nth="1 2 4 6 8 11 15 19 24"
 [ -n "${SPT_TEST_FULL:-}" ] && nth=$(seq 1 60)
 for n in $nth; do
     rm -rf "$dir/run"
-    strace -f -o /dev/null -e trace=fsync -e inject=fsync:error=EIO:when=$n \
+    traced -f -o /dev/null -e trace=fsync -e inject=fsync:error=EIO:when=$n \
         "$spt" "${args[@]}" --out "$dir/run" 2>"$dir/err"
     rc=$?
     [ $rc -eq 0 ] && continue
@@ -65,7 +68,7 @@ verdict failing_fsync $((wrong + (count < 6)))
 
 # --- K8 and C3 from the log of one run ---
 rm -rf "$dir/run"
-strace -f -y -o "$dir/log" -e trace=%file,%network,%process,write,fsync,ftruncate \
+traced -f -y -o "$dir/log" -e trace=%file,%network,%process,write,fsync,ftruncate \
     "$spt" "${args[@]}" --out "$dir/run"
 python3 - "$dir/log" <<'PY'
 import re, sys
