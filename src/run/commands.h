@@ -37,6 +37,11 @@ enum command_bits {
 #undef COMMAND_BIT
 };
 
+/* Commands that take gin flags: their own options from gin, and some a program of the reference. */
+#define CMD_GIN                                                                              \
+    (CMD_TRAIN | CMD_EVAL | CMD_INFER | CMD_SCORE | CMD_CHECK | CMD_PLAN | CMD_INIT | CMD_CACHE | \
+     CMD_TASKS)
+
 /* Standard output of a job; writing to a closed pipe is remembered and ends the job quietly. */
 struct run_output {
     const spt_sink *sink;

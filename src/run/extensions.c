@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "run/extensions_internal.h"
+#include "run/gin_options.h"
 
 /* --- opening and closing
  * ---------------------------------------------------------------------------- */
@@ -82,6 +83,7 @@ task_registry *extensions_tasks(const extensions *x)
 spt_status extensions_define(extensions *x, gin_registry *r, spt_err *err)
 {
     TRY(gin_registry_add(r, gin_task_defs, gin_task_def_count, err));
+    TRY(gin_registry_add(r, gin_option_defs, gin_option_def_count, err));
     for (const struct spt_plugin_self *p = x->plugins; p; p = p->next)
         TRY(gin_registry_add_module(r, p->plugin->name, err));
     for (const struct plugin_code *k = x->code; k; k = k->next)
@@ -154,6 +156,18 @@ bool extensions_initializer(gin_config *c, const gin_value *v, struct prompt_ini
     init->code_ctx = b;
     init->code_name = k->def.name;
     return true;
+}
+
+bool extensions_own(gin_config *c, const char *path)
+{
+    const extensions *x = gin_attached(c);
+    for (const struct plugin_code *k = x ? x->code : NULL; k; k = k->next) {
+        const size_t len = k->def.module ? strlen(k->def.module) : 0;
+        if (k->kind != CODE_HOOK && !strncmp(path, k->def.module, len) && path[len] == '.' &&
+            !strcmp(path + len + 1, k->def.name))
+            return true;
+    }
+    return false;
 }
 
 /* --- modules

@@ -30,6 +30,9 @@ task_registry *extensions_tasks(const extensions *x);
  * configuration's extensions answer; without any this is false. */
 bool extensions_initializer(gin_config *c, const gin_value *v, struct prompt_init *init);
 
+/* Whether the configurable of this path ("shout.ramp") is a plug-in's. */
+bool extensions_own(gin_config *c, const char *path);
+
 /* Directory of a plug-in's files (where its shared object lies) by the plug-in's name; NULL. */
 const char *extensions_module_dir(const extensions *x, const char *module);
 /* Names of the plug-ins, comma separated. */

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "fs/fs.h"
 #include "os/os.h"
+#include "run/gin_options.h"
 
 enum { CONFIG_BYTES = 64 << 20, MAX_DIRS = 4 };
 
@@ -126,7 +127,7 @@ static const char *entry_of(const struct settings *s)
                                          : "__main__.infer";
 }
 
-static spt_status parse(struct gin_job *j, spt_err *err)
+static spt_status read_files(struct gin_job *j, spt_err *err)
 {
     char *dirs[MAX_DIRS];
     size_t n = 0;
@@ -144,7 +145,11 @@ static spt_status parse(struct gin_job *j, spt_err *err)
     if (!st)
         st = gin_flags_apply(j->flags, j->config, (const char *const *)dirs, n, err);
     buf_release(&text);
-    TRY(st);
+    return st;
+}
+
+static spt_status complete(struct gin_job *j, spt_err *err)
+{
     if (!wants_tasks_only(j->s)) {
         TRY(complain_missing(j, err));
         TRY(gin_finalize(j->config, err));
@@ -209,11 +214,89 @@ static spt_status check_options(const struct settings *s, spt_err *err)
     return SPT_OK;
 }
 
-static spt_status run(struct gin_job *j, spt_err *err)
+/* --- options of ours ------------------------------------------------------------------------------ */
+
+static bool has_program(const struct settings *s)
 {
-    const spt_status st = parse(j, err);
-    if (st)
-        return explain(j, st, err);
+    return wants_tasks_only(s) || !strcmp(s->command, "train") || !strcmp(s->command, "eval") ||
+           !strcmp(s->command, "infer");
+}
+
+static spt_status check_plain_flags(const struct gin_job *j, spt_err *err)
+{
+    const gin_flags *f = j->flags;
+    const struct {
+        const char *name;
+        bool given;
+    } flags[] = {
+        {"tfds_data_dir", f->tfds_data_dir != NULL},
+        {"seqio_additional_cache_dirs", f->cache_dirs.count > 0},
+        {"shard_id", f->has_shard_id},
+        {"run_mode", f->run_mode != NULL},
+    };
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        if (flags[i].given)
+            return err_set(err, SPT_E_USAGE,
+                           "--%s is a flag of the reference's programs; beside options of ours "
+                           "(spt.model, --model, ...) it does nothing",
+                           flags[i].name);
+    return SPT_OK;
+}
+
+static spt_status print_settings(struct gin_job *j, spt_err *err)
+{
+    buf text;
+    buf_init(&text, CONFIG_BYTES);
+    spt_status st = settings_text(j->s, &text, err);
+    if (!st)
+        st = output_text(j->out, &text, err);
+    buf_release(&text);
+    return st;
+}
+
+static spt_status run_plain(struct gin_job *j, plain_fn plain, spt_err *err)
+{
+    TRY(check_plain_flags(j, err));
+    TRY(gin_options_apply(j->config, j->s, err));
+    if (j->flags->dry_run)
+        return print_settings(j, err);
+    j->s->gin = j->config;
+    const spt_status st = plain(j->s, j->out, err);
+    j->s->gin = NULL;
+    return st;
+}
+
+/* --- the command ------------------------------------------------------------------------------------ */
+
+static bool wants_plain(const struct gin_job *j)
+{
+    const struct settings *s = j->s;
+    if (wants_tasks_only(s))
+        return false;
+    return gin_options_bound(j->config) || settings_given(s, "model") ||
+           (!j->flags->any && s->plugin && *s->plugin);
+}
+
+static spt_status check_program(const struct gin_job *j, spt_err *err)
+{
+    if (!has_program(j->s))
+        return err_set(err, SPT_E_USAGE,
+                       "spt %s reads options of ours from gin (spt.model = ..., as in a run's "
+                       "config.gin), and there are none in what was given",
+                       j->s->command);
+    if (comm_size(j->s->comm) > 1)
+        return err_set(err, SPT_E_USAGE, "gin configurations run as one process, not as %d ranks",
+                       comm_size(j->s->comm));
+    if (wants_tasks_only(j->s))
+        return SPT_OK;
+    TRY(check_options(j->s, err));
+    return j->flags->any ? SPT_OK
+                         : err_set(err, SPT_E_USAGE,
+                                   "%s: --gin_file or --gin.NAME=VALUE is missing", j->s->command);
+}
+
+static spt_status run_program(struct gin_job *j, spt_err *err)
+{
     if (!strcmp(j->s->command, "cache"))
         return run_cache_job(j, err);
     if (!strcmp(j->s->command, "tasks"))
@@ -225,15 +308,23 @@ static spt_status run(struct gin_job *j, spt_err *err)
     return !strcmp(j->s->command, "eval") ? run_t5x_eval(j, err) : run_t5x_infer(j, err);
 }
 
-spt_status run_gin(const gin_flags *f, struct settings *s, struct run_output *out, spt_err *err)
+static spt_status run(struct gin_job *j, plain_fn plain, spt_err *err)
+{
+    spt_status st = read_files(j, err);
+    const bool is_plain = !st && wants_plain(j);
+    if (!st && !is_plain)
+        TRY(check_program(j, err));
+    if (!st)
+        st = complete(j, err);
+    if (st)
+        return explain(j, st, err);
+    return is_plain ? run_plain(j, plain, err) : run_program(j, err);
+}
+
+spt_status run_gin(const gin_flags *f, struct settings *s, plain_fn plain, struct run_output *out,
+                   spt_err *err)
 {
     struct gin_job j = {.flags = f, .s = s, .out = out};
-    if (!wants_tasks_only(s)) {
-        TRY(check_options(s, err));
-        if (!f->any)
-            return err_set(err, SPT_E_USAGE, "%s: --gin_file or --gin.NAME=VALUE is missing",
-                           s->command);
-    }
     spt_status st = extensions_open(s->plugin, &j.x, err);
     if (!st)
         st = gin_registry_upstream(&j.registry, err);
@@ -242,7 +333,7 @@ spt_status run_gin(const gin_flags *f, struct settings *s, struct run_output *ou
     if (!st)
         st = gin_config_new(j.registry, &j.config, err);
     if (!st)
-        st = run(&j, err);
+        st = run(&j, plain, err);
     gin_config_free(j.config);
     gin_registry_free(j.registry);
     extensions_close(j.x);

@@ -16,8 +16,12 @@ struct gin_job {
     struct run_output *out;
 };
 
-/* The command's own program: parse, finalise, run (or, with --dry_run, print the configuration). */
-spt_status run_gin(const gin_flags *f, struct settings *s, struct run_output *out, spt_err *err);
+/* A command given gin or plug-ins. Where options of ours are bound (gin_options.h), or --model is
+ * given, they are settings of `plain`, the command itself; else the reference's program runs. With
+ * --dry_run the configuration is printed instead. */
+typedef spt_status (*plain_fn)(struct settings *s, struct run_output *out, spt_err *err);
+spt_status run_gin(const gin_flags *f, struct settings *s, plain_fn plain, struct run_output *out,
+                   spt_err *err);
 
 spt_status run_t5x_train(struct gin_job *j, spt_err *err);
 spt_status run_t5x_eval(struct gin_job *j, spt_err *err);

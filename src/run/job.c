@@ -216,9 +216,8 @@ static unsigned programs_of(const char *command)
     return !strcmp(command, "train")   ? GIN_PROGRAM_TRAIN | GIN_PROGRAM_MAIN
            : !strcmp(command, "eval")  ? GIN_PROGRAM_EVAL | GIN_PROGRAM_MAIN
            : !strcmp(command, "infer") ? GIN_PROGRAM_INFER | GIN_PROGRAM_MAIN
-           : !strcmp(command, "cache") || !strcmp(command, "tasks")
-               ? GIN_PROGRAM_TRAIN | GIN_PROGRAM_MAIN
-                                       : 0;
+           : command_bit(command) & CMD_GIN ? GIN_PROGRAM_TRAIN | GIN_PROGRAM_MAIN
+                                            : 0;
 }
 
 static bool wants_value(const struct settings *s, const char *name)
@@ -333,16 +332,12 @@ static spt_status check_arguments(const struct settings *s, spt_err *err)
 }
 
 /* What several ranks cannot do together (yet) is refused, before any of them writes. */
-static spt_status check_ranks(const spt_job *j, spt_err *err)
+static spt_status check_ranks(const struct settings *s, spt_err *err)
 {
-    const struct settings *s = &j->settings;
     const uint32_t together = CMD_TRAIN | CMD_EVAL | CMD_INFER | CMD_SCORE;
     const int n = comm_size(s->comm);
     if (n == 1)
         return SPT_OK;
-    if (j->gin)
-        return err_set(err, SPT_E_USAGE, "gin configurations run as one process, not as %d ranks",
-                       n);
     if (!(command_bit(s->command) & together))
         return err_set(err, SPT_E_USAGE, "spt %s runs as one process, not as %d ranks", s->command,
                        n);
@@ -351,21 +346,19 @@ static spt_status check_ranks(const spt_job *j, spt_err *err)
 
 static spt_status run_here(spt_job *j, struct run_output *out, spt_err *err)
 {
-    static spt_status (*const run[COMMAND_COUNT])(struct settings *, struct run_output *,
-                                                  spt_err *) = {
+    static const plain_fn run[COMMAND_COUNT] = {
 #define COMMAND_FN(name, bit, fn) [COMMAND_INDEX_##bit] = fn,
         COMMAND_MAP(COMMAND_FN)
 #undef COMMAND_FN
     };
     const spt_command *c = spt_command_find(j->settings.command);
-    if (!j->gin && settings_given(&j->settings, "plugin") &&
-        command_bit(c->name) & (CMD_TRAIN | CMD_EVAL | CMD_INFER))
-        return err_set(err, SPT_E_USAGE,
-                       "--plugin acts on gin configurations: give --gin_file or --gin.NAME=VALUE");
-    TRY(check_ranks(j, err));
+    const uint32_t plugins = CMD_TRAIN | CMD_EVAL | CMD_INFER | CMD_INIT | CMD_CHECK | CMD_PLAN;
+    const bool gin = j->gin || (settings_given(&j->settings, "plugin") &&
+                                command_bit(c->name) & plugins);
+    TRY(check_ranks(&j->settings, err));
     TRY(check_arguments(&j->settings, err));
-    TRY(j->gin ? run_gin(&j->flags, &j->settings, out, err)
-               : run[c - commands](&j->settings, out, err));
+    const plain_fn plain = run[c - commands];
+    TRY(gin ? run_gin(&j->flags, &j->settings, plain, out, err) : plain(&j->settings, out, err));
     return strict_status(&j->settings, err);
 }
 

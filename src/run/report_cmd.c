@@ -10,6 +10,7 @@
 #include "prompt/prompt_io.h"
 #include "report/html.h"
 #include "run/commands.h"
+#include "run/gin_options.h"
 #include "run/members.h"
 #include "run/neighbors.h"
 #include "run/predictions.h"
@@ -196,40 +197,21 @@ static const char *config_get(const struct config *c, const char *name)
     return NULL;
 }
 
-/* "spt.max_input = 512": the option's name and its value without quotes. Lines of other kinds (gin
- * files of the reference) are not ours to explain and are shown whole. */
-static spt_status add_setting(struct config *c, const char *line, size_t len, spt_err *err)
+static spt_status add_setting(void *ctx, const char *name, const char *value, spt_err *err)
 {
-    const char *eq = memchr(line, '=', len);
-    if (len < 6 || memcmp(line, "spt.", 4) || !eq || eq < line + 6)
-        return SPT_OK;
+    struct config *c = ctx;
     TRY(mem_grow(&c->item, &c->cap, c->n + 1, sizeof *c->item, 4096, err));
-    struct setting s = {.name = mem_strndup(line + 4, (size_t)(eq - 1 - (line + 4))),
-                        .value =
-                            mem_strndup(eq + 2 < line + len ? eq + 2 : "",
-                                        eq + 2 < line + len ? (size_t)(line + len - eq - 2) : 0)};
+    const struct setting s = {mem_strdup(name), mem_strdup(value)};
     if (!s.name || !s.value) {
         mem_free(s.name);
         mem_free(s.value);
-        return err_nomem(err, len);
-    }
-    for (char *p = s.name; *p; p++)
-        *p = *p == '_' ? '-' : *p;
-    char *to = s.value;
-    const size_t n = strlen(s.value);
-    if (n > 1 && s.value[0] == '\'' && s.value[n - 1] == '\'') {
-        for (const char *p = s.value + 1; p < s.value + n - 1; p++) {
-            if (*p == '\\' && p + 1 < s.value + n - 1)
-                *to++ = *++p == 'n' ? '\n' : *p;
-            else
-                *to++ = *p;
-        }
-        *to = '\0';
+        return err_nomem(err, strlen(name) + strlen(value));
     }
     c->item[c->n++] = s;
     return SPT_OK;
 }
 
+/* Options by name; a configuration of the reference's kind has none and is shown whole. */
 static spt_status config_read(struct config *c, const char *dir, char **whole, spt_err *err)
 {
     buf path;
@@ -238,15 +220,10 @@ static spt_status config_read(struct config *c, const char *dir, char **whole, s
     spt_status st = path_join(&path, dir, "config.gin", err);
     if (!st)
         st = fs_read_all(buf_str(&path), CONFIG_BYTES, whole, &size, err);
+    if (!st)
+        st = gin_options_read(buf_str(&path), add_setting, c, err);
     buf_release(&path);
-    TRY(st);
-    for (const char *p = *whole; *p;) {
-        const size_t len = strcspn(p, "\n");
-        TRY(add_setting(c, p, len, err));
-        p += len;
-        p += *p == '\n';
-    }
-    return SPT_OK;
+    return st;
 }
 
 /* The settings of `spt eval` that the run had. */
@@ -258,9 +235,7 @@ static spt_status eval_settings(const struct config *c, const struct settings *s
         const struct spt_option *o;
         for (size_t k = 0; (o = spt_command_option("eval", k)) != NULL; k++)
             if (!strcmp(o->name, c->item[i].name)) {
-                const char *v = c->item[i].value;
-                v = !strcmp(v, "True") ? "yes" : !strcmp(v, "False") ? "no" : v;
-                const spt_status st = settings_set(out, o->name, v, err);
+                const spt_status st = settings_set(out, o->name, c->item[i].value, err);
                 if (st)
                     return err_wrap(err, st == SPT_E_NOMEM ? st : SPT_E_FORMAT, "%s/config.gin",
                                     run);

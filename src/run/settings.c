@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "gin/flags.h"
+#include "gin/gin.h"
 #include "run/commands.h"
 
 #define F(field) offsetof(struct settings, field)
@@ -184,7 +185,7 @@ const struct option_row option_table[] = {
     CHOICE("mode", mode, "answers|predict|predict_with_aux|score", "answers", I,
            "lines as the reference's inference program writes them; decodes by its beam search of "
            "one beam unless told otherwise"),
-    TEXT("plugin", plugin, "FILE.so", "", T | E | I | H | L | CMD_FIND_MODULE,
+    TEXT("plugin", plugin, "FILE.so", "", T | E | I | N | C | H | L | CMD_FIND_MODULE,
          "load a plug-in, with gin flags (may be given several times; docs/reference/plugins.md)"),
     TEXT("splits", splits, "A,B,..", "", H, "splits to cache (default: all that the task has)"),
     INT("shards", shards, "64", 1, 65536, H, "files per split"),
@@ -365,6 +366,8 @@ void settings_release(struct settings *s)
     for (size_t i = 0; i < s->arguments; i++)
         mem_free(s->argument[i]);
     s->arguments = 0;
+    mem_free(s->bindings);
+    s->bindings = NULL;
 }
 
 static const char *option_name_at(void *ctx, size_t i)
@@ -373,8 +376,7 @@ static const char *option_name_at(void *ctx, size_t i)
     for (size_t k = 0; k < option_count; k++)
         if (option_table[k].commands & bit && i-- == 0)
             return option_table[k].pub.name;
-    const uint32_t gin = CMD_TRAIN | CMD_EVAL | CMD_INFER | CMD_CACHE | CMD_TASKS;
-    return bit & gin ? gin_flag_name(i) : NULL;
+    return bit & CMD_GIN ? gin_flag_name(i) : NULL;
 }
 
 spt_status settings_set(struct settings *s, const char *option, const char *value, spt_err *err)
@@ -412,44 +414,53 @@ bool settings_given(const struct settings *s, const char *option)
     return o && s->given[o - option_table];
 }
 
-/* A Python string literal. */
-static void add_quoted(buf *out, const char *text)
+static void add_setting(buf *out, const struct settings *s, const struct option_row *o)
 {
-    buf_addc(out, '\'');
-    for (const char *p = text; *p; p++) {
-        if (*p == '\\' || *p == '\'')
-            buf_addc(out, '\\');
-        if (*p == '\n')
-            buf_adds(out, "\\n");
-        else
-            buf_addc(out, *p);
-    }
-    buf_addc(out, '\'');
+    const void *at = (const char *)s + o->offset;
+    buf_adds(out, "spt.");
+    for (const char *p = o->pub.name; *p; p++)
+        buf_addc(out, *p == '-' ? '_' : *p);
+    buf_adds(out, " = ");
+    if (o->offset == F(seed) && **(char *const *)at &&
+        strspn(*(char *const *)at, "0123456789") == strlen(*(char *const *)at))
+        buf_adds(out, *(char *const *)at); /* as a drawn one is written */
+    else if (o->kind == OPTION_TEXT)
+        gin_quote(out, *(char *const *)at, strlen(*(char *const *)at));
+    else if (o->kind == OPTION_INT)
+        buf_addf(out, "%lld", (long long)*(const int64_t *)at);
+    else if (o->kind == OPTION_REAL)
+        buf_addf(out, "%.17g", *(const double *)at);
+    else
+        buf_adds(out, *(const bool *)at ? "True" : "False");
+    buf_addc(out, '\n');
 }
 
-spt_status settings_text(const struct settings *s, buf *out, spt_err *err)
+static spt_status all_settings(const struct settings *s, const uint32_t *seed, buf *out,
+                               spt_err *err)
 {
     const uint32_t bit = command_bit(s->command);
     for (size_t i = 0; i < option_count; i++) {
         const struct option_row *o = &option_table[i];
-        if (!(o->commands & bit) || !s->given[i] || is_outward(o))
+        if (!(o->commands & bit) || is_outward(o))
             continue;
-        const void *at = (const char *)s + o->offset;
-        buf_adds(out, "spt.");
-        for (const char *p = o->pub.name; *p; p++)
-            buf_addc(out, *p == '-' ? '_' : *p);
-        buf_adds(out, " = ");
-        if (o->kind == OPTION_TEXT)
-            add_quoted(out, *(char *const *)at);
-        else if (o->kind == OPTION_INT)
-            buf_addf(out, "%lld", (long long)*(const int64_t *)at);
-        else if (o->kind == OPTION_REAL)
-            buf_addf(out, "%.17g", *(const double *)at);
-        else
-            buf_adds(out, *(const bool *)at ? "True" : "False");
-        buf_addc(out, '\n');
+        if (seed && o->offset == F(seed))
+            buf_addf(out, "spt.seed = %u\n", *seed);
+        else if (s->given[i])
+            add_setting(out, s, o);
     }
+    if (s->bindings)
+        buf_adds(out, s->bindings);
     return buf_status(out, "settings", err);
+}
+
+spt_status settings_text(const struct settings *s, buf *out, spt_err *err)
+{
+    return all_settings(s, NULL, out, err);
+}
+
+spt_status settings_text_seeded(const struct settings *s, uint32_t seed, buf *out, spt_err *err)
+{
+    return all_settings(s, &seed, out, err);
 }
 
 /* Levenshtein distance over words of up to 63 bytes; longer ones are nothing like an option. */

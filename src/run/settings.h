@@ -68,6 +68,11 @@ struct settings {
     char *progress, *memory;
     bool profile;
 
+    /* What gin files bind for plug-ins, as text: part of what reproduces the run. gin: where they are
+     * bound and can be called, NULL without plug-ins; belongs to whoever runs the command. */
+    char *bindings;
+    struct gin_config *gin;
+
     uint8_t given[256]; /* [i]: option i of the table was set by the user */
 };
 
@@ -94,6 +99,8 @@ bool settings_given(const struct settings *s, const char *option);
 /* The settings that the user gave as gin bindings of our own names, "spt.lr = 0.3": what reproduces
  * the numbers of the run. Left out: where and how to report (out, resume, quiet, threads, ...). */
 spt_status settings_text(const struct settings *s, buf *out, spt_err *err);
+/* The same with the seed that is in force, given or drawn. */
+spt_status settings_text_seeded(const struct settings *s, uint32_t seed, buf *out, spt_err *err);
 
 /* The candidate nearest to `word` by edit distance, NULL when none is near. */
 const char *nearest_word(const char *word, const char *(*candidate)(void *ctx, size_t i),

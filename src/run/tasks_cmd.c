@@ -191,7 +191,7 @@ spt_status run_tasks_job(struct gin_job *j, spt_err *err)
 spt_status run_tasks(struct settings *s, struct run_output *out, spt_err *err)
 {
     const gin_flags none = {0};
-    return run_gin(&none, s, out, err);
+    return run_gin(&none, s, NULL, out, err);
 }
 
 /* --- modules ---------------------------------------------------------------------------------------- */

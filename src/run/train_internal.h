@@ -122,6 +122,8 @@ spt_status train_restore(struct trainer *t, spt_err *err);
 spt_status train_open_logs(struct trainer *t, spt_err *err);
 /* What is written once at the end: the prompt in the reference's numpy form, --save-full. */
 spt_status train_finish(struct trainer *t, spt_err *err);
+/* Settings and seed of the prompt's provenance. */
+spt_status train_use_settings(struct trainer *t, spt_err *err);
 /* A fingerprint of what must not change between a run and its continuation, as text lines. */
 spt_status train_identity(const struct trainer *t, buf *out, spt_err *err);
 

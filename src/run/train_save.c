@@ -292,9 +292,8 @@ static spt_status restore_items(struct trainer *t, const ckpt_loaded *l, spt_err
     }
     unpack_state(t, w);
     t->evaluation_owed = t->eval && ckpt_loaded_tensor(l, ITEM_OWED);
-    t->prompt->use.seed = t->seed;
     t->trainer_key = rng_split_at(rng_key_of(t->seed), 2, 1, RNG_CLASSIC);
-    return SPT_OK;
+    return train_use_settings(t, err);
 }
 
 /* The order depends on the seed, which a run without --seed learns from its state. */
@@ -401,11 +400,7 @@ static spt_status write_config(const struct trainer *t, spt_err *err)
     buf text, path;
     buf_init(&text, 1 << 20);
     buf_init(&path, 65536);
-    spt_status st = settings_text(t->s, &text, err);
-    if (!settings_given(t->s, "seed"))
-        buf_addf(&text, "spt.seed = %u\n", t->seed);
-    if (!st)
-        st = buf_status(&text, "config.gin", err);
+    spt_status st = settings_text_seeded(t->s, t->seed, &text, err);
     if (!st)
         st = path_join(&path, t->s->out, "config.gin", err);
     if (!st)

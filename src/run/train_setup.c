@@ -160,14 +160,23 @@ static spt_status make_prompt(struct trainer *t, spt_err *err)
     return SPT_OK;
 }
 
+spt_status train_use_settings(struct trainer *t, spt_err *err)
+{
+    buf text;
+    buf_init(&text, 1 << 20);
+    spt_status st = settings_text_seeded(t->s, t->seed, &text, err);
+    if (!st)
+        st = prompt_set_text(&t->prompt->use.settings, buf_str(&text), err);
+    buf_release(&text);
+    t->prompt->use.seed = t->seed;
+    return st;
+}
+
 /* The prompt's provenance: all that a later command needs to use it as it was trained. */
 static spt_status fill_use(struct trainer *t, spt_err *err)
 {
     struct prompt_use *u = &t->prompt->use;
     const struct settings *s = t->s;
-    buf text;
-    buf_init(&text, 1 << 20);
-    spt_status st = settings_text(s, &text, err);
     const struct {
         char **field;
         const char *value;
@@ -180,16 +189,13 @@ static spt_status fill_use(struct trainer *t, spt_err *err)
         {&u->vocab_rule, vocab_rule_name(t->engine.vocab)},
         {&u->compute, engine_compute_name(&t->engine)},
         {&u->initialiser, t->plan.init_text},
-        {&u->settings, buf_str(&text)},
         {&u->program, "spt " SPT_VERSION},
     };
-    for (size_t i = 0; !st && i < sizeof fields / sizeof *fields; i++)
-        st = prompt_set_text(fields[i].field, fields[i].value, err);
-    buf_release(&text);
-    TRY(st);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        TRY(prompt_set_text(fields[i].field, fields[i].value, err));
+    TRY(train_use_settings(t, err));
     u->max_input = t->task.max_input;
     u->max_target = t->task.max_target;
-    u->seed = t->seed;
     if (!t->task.labels)
         return SPT_OK;
     const size_t K = label_set_count(t->task.labels);
@@ -198,7 +204,7 @@ static spt_status fill_use(struct trainer *t, spt_err *err)
         return err_nomem(err, K * sizeof *labels);
     for (size_t i = 0; i < K; i++)
         labels[i] = label_set_text(t->task.labels, i);
-    st = prompt_set_labels(u, labels, K, err);
+    const spt_status st = prompt_set_labels(u, labels, K, err);
     mem_free(labels);
     return st;
 }

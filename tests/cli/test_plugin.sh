@@ -115,8 +115,6 @@ refused taken_task_name 3 "named 'glue_cola_v002' exists already" --plugin clash
 refused loaded_twice 3 'was loaded already' $plugin $plugin $gin
 refused without_plugin 3 'shout' $gin
 expect nothing_was_written test ! -e refused
-$spt train $plugin --model x --train y --out z 2>plain.err
-expect plain_training_refuses test $? -eq 2
 printf 'spt.plugin = "shout/shout.so"\n' >from_gin.gin
 $spt cache shout_builtin --vocab bytes --out refused --gin_file=from_gin.gin 2>from_gin.err
 expect never_from_gin test $? -ne 0 -a ! -e refused
