@@ -234,6 +234,7 @@ install: all ## into $(DESTDIR)$(PREFIX)
 	ln -sf libspt.so.0 $(DESTDIR)$(PREFIX)/lib/libspt.so
 	install -m 644 include/spt/*.h $(DESTDIR)$(PREFIX)/include/spt/
 	cd configs && find . -name '*.gin' -exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/spt/configs/{} \;
+	cd demo && find . -type f -exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/spt/demo/{} \;
 	cd $B/share && for page in man/man*/*; do install -D -m 644 $$page $(abspath $(DESTDIR)$(PREFIX))/share/$$page; done
 	install -D -m 644 $B/share/spt.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/spt
 	install -D -m 644 $B/share/_spt $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_spt

@@ -7,6 +7,7 @@
 static log_sink_fn sink;
 static void *sink_ctx;
 static atomic_ulong warnings;
+static bool quiet; /* see log_hold */
 
 void log_set_sink(log_sink_fn fn, void *ctx)
 {
@@ -27,8 +28,15 @@ static void emit(enum log_level level, const char *fmt, va_list ap)
     sink(sink_ctx, level, line);
 }
 
+void log_hold(bool held)
+{
+    quiet = held;
+}
+
 void log_info(const char *fmt, ...)
 {
+    if (quiet)
+        return;
     va_list ap;
     va_start(ap, fmt);
     emit(LOG_INFO, fmt, ap);

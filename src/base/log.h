@@ -3,6 +3,8 @@
 #ifndef SPT_BASE_LOG_H
 #define SPT_BASE_LOG_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 
 enum log_level { LOG_INFO, LOG_WARNING };
@@ -14,6 +16,9 @@ void log_set_sink(log_sink_fn sink, void *ctx);
 /* One line without '\n'. Control characters are replaced before the sink sees it. */
 void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_warning(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* Between hold(true) and hold(false) log_info says nothing: a job inside a job that tells its own
+ * story. Warnings still come. */
+void log_hold(bool held);
 /* Warnings so far, told or dropped: what --strict looks at. */
 unsigned long log_warnings(void);
 

@@ -22,7 +22,8 @@
     X(tasks, TASKS, run_tasks) \
     X(cache, CACHE, run_cache) \
     X(find_module, FIND_MODULE, run_find_module) \
-    X(bench, BENCH, run_bench)
+    X(bench, BENCH, run_bench) \
+    X(demo, DEMO, run_demo)
 
 enum command_index {
 #define COMMAND_INDEX(name, bit, fn) COMMAND_INDEX_##bit,

@@ -7,6 +7,7 @@
 #include "fs/fs.h"
 #include "os/os.h"
 #include "run/gin_options.h"
+#include "run/share.h"
 
 enum { CONFIG_BYTES = 64 << 20, MAX_DIRS = 4 };
 
@@ -24,26 +25,14 @@ static void add_dir(buf *out, const char *dir)
 
 void gin_config_dirs(buf *out)
 {
-    static const char *const below[] = {"/../../configs", "/../share/spt/configs"};
-    char exe[4096];
+    buf dir;
     const char *given = os_getenv("SPT_CONFIGS");
     if (given && *given)
         add_dir(out, given);
-    const int n = os_readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (n <= 0)
-        return;
-    exe[n] = '\0';
-    char *slash = strrchr(exe, '/');
-    if (!slash)
-        return;
-    *slash = '\0';
-    for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
-        buf dir;
-        buf_init(&dir, 65536);
-        buf_addf(&dir, "%s%s", exe, below[i]);
+    buf_init(&dir, 65536);
+    for (size_t i = 0; share_candidate(i, "configs", &dir); i++)
         add_dir(out, buf_str(&dir));
-        buf_release(&dir);
-    }
+    buf_release(&dir);
 }
 
 /* --- complaints ---------------------------------------------------------------------------------- */

@@ -38,6 +38,7 @@
 #define L CMD_TASKS
 #define H CMD_CACHE
 #define B CMD_BENCH
+#define D CMD_DEMO
 #define USES (T | E | I | S | C)
 
 enum { BIG = 1000000000 };
@@ -51,6 +52,7 @@ const struct option_row option_table[] = {
     TEXT("train", train, "FILE", "", T | C, "training examples: TSV, CSV or JSON Lines, or .gz"),
     TEXT("eval", eval, "FILE", "", T | C, "held-out examples to choose the best prompt by"),
     TEXT("out", out, "DIR", "", T, "run directory; made when absent"),
+    TEXT("out", out, "DIR", "", D, "run directory to keep (default: a temporary one)"),
     TEXT("out", out, "DIR", "", I,
          "directory for the reference's sharded outputs; an interrupted run continues there"),
     TEXT("out", output, "FILE", "", N | X | V, "file or directory to write"),
@@ -120,6 +122,7 @@ const struct option_row option_table[] = {
         "mean input length; lengths vary from half to one and a half of it"),
     INT("targets", targets, "3", 1, 1048576, B, "target length"),
     INT("steps", steps, "5", 1, 100000, B, "steps measured"),
+    INT("steps", steps, "360", 1, 100000, D, "training steps"),
     INT("batch", batch, "32", 1, 65536, T | E | I | S | C | B, "examples per step"),
     INT("micro-batch", micro_batch, "0", 0, 65536, T | C,
         "examples in flight at once; same bits as one batch (0: by --micro-rows)"),
@@ -144,6 +147,7 @@ const struct option_row option_table[] = {
     REAL("dropout", dropout, "0", 0, 0.999, T | C, "dropout rate in training"),
     TEXT("seed", seed, "N", "", T | N | C | E | I,
          "seed of initialisation, order, dropout and sampling (default: drawn)"),
+    TEXT("seed", seed, "N", "1", D, "seed of the training"),
     /* evaluation */
     CHOICE("metric", metric, "auto|accuracy|macro-f1|f1|exact-match|loss", "auto", T | C,
            "score that chooses the best prompt (auto: accuracy)"),
@@ -203,7 +207,7 @@ const struct option_row option_table[] = {
            "arithmetic of the products; auto: bfloat16 where the processor has it natively "
            "(default: as the prompt was trained, else float32)"),
     TEXT("isa", isa, "NAME", "auto", USES | N | B, "kernels: auto, ref, avx2 or avx512"),
-    INT("threads", threads, "0", 0, 1024, USES | N | R | B, "threads (0: all cores)"),
+    INT("threads", threads, "0", 0, 1024, USES | N | R | B | D, "threads (0: all cores)"),
     CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "auto", T | C | B,
            "absorbed: no keys and values of the input, for short targets (auto: when it needs "
            "fewer operations)"),
@@ -227,7 +231,7 @@ const struct option_row option_table[] = {
            "write the numbers of each step's examples into train.jsonl"),
     CHOICE("progress", progress, "auto|always|never", "auto", T | E | I | S,
            "one changing line on a terminal, plain lines elsewhere"),
-    SWITCH("quiet", quiet, USES | N | K | V | X | P | G | R | H | B,
+    SWITCH("quiet", quiet, USES | N | K | V | X | P | G | R | H | B | D,
            "no story on stderr, only warnings"),
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];
