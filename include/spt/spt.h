@@ -129,6 +129,9 @@ SPT_API spt_status spt_job_add(spt_job *j, const char *argument, spt_err *err);
  * and infer only. */
 SPT_API spt_status spt_job_args(spt_job *j, int argc, char *const *argv, int *taken, spt_err *err);
 SPT_API spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err);
+/* Name of the file that the library has mapped at this address, or NULL. Model files are mapped, and one
+ * that is cut short meanwhile raises SIGBUS: for a handler's message; async-signal-safe. */
+SPT_API const char *spt_mapped_file(const void *address);
 /* Asks the running job to save and return SPT_E_INTERRUPTED at the next step; async-signal-safe. */
 SPT_API void spt_job_stop(void);
 

@@ -1,4 +1,5 @@
 /* The program: words of the command line to a job, answers to stdout, the story to stderr. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -75,6 +76,27 @@ static void on_signal(int sig)
         raise(sig);
     }
     spt_job_stop();
+}
+
+/* A mapped file that became shorter, or whose disk failed, is bad input and no crash of ours. What is
+ * on disk is as after any kill: complete states, which the next run continues. */
+static void on_bus_error(int sig, siginfo_t *info, void *context)
+{
+    static const char spt[] = "spt: ", why[] = " was cut short, or its disk failed, while it was read; "
+                                               "do not change a model's files while they are in use\n";
+    (void)context;
+    const char *file = info->si_code == BUS_ADRERR ? spt_mapped_file(info->si_addr) : NULL;
+    if (!file) { /* not ours: as without a handler */
+        signal(sig, SIG_DFL);
+        raise(sig);
+        return;
+    }
+    if (line_is_open)
+        (void)!write(STDERR_FILENO, "\n", 1);
+    (void)!write(STDERR_FILENO, spt, sizeof spt - 1);
+    (void)!write(STDERR_FILENO, file, strlen(file));
+    (void)!write(STDERR_FILENO, why, sizeof why - 1);
+    _exit(spt_status_exit_code(SPT_E_FORMAT));
 }
 
 static int complain(const char *command, const spt_err *err)
@@ -166,6 +188,8 @@ int main(int argc, char **argv)
     if (spt_job_new(command, &job, &err))
         return complain(NULL, &err);
     signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGBUS, &(struct sigaction){.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO},
+              NULL);
     signal(SIGXFSZ, SIG_IGN); /* ulimit -f: the write fails and says so */
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);

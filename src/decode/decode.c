@@ -179,10 +179,12 @@ spt_status decode_run(const struct decode_stepper *s, const struct decode_batch 
     r.length = mem_zalloc(results, sizeof *r.length);
     r.score = mem_zalloc(results, sizeof *r.score);
     spt_status st = SPT_OK;
+    struct decode_stepper stepper = *s;
+    stepper.interrupted = o->interrupted;
     if (!r.tokens || !r.length || !r.score)
         st = err_nomem(err, (tokens + 2 * results) * sizeof *r.tokens);
     else if (batch->B > 0)
-        st = methods[o->method].run(s, batch, o, &r, err);
+        st = methods[o->method].run(&stepper, batch, o, &r, err);
     if (st != SPT_OK) {
         decode_out_release(&r);
         return st;
@@ -230,6 +232,8 @@ int32_t feed_add(struct decode_feed *f, int64_t example, int32_t parent, int32_t
 spt_status feed_step(struct decode_feed *f, const struct decode_stepper *s, bool first,
                      spt_err *err)
 {
+    if (s->interrupted && s->interrupted())
+        return err_set(err, SPT_E_INTERRUPTED, "interrupted while decoding");
     return s->step(s->ctx, f->rows, f->example, first ? NULL : f->parent, f->token, f->logits, err);
 }
 

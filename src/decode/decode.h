@@ -27,6 +27,7 @@ struct decode_stepper {
     int64_t V;
     spt_status (*step)(void *ctx, int64_t rows, const int32_t *example, const int32_t *parent,
                        const int32_t *token, float *logits /* [rows, V] */, spt_err *err);
+    bool (*interrupted)(void); /* decode_run takes it from the options */
 };
 
 /* enum, name of the option value */
@@ -94,6 +95,9 @@ struct decode_opts {
     struct decode_ids stop;
     decode_stop_fn stop_fn;
     void *stop_ctx;
+
+    /* Asked before every step: true ends the whole search with SPT_E_INTERRUPTED. NULL: never. */
+    bool (*interrupted)(void);
 
     /* Without scores greedy decoding saves a pass over the logits; they are 0 then. */
     bool want_scores;

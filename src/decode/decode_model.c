@@ -57,7 +57,7 @@ static spt_status step(void *ctx, int64_t rows, const int32_t *example, const in
 
 struct decode_stepper decode_t5_stepper(t5_decoder *d, const t5_model *m)
 {
-    return (struct decode_stepper){d, t5_model_config(m)->vocab, step};
+    return (struct decode_stepper){d, t5_model_config(m)->vocab, step, NULL};
 }
 
 /* A copy without EOS, which a prefix cannot force. */

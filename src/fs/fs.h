@@ -35,6 +35,9 @@ typedef struct fs_mapping {
 } fs_mapping;
 spt_status fs_map(const char *path, fs_mapping *out, spt_err *err);
 void fs_unmap(fs_mapping *m); /* accepts an all-zero object */
+/* Name of the file that is mapped at this address, or NULL; for a handler of SIGBUS, which a file
+ * that was cut short raises: async-signal-safe. Long names keep their end. */
+const char *fs_mapped_at(const void *address);
 /* The range is not needed for now: its pages leave the resident set and come back when touched. */
 void fs_drop(const fs_mapping *m, size_t offset, size_t size);
 

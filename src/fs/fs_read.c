@@ -105,6 +105,8 @@ spt_status fs_map(const char *path, fs_mapping *out, spt_err *err)
         m.bytes = os_map(fd, st.size, &e);
         if (!m.bytes)
             s = fs_error(err, e, "cannot map", path);
+        else
+            mapped_add(m.bytes, st.size, path);
     }
     os_close(fd);
     if (!s)
@@ -114,10 +116,12 @@ spt_status fs_map(const char *path, fs_mapping *out, spt_err *err)
 
 void fs_unmap(fs_mapping *m)
 {
-    if (m->owned)
+    if (m->owned) {
         mem_free((void *)m->bytes);
-    else if (m->bytes)
+    } else if (m->bytes) {
+        mapped_remove(m->bytes);
         os_unmap((void *)m->bytes, m->size);
+    }
     *m = (fs_mapping){0};
 }
 

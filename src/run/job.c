@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "fs/fs.h"
 #include "run/commands.h"
 #include "run/gin_job.h"
 
@@ -305,6 +306,11 @@ static volatile sig_atomic_t stop;
 void spt_job_stop(void)
 {
     stop = 1;
+}
+
+const char *spt_mapped_file(const void *address)
+{
+    return fs_mapped_at(address);
 }
 
 bool stop_requested(void)

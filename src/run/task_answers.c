@@ -108,6 +108,7 @@ static spt_status predict_range(struct answerer *a, const struct task_set *s, si
     const struct t5_prompts prompts = prompts_of_base(a);
     const struct t5_config *c = &a->base->engine.config;
     struct decode_opts o = a->base->model->decode;
+    o.interrupted = stop_requested;
     struct decode_out out = {0};
     batch b = {0};
     int32_t *forced = NULL;

@@ -124,9 +124,21 @@ def complain(out, text):
     print(f"run {runs}: {text}; kept in {kept}", flush=True)
 
 
+scale = 1.0
+
+
+def adapt():
+    """On a busy machine computing takes longer and pacing does not: keep the share between 25 and 35 %."""
+    global scale
+    if made % 20 == 0 and made:
+        share = inside / made
+        scale = min(scale * 1.25, 8) if share < 0.25 else max(scale / 1.25, 0.25) if share > 0.35 else scale
+
+
 def one_kill(kind, out):
     global made, inside
-    pace = rng.choice([0, 6000, 12000, 12000])
+    adapt()
+    pace = int(rng.choice([0, 6000, 12000, 12000]) * scale)
     p = start(kind, out, pace)
     # With pacing a run takes longer (about 20 paced calls per save); instants are spread over it.
     time.sleep(rng.random() * (seconds[kind] + pace * 1e-6 * 250))

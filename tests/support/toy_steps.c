@@ -65,5 +65,5 @@ static spt_status step(void *ctx, int64_t rows, const int32_t *example, const in
 struct decode_stepper toy_stepper(struct toy *t)
 {
     t->steps = t->rows_fed = 0;
-    return (struct decode_stepper){t, t->V, step};
+    return (struct decode_stepper){t, t->V, step, NULL};
 }

@@ -2,6 +2,7 @@
 #include "support/test.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "fs/fs.h"
@@ -39,6 +40,49 @@ static void whole_files(void **state)
     fs_unmap(&m);
     EXPECT_STATUS(fs_map("s3://bucket/x", &m, &err), SPT_E_USAGE);
     EXPECT_MSG(&err, "s3");
+}
+
+static void mapped_files_have_names(void **state)
+{
+    spt_err err;
+    fs_mapping m[3];
+    char name[3][1024];
+    for (int i = 0; i < 3; i++) {
+        snprintf(name[i], sizeof name[i], "%s", test_path(dir, i ? i == 1 ? "m1" : "m2" : "m0"));
+        EXPECT_OK(fs_write_all(name[i], "0123456789", 10, &err), &err);
+        EXPECT_OK(fs_map(name[i], &m[i], &err), &err);
+    }
+    EXPECT_STR(fs_mapped_at(m[0].bytes), name[0]);
+    EXPECT_STR(fs_mapped_at(m[1].bytes + 9), name[1]);
+    EXPECT_TRUE(fs_mapped_at(m[1].bytes + 10) == NULL || fs_mapped_at(m[1].bytes + 10) != name[1]);
+    EXPECT_TRUE(!fs_mapped_at(NULL));
+    EXPECT_TRUE(!fs_mapped_at(name));
+    const void *gone = m[1].bytes;
+    fs_unmap(&m[1]);
+    EXPECT_TRUE(!fs_mapped_at(gone));
+    EXPECT_STR(fs_mapped_at(m[2].bytes), name[2]);
+    EXPECT_OK(fs_map(name[1], &m[1], &err), &err); /* its slot serves again */
+    EXPECT_STR(fs_mapped_at(m[1].bytes), name[1]);
+    for (int i = 0; i < 3; i++)
+        fs_unmap(&m[i]);
+    /* More files than places: still mapped, without a name; a long name keeps its end. */
+    enum { MANY = 600 };
+    static fs_mapping many[MANY];
+    for (int i = 0; i < MANY; i++)
+        EXPECT_OK(fs_map(name[0], &many[i], &err), &err);
+    EXPECT_TRUE(!fs_mapped_at(many[MANY - 1].bytes));
+    for (int i = 0; i < MANY; i++)
+        fs_unmap(&many[i]);
+    char deep[512];
+    memset(deep, 'd', sizeof deep);
+    snprintf(deep, sizeof deep, "%s/", dir);
+    for (size_t n = strlen(deep); n < 300; n += 2)
+        memcpy(deep + n, "./", 3);
+    strcat(deep, "m0");
+    EXPECT_OK(fs_map(deep, &m[0], &err), &err);
+    const char *kept = fs_mapped_at(m[0].bytes);
+    EXPECT_TRUE(kept && strlen(kept) < 300 && !strcmp(kept + strlen(kept) - 4, "./m0"));
+    fs_unmap(&m[0]);
 }
 
 static void ranges(void **state)
@@ -140,6 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_files),
+        cmocka_unit_test(mapped_files_have_names),
         cmocka_unit_test(ranges),
         cmocka_unit_test(trees),
         cmocka_unit_test(logs_are_cut_to_the_recorded_length),

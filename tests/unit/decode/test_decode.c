@@ -101,6 +101,35 @@ static void empty_batches(void **state)
     EXPECT_EQ_I64(t.steps, 0);
 }
 
+static int64_t steps_allowed;
+
+static bool step_by_step(void)
+{
+    return steps_allowed-- <= 0;
+}
+
+/* A signal ends every search before its next step, and nothing is left of it. */
+static void interrupted_between_steps(void **state)
+{
+    for (int m = 0; m < DECODE_METHOD_COUNT; m++) {
+        for (int64_t k = 0; k < 3; k++) {
+            struct toy t = {.V = 8, .seed = 3, .eos_bonus = -100};
+            const struct decode_stepper s = toy_stepper(&t);
+            struct decode_opts o = opts((enum decode_method)m);
+            struct decode_out out = {0};
+            spt_err err;
+            o.interrupted = step_by_step;
+            steps_allowed = k;
+            fault_install();
+            EXPECT_STATUS(decode_run(&s, &(struct decode_batch){.B = 2}, &o, &out, &err),
+                          SPT_E_INTERRUPTED);
+            fault_remove();
+            EXPECT_EQ_I64(t.steps, k);
+            EXPECT_TRUE(!out.tokens);
+        }
+    }
+}
+
 static void rows_to_plan_for(void **state)
 {
     struct decode_opts o = opts(DECODE_BEAM_HF);
@@ -117,6 +146,7 @@ int main(void)
         cmocka_unit_test(impossible_options_are_refused),
         cmocka_unit_test(names),
         cmocka_unit_test(empty_batches),
+        cmocka_unit_test(interrupted_between_steps),
         cmocka_unit_test(rows_to_plan_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
