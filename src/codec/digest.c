@@ -2,10 +2,7 @@
  * run 64 rounds over each. */
 #include "codec/digest.h"
 
-#include <stdbool.h>
 #include <string.h>
-
-typedef void (*block_fn)(uint32_t *state, const uint8_t *block);
 
 static uint32_t left(uint32_t x, unsigned n)
 {
@@ -15,24 +12,6 @@ static uint32_t left(uint32_t x, unsigned n)
 static uint32_t right(uint32_t x, unsigned n)
 {
     return x >> n | x << (32 - n);
-}
-
-/* The message, 0x80, zeros, and the length in bits in the last eight bytes. */
-static void run(const uint8_t *p, size_t n, uint32_t *state, bool big_endian, block_fn block)
-{
-    uint8_t tail[128] = {0};
-    const size_t whole = n / 64 * 64, rest = n - whole;
-    for (size_t i = 0; i < whole; i += 64)
-        block(state, p + i);
-    if (rest)
-        memcpy(tail, p + whole, rest);
-    tail[rest] = 0x80;
-    const size_t size = rest + 9 > 64 ? 128 : 64;
-    const uint64_t bits = (uint64_t)n * 8;
-    for (size_t i = 0; i < 8; i++)
-        tail[size - 8 + i] = (uint8_t)(bits >> (big_endian ? 56 - 8 * i : 8 * i));
-    for (size_t i = 0; i < size; i += 64)
-        block(state, tail + i);
 }
 
 static void md5_block(uint32_t *state, const uint8_t *p)
@@ -127,16 +106,68 @@ static void sha256_block(uint32_t *state, const uint8_t *p)
 void md5_of(const void *bytes, size_t n, uint8_t out[MD5_SIZE])
 {
     uint32_t state[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
-    run(bytes, n, state, false, md5_block);
+    uint8_t tail[128] = {0};
+    const uint8_t *p = bytes;
+    const size_t whole = n / 64 * 64, rest = n - whole, size = rest + 9 > 64 ? 128 : 64;
+    for (size_t i = 0; i < whole; i += 64)
+        md5_block(state, p + i);
+    if (rest)
+        memcpy(tail, p + whole, rest);
+    tail[rest] = 0x80;
+    for (size_t i = 0; i < 8; i++)
+        tail[size - 8 + i] = (uint8_t)((uint64_t)n * 8 >> (8 * i));
+    for (size_t i = 0; i < size; i += 64)
+        md5_block(state, tail + i);
     for (int i = 0; i < MD5_SIZE; i++)
         out[i] = (uint8_t)(state[i / 4] >> 8 * (i % 4));
 }
 
+void sha256_start(sha256_state *s)
+{
+    static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    memcpy(s->h, start, sizeof start);
+    s->bytes = 0;
+}
+
+void sha256_more(sha256_state *s, const void *bytes, size_t n)
+{
+    const uint8_t *p = bytes;
+    const size_t have = (size_t)(s->bytes % 64);
+    s->bytes += n;
+    if (have) {
+        const size_t take = n < 64 - have ? n : 64 - have;
+        memcpy(s->rest + have, p, take);
+        p += take;
+        n -= take;
+        if (have + take < 64)
+            return;
+        sha256_block(s->h, s->rest);
+    }
+    for (; n >= 64; p += 64, n -= 64)
+        sha256_block(s->h, p);
+    if (n)
+        memcpy(s->rest, p, n);
+}
+
+void sha256_finish(sha256_state *s, uint8_t out[SHA256_SIZE])
+{
+    uint8_t tail[128] = {0};
+    const size_t rest = (size_t)(s->bytes % 64), size = rest + 9 > 64 ? 128 : 64;
+    memcpy(tail, s->rest, rest);
+    tail[rest] = 0x80;
+    for (size_t i = 0; i < 8; i++)
+        tail[size - 8 + i] = (uint8_t)(s->bytes * 8 >> (56 - 8 * i));
+    for (size_t i = 0; i < size; i += 64)
+        sha256_block(s->h, tail + i);
+    for (int i = 0; i < SHA256_SIZE; i++)
+        out[i] = (uint8_t)(s->h[i / 4] >> (24 - 8 * (i % 4)));
+}
+
 void sha256_of(const void *bytes, size_t n, uint8_t out[SHA256_SIZE])
 {
-    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    run(bytes, n, state, true, sha256_block);
-    for (int i = 0; i < SHA256_SIZE; i++)
-        out[i] = (uint8_t)(state[i / 4] >> (24 - 8 * (i % 4)));
+    sha256_state s;
+    sha256_start(&s);
+    sha256_more(&s, bytes, n);
+    sha256_finish(&s, out);
 }

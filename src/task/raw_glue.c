@@ -6,9 +6,9 @@
 
 #include "base/mem.h"
 #include "fs/fs.h"
-#include "text/json.h"
+#include "task/json_node.h"
 
-enum { MAX_COLUMNS = 64, MAX_LINE = 64 << 20, MAX_DEPTH = 32 };
+enum { MAX_COLUMNS = 64, MAX_LINE = 64 << 20 };
 
 /* --- tables ------------------------------------------------------------------------------- */
 
@@ -169,101 +169,16 @@ spt_status glue_tsv_line(glue_tsv *g, const char *line, size_t len, record *out,
                           : record_set_int(out, "label", -1, err);
 }
 
-/* --- JSON trees --------------------------------------------------------------------------- */
-
-struct node {
-    enum json_kind kind;
-    const char *key;
-    struct field_text text;
-    int64_t number;
-    struct node *child, *next;
-};
-
-static spt_status read_node(json_reader *r, record *arena, const struct json_event *ev, int depth,
-                            struct node **out, spt_err *err);
-
-static spt_status unescaped(const struct json_event *ev, record *arena, struct field_text *out,
-                            spt_err *err)
-{
-    char *s = record_alloc(arena, ev->len + 1);
-    if (!s)
-        return err_nomem(err, ev->len);
-    const size_t n = json_unescape(ev, s);
-    s[n] = 0;
-    *out = (struct field_text){s, n};
-    return SPT_OK;
-}
-
-static spt_status read_children(json_reader *r, record *arena, bool object, int depth,
-                                struct node *parent, spt_err *err)
-{
-    struct node **tail = &parent->child;
-    for (;;) {
-        struct json_event ev;
-        struct field_text key = {"", 0};
-        TRY(json_next(r, &ev, err));
-        if (ev.kind == JSON_OBJECT_END || ev.kind == JSON_ARRAY_END)
-            return SPT_OK;
-        if (object) {
-            TRY(unescaped(&ev, arena, &key, err));
-            TRY(json_next(r, &ev, err));
-        }
-        TRY(read_node(r, arena, &ev, depth + 1, tail, err));
-        (*tail)->key = key.s;
-        tail = &(*tail)->next;
-    }
-}
-
-static spt_status read_node(json_reader *r, record *arena, const struct json_event *ev, int depth,
-                            struct node **out, spt_err *err)
-{
-    struct node *n = record_alloc(arena, sizeof *n);
-    if (!n)
-        return err_nomem(err, sizeof *n);
-    *n = (struct node){.kind = ev->kind, .key = ""};
-    *out = n;
-    if (depth > MAX_DEPTH)
-        return err_set(err, SPT_E_FORMAT, "JSON is nested more than %d deep", MAX_DEPTH);
-    if (ev->kind == JSON_STRING)
-        return unescaped(ev, arena, &n->text, err);
-    if (ev->kind == JSON_NUMBER)
-        return json_to_i64(ev, &n->number, NULL) == SPT_OK
-                   ? SPT_OK
-                   : err_set(err, SPT_E_FORMAT, "the number %.*s is no integer", (int)ev->len,
-                             ev->text);
-    if (ev->kind == JSON_OBJECT || ev->kind == JSON_ARRAY)
-        return read_children(r, arena, ev->kind == JSON_OBJECT, depth, n, err);
-    return SPT_OK;
-}
-
-static const struct node *member(const struct node *object, const char *key)
-{
-    for (const struct node *n = object ? object->child : NULL; n; n = n->next)
-        if (strcmp(n->key, key) == 0)
-            return n;
-    return NULL;
-}
-
-static spt_status need(const struct node *object, const char *key, enum json_kind kind,
-                       const struct node **out, spt_err *err)
-{
-    *out = member(object, key);
-    if (!*out || (*out)->kind != kind)
-        return err_set(err, SPT_E_FORMAT, "'%s' is %s, wanted %s", key,
-                       *out ? json_kind_name((*out)->kind) : "missing", json_kind_name(kind));
-    return SPT_OK;
-}
-
 /* --- SuperGLUE lines ---------------------------------------------------------------------- */
 
-static spt_status set_label(const char *config, const struct node *label, record *out, spt_err *err)
+static spt_status set_label(const char *config, const struct json_node *label, record *out, spt_err *err)
 {
     const struct task_config *k = task_config_find("super_glue", config);
-    if (!label)
+    if (!label || label->kind == JSON_NULL)
         return record_set_int(out, "label", -1, err);
     if (label->kind == JSON_TRUE || label->kind == JSON_FALSE)
         return record_set_int(out, "label", label->kind == JSON_TRUE, err);
-    if (label->kind == JSON_NUMBER)
+    if (label->kind == JSON_NUMBER && label->whole)
         return record_set_int(out, "label", label->number, err);
     const int64_t named = label->kind == JSON_STRING && k
                               ? text_to_class(label->text.s, label->text.len, k->classes)
@@ -274,41 +189,69 @@ static spt_status set_label(const char *config, const struct node *label, record
     return record_set_int(out, "label", named, err);
 }
 
-static spt_status plain_line(const char *config, const struct node *row, record *out, spt_err *err)
+/* What the rows of a configuration hold besides the label; other members are dropped, as TFDS does.
+ * A "#" stands for a number. */
+static const struct {
+    const char *config, *field[8];
+} plain_fields[] = {
+    {"boolq", {"question", "passage"}},
+    {"cb", {"premise", "hypothesis"}},
+    {"copa", {"premise", "choice1", "choice2", "question"}},
+    {"rte", {"premise", "hypothesis"}},
+    {"wic", {"word", "sentence1", "sentence2", "#start1", "#start2", "#end1", "#end2"}},
+    {"axb", {"sentence1", "sentence2"}},
+    {"axg", {"premise", "hypothesis"}},
+};
+
+static spt_status plain_field(const struct json_node *row, const char *name, record *out,
+                              spt_err *err)
 {
-    for (const struct node *n = row->child; n; n = n->next) {
-        if (strcmp(n->key, "label") == 0)
-            continue;
-        if (n->kind == JSON_STRING)
-            TRY(record_set_text(out, n->key, n->text.s, n->text.len, err));
-        else if (n->kind == JSON_NUMBER)
-            TRY(record_set_int(out, n->key, n->number, err));
+    const struct json_node *n = NULL;
+    if (*name == '#') {
+        TRY(json_node_need(row, name + 1, JSON_NUMBER, &n, err));
+        return record_set_int(out, name + 1, n->number, err);
     }
-    return set_label(config, member(row, "label"), out, err);
+    TRY(json_node_need(row, name, JSON_STRING, &n, err));
+    return record_set_text(out, name, n->text.s, n->text.len, err);
 }
 
-static spt_status multirc_line(const struct node *row, record *out, task_emit_fn emit, void *ctx,
+static spt_status plain_line(const char *config, const struct json_node *row, record *out,
+                             spt_err *err)
+{
+    const char *const *field = NULL;
+    for (size_t i = 0; i < sizeof plain_fields / sizeof *plain_fields; i++)
+        if (strcmp(plain_fields[i].config, config) == 0)
+            field = plain_fields[i].field;
+    if (!field)
+        return err_set(err, SPT_E_CONFIG, "no SuperGLUE configuration is named '%s'", config);
+    for (; *field; field++)
+        TRY(plain_field(row, *field, out, err));
+    TRY(plain_field(row, "#idx", out, err));
+    return set_label(config, json_node_member(row, "label"), out, err);
+}
+
+static spt_status multirc_line(const struct json_node *row, record *out, task_emit_fn emit, void *ctx,
                                spt_err *err)
 {
-    const struct node *idx, *passage, *text, *questions;
-    TRY(need(row, "idx", JSON_NUMBER, &idx, err));
-    TRY(need(row, "passage", JSON_OBJECT, &passage, err));
-    TRY(need(passage, "text", JSON_STRING, &text, err));
-    TRY(need(passage, "questions", JSON_ARRAY, &questions, err));
-    for (const struct node *q = questions->child; q; q = q->next) {
-        const struct node *question, *answers, *q_idx;
-        TRY(need(q, "idx", JSON_NUMBER, &q_idx, err));
-        TRY(need(q, "question", JSON_STRING, &question, err));
-        TRY(need(q, "answers", JSON_ARRAY, &answers, err));
-        for (const struct node *a = answers->child; a; a = a->next) {
-            const struct node *answer, *a_idx;
-            TRY(need(a, "idx", JSON_NUMBER, &a_idx, err));
-            TRY(need(a, "text", JSON_STRING, &answer, err));
+    const struct json_node *idx, *passage, *text, *questions;
+    TRY(json_node_need(row, "idx", JSON_NUMBER, &idx, err));
+    TRY(json_node_need(row, "passage", JSON_OBJECT, &passage, err));
+    TRY(json_node_need(passage, "text", JSON_STRING, &text, err));
+    TRY(json_node_need(passage, "questions", JSON_ARRAY, &questions, err));
+    for (const struct json_node *q = questions->child; q; q = q->next) {
+        const struct json_node *question, *answers, *q_idx;
+        TRY(json_node_need(q, "idx", JSON_NUMBER, &q_idx, err));
+        TRY(json_node_need(q, "question", JSON_STRING, &question, err));
+        TRY(json_node_need(q, "answers", JSON_ARRAY, &answers, err));
+        for (const struct json_node *a = answers->child; a; a = a->next) {
+            const struct json_node *answer, *a_idx;
+            TRY(json_node_need(a, "idx", JSON_NUMBER, &a_idx, err));
+            TRY(json_node_need(a, "text", JSON_STRING, &answer, err));
             out->fields = 0;
             TRY(record_set_text(out, "paragraph", text->text.s, text->text.len, err));
             TRY(record_set_text(out, "question", question->text.s, question->text.len, err));
             TRY(record_set_text(out, "answer", answer->text.s, answer->text.len, err));
-            TRY(set_label("multirc", member(a, "label"), out, err));
+            TRY(set_label("multirc", json_node_member(a, "label"), out, err));
             TRY(record_set_int(out, "idx/paragraph", idx->number, err));
             TRY(record_set_int(out, "idx/question", q_idx->number, err));
             TRY(record_set_int(out, "idx/answer", a_idx->number, err));
@@ -358,45 +301,37 @@ static spt_status take_span(const struct field_text *text, int64_t from, int64_t
     return SPT_OK;
 }
 
-static size_t children(const struct node *n)
-{
-    size_t count = 0;
-    for (const struct node *k = n ? n->child : NULL; k; k = k->next)
-        count++;
-    return count;
-}
-
-static spt_status record_line(const struct node *row, record *out, task_emit_fn emit, void *ctx,
+static spt_status record_line(const struct json_node *row, record *out, task_emit_fn emit, void *ctx,
                               spt_err *err)
 {
-    const struct node *idx, *passage, *text, *spans, *qas;
-    TRY(need(row, "idx", JSON_NUMBER, &idx, err));
-    TRY(need(row, "passage", JSON_OBJECT, &passage, err));
-    TRY(need(passage, "text", JSON_STRING, &text, err));
-    TRY(need(passage, "entities", JSON_ARRAY, &spans, err));
-    TRY(need(row, "qas", JSON_ARRAY, &qas, err));
+    const struct json_node *idx, *passage, *text, *spans, *qas;
+    TRY(json_node_need(row, "idx", JSON_NUMBER, &idx, err));
+    TRY(json_node_need(row, "passage", JSON_OBJECT, &passage, err));
+    TRY(json_node_need(passage, "text", JSON_STRING, &text, err));
+    TRY(json_node_need(passage, "entities", JSON_ARRAY, &spans, err));
+    TRY(json_node_need(row, "qas", JSON_ARRAY, &qas, err));
     size_t entities = 0;
-    struct field_text *entity = record_alloc(out, children(spans) * sizeof *entity);
+    struct field_text *entity = record_alloc(out, json_node_children(spans) * sizeof *entity);
     if (!entity)
-        return err_nomem(err, children(spans));
-    for (const struct node *e = spans->child; e; e = e->next) {
-        const struct node *from, *to;
-        TRY(need(e, "start", JSON_NUMBER, &from, err));
-        TRY(need(e, "end", JSON_NUMBER, &to, err));
+        return err_nomem(err, json_node_children(spans));
+    for (const struct json_node *e = spans->child; e; e = e->next) {
+        const struct json_node *from, *to;
+        TRY(json_node_need(e, "start", JSON_NUMBER, &from, err));
+        TRY(json_node_need(e, "end", JSON_NUMBER, &to, err));
         TRY(take_span(&text->text, from->number, to->number, &entity[entities++], err));
     }
     entities = sort_distinct(entity, entities);
-    for (const struct node *q = qas->child; q; q = q->next) {
-        const struct node *q_idx, *query, *answers = member(q, "answers");
-        TRY(need(q, "idx", JSON_NUMBER, &q_idx, err));
-        TRY(need(q, "query", JSON_STRING, &query, err));
-        struct field_text *answer = record_alloc(out, children(answers) * sizeof *answer);
+    for (const struct json_node *q = qas->child; q; q = q->next) {
+        const struct json_node *q_idx, *query, *answers = json_node_member(q, "answers");
+        TRY(json_node_need(q, "idx", JSON_NUMBER, &q_idx, err));
+        TRY(json_node_need(q, "query", JSON_STRING, &query, err));
+        struct field_text *answer = record_alloc(out, json_node_children(answers) * sizeof *answer);
         size_t n = 0;
         if (!answer)
-            return err_nomem(err, children(answers));
-        for (const struct node *a = answers ? answers->child : NULL; a; a = a->next) {
-            const struct node *t;
-            TRY(need(a, "text", JSON_STRING, &t, err));
+            return err_nomem(err, json_node_children(answers));
+        for (const struct json_node *a = answers ? answers->child : NULL; a; a = a->next) {
+            const struct json_node *t;
+            TRY(json_node_need(a, "text", JSON_STRING, &t, err));
             answer[n++] = t->text;
         }
         n = sort_distinct(answer, n);
@@ -456,10 +391,10 @@ static spt_status repair_span(const struct field_text *text, int64_t *index,
     size_t n = span->len;
     const char initial = word_initial(text, *index);
     const bool letter = n && ((*s | 32) >= 'a' && (*s | 32) <= 'z');
-    if (letter && initial >= 'A' && initial <= 'Z')
-        *s = (char)(*s & ~32);
-    else if (letter && initial >= 'a' && initial <= 'z')
+    if (letter && initial >= 'a' && initial <= 'z')
         *s = (char)(*s | 32);
+    else if (letter && initial)
+        *s = (char)(*s & ~32);
     while (n && s[n - 1] == '.')
         n--;
     for (size_t i = 0; i < n; i++)
@@ -471,19 +406,19 @@ static spt_status repair_span(const struct field_text *text, int64_t *index,
     return SPT_OK;
 }
 
-static spt_status wsc_line(const struct node *row, bool repair, record *out, spt_err *err)
+static spt_status wsc_line(const struct json_node *row, bool repair, record *out, spt_err *err)
 {
     static const char *const text_name[] = {"span1_text", "span2_text"};
     static const char *const index_name[] = {"span1_index", "span2_index"};
-    const struct node *text, *target, *idx;
-    TRY(need(row, "text", JSON_STRING, &text, err));
-    TRY(need(row, "target", JSON_OBJECT, &target, err));
-    TRY(need(row, "idx", JSON_NUMBER, &idx, err));
+    const struct json_node *text, *target, *idx;
+    TRY(json_node_need(row, "text", JSON_STRING, &text, err));
+    TRY(json_node_need(row, "target", JSON_OBJECT, &target, err));
+    TRY(json_node_need(row, "idx", JSON_NUMBER, &idx, err));
     TRY(record_set_text(out, "text", text->text.s, text->text.len, err));
     for (size_t i = 0; i < 2; i++) {
-        const struct node *span, *at;
-        TRY(need(target, text_name[i], JSON_STRING, &span, err));
-        TRY(need(target, index_name[i], JSON_NUMBER, &at, err));
+        const struct json_node *span, *at;
+        TRY(json_node_need(target, text_name[i], JSON_STRING, &span, err));
+        TRY(json_node_need(target, index_name[i], JSON_NUMBER, &at, err));
         struct field_text t = span->text;
         int64_t index = at->number;
         if (repair)
@@ -492,10 +427,10 @@ static spt_status wsc_line(const struct node *row, bool repair, record *out, spt
         TRY(record_set_int(out, index_name[i], index, err));
     }
     TRY(record_set_int(out, "idx", idx->number, err));
-    return set_label("wsc", member(row, "label"), out, err);
+    return set_label("wsc", json_node_member(row, "label"), out, err);
 }
 
-static spt_status read_row(const char *config, const struct node *row, record *out,
+static spt_status read_row(const char *config, const struct json_node *row, record *out,
                            task_emit_fn emit, void *ctx, spt_err *err)
 {
     if (strcmp(config, "multirc") == 0)
@@ -512,22 +447,11 @@ static spt_status read_row(const char *config, const struct node *row, record *o
 spt_status super_glue_line(const char *config, const char *line, size_t len, task_emit_fn emit,
                            void *ctx, spt_err *err)
 {
-    json_reader r;
     record arena = {0}, out = {0};
-    struct node *row = NULL;
-    struct json_event ev;
-    json_open(&r, line, len, 0);
-    spt_status st = json_next(&r, &ev, err);
-    if (!st && ev.kind != JSON_OBJECT)
-        st =
-            err_set(err, SPT_E_FORMAT, "the line is %s, wanted an object", json_kind_name(ev.kind));
-    if (!st)
-        st = read_node(&r, &arena, &ev, 0, &row, err);
-    if (!st)
-        st = json_finish(&r, err);
+    struct json_node *row = NULL;
+    spt_status st = json_node_read(line, len, &arena, &row, err);
     if (!st)
         st = read_row(config, row, &out, emit, ctx, err);
-    json_close(&r);
     record_release(&arena);
     record_release(&out);
     return st;
@@ -576,82 +500,70 @@ bool raw_glue_file(const char *group, const char *config, const char *split, buf
 }
 
 struct reading {
-    const char *group, *config, *path;
+    const char *config, *path;
     glue_tsv *table;
     record row;
     task_emit_fn emit;
     void *ctx;
-    uint64_t line;
 };
 
 static spt_status read_line(struct reading *r, const char *line, size_t len, spt_err *err)
 {
-    r->line++;
-    if (len && line[len - 1] == '\r')
-        len--;
-    spt_status st;
-    if (r->table) {
-        bool have;
-        st = glue_tsv_line(r->table, line, len, &r->row, &have, err);
-        if (!st && have)
-            st = r->emit(r->ctx, &r->row, err);
-    } else {
-        st = len ? super_glue_line(r->config, line, len, r->emit, r->ctx, err) : SPT_OK;
-    }
-    return st ? err_wrap(err, st, "%s: line %llu", r->path, (unsigned long long)r->line) : SPT_OK;
+    if (!r->table)
+        return len ? super_glue_line(r->config, line, len, r->emit, r->ctx, err) : SPT_OK;
+    bool have;
+    TRY(glue_tsv_line(r->table, line, len, &r->row, &have, err));
+    return have ? r->emit(r->ctx, &r->row, err) : SPT_OK;
 }
 
-/* Lines across blocks: what is left of one block is kept in `rest`. */
-static spt_status read_lines(struct reading *r, fs_stream *s, spt_err *err)
+static spt_status read_lines(struct reading *r, lines_source_fn source, void *ctx, spt_err *err)
 {
-    enum { BLOCK = 1 << 16 };
-    char *block = mem_alloc(BLOCK, 1);
-    buf rest;
-    buf_init(&rest, MAX_LINE);
-    spt_status st = block ? SPT_OK : err_nomem(err, BLOCK);
-    for (size_t got = 1; got && !st;) {
-        st = fs_stream_read(s, block, BLOCK, &got, err);
-        for (const char *p = block, *end = block + got; p < end && !st;) {
-            const char *nl = memchr(p, '\n', (size_t)(end - p));
-            if (!nl) {
-                buf_add(&rest, p, (size_t)(end - p));
-                break;
-            }
-            if (rest.len) {
-                buf_add(&rest, p, (size_t)(nl - p));
-                st = buf_status(&rest, "line", err);
-                if (!st)
-                    st = read_line(r, buf_str(&rest), rest.len, err);
-                buf_clear(&rest);
-            } else {
-                st = read_line(r, p, (size_t)(nl - p), err);
-            }
-            p = nl + 1;
+    line_reader *lines;
+    TRY(line_reader_new(source, ctx, MAX_LINE, &lines, err));
+    for (;;) {
+        const char *line;
+        size_t len;
+        spt_status st = line_reader_next(lines, &line, &len, err);
+        const bool end = !st && !line;
+        if (!st && line)
+            st = read_line(r, line, len, err);
+        if (st)
+            err_wrap(err, st, "%s: line %llu", r->path,
+                     (unsigned long long)line_reader_number(lines));
+        if (st || end) {
+            line_reader_free(lines);
+            return st;
         }
     }
+}
+
+spt_status raw_glue_stream(const char *group, const char *config, const char *split,
+                           const char *path, lines_source_fn source, void *source_ctx,
+                           task_emit_fn emit, void *ctx, spt_err *err)
+{
+    struct reading r = {.config = config, .path = path, .emit = emit, .ctx = ctx};
+    spt_status st = SPT_OK;
+    if (strcmp(group, "glue") == 0)
+        st = glue_tsv_new(config, split, &r.table, err);
     if (!st)
-        st = buf_status(&rest, "line", err);
-    if (!st && rest.len)
-        st = read_line(r, buf_str(&rest), rest.len, err);
-    buf_release(&rest);
-    mem_free(block);
+        st = read_lines(&r, source, source_ctx, err);
+    glue_tsv_free(r.table);
+    record_release(&r.row);
     return st;
+}
+
+static spt_status file_source(void *ctx, void *p, size_t n, size_t *got, spt_err *err)
+{
+    return fs_stream_read(ctx, p, n, got, err);
 }
 
 spt_status raw_glue_read(const char *group, const char *config, const char *split, const char *path,
                          task_emit_fn emit, void *ctx, spt_err *err)
 {
-    struct reading r = {.group = group, .config = config, .path = path, .emit = emit, .ctx = ctx};
     fs_stream *s = NULL;
-    spt_status st = SPT_OK;
-    if (strcmp(group, "glue") == 0)
-        st = glue_tsv_new(config, split, &r.table, err);
-    if (!st)
-        st = fs_stream_open(path, &s, err);
-    if (!st)
-        st = read_lines(&r, s, err);
+    TRY(fs_stream_open(path, &s, err));
+    const spt_status st =
+        raw_glue_stream(group, config, split, path, file_source, s, emit, ctx, err);
     fs_stream_close(s);
-    glue_tsv_free(r.table);
-    record_release(&r.row);
     return st;
 }

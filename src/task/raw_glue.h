@@ -4,6 +4,7 @@
 #define SPT_TASK_RAW_GLUE_H
 
 #include "task/task.h"
+#include "text/lines.h"
 
 /* One table, fed line by line (without line ends). */
 typedef struct glue_tsv glue_tsv;
@@ -23,7 +24,11 @@ spt_status super_glue_line(const char *config, const char *line, size_t len, tas
 /* The directory and file of a split below the unpacked archive: "SST-2/train.tsv",
  * "BoolQ/val.jsonl". False when there is none. */
 bool raw_glue_file(const char *group, const char *config, const char *split, buf *out);
-/* Every example of a file. "-" in messages is its path. */
+/* Every example of a source. `path` names it in messages. */
+spt_status raw_glue_stream(const char *group, const char *config, const char *split,
+                           const char *path, lines_source_fn source, void *source_ctx,
+                           task_emit_fn emit, void *ctx, spt_err *err);
+/* The same of a file. */
 spt_status raw_glue_read(const char *group, const char *config, const char *split, const char *path,
                          task_emit_fn emit, void *ctx, spt_err *err);
 

@@ -545,11 +545,14 @@ spt_status tfds_write_order(const char *split, const char *const *key, size_t n,
 uint64_t tfds_shard_count(uint64_t bytes, uint64_t records)
 {
     const uint64_t total = bytes + 16 * records;
-    const uint64_t most = total >> 26 ? total >> 26 : 1, least = total >> 30 ? total >> 30 : 1;
+    const uint64_t most = total >> 26, least = total >> 30; /* 64 MB and 1 GB a shard */
     if (least <= 1024 && 1024 <= most && records >= 1024)
         return 1024;
+    for (uint64_t n = 2048; least > 1024 && n <= records; n += 1024)
+        if (n >= least)
+            return n;
     for (uint64_t n = 512; n >= 2; n /= 2)
-        if (n >= least && n <= most)
+        if (n >= least && n <= most && n <= records)
             return n;
     return 1;
 }

@@ -48,8 +48,26 @@ static void known_answers(void **state)
                "41edece42d63e8d9bf515a9ba6932e1c20cbc9f5a5d134645adb5db1b9737ea3");
 }
 
+/* The same whatever the pieces. */
+static void pieces(void **state)
+{
+    uint8_t text[300], whole[SHA256_SIZE], got[SHA256_SIZE];
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = (uint8_t)(i * 37);
+    for (size_t n = 0; n <= sizeof text; n += 1 + n / 60)
+        for (size_t piece = 1; piece <= 130; piece += 1 + piece / 3) {
+            sha256_state s;
+            sha256_of(text, n, whole);
+            sha256_start(&s);
+            for (size_t at = 0; at < n; at += piece)
+                sha256_more(&s, text + at, n - at < piece ? n - at : piece);
+            sha256_finish(&s, got);
+            EXPECT_TRUE(memcmp(whole, got, sizeof got) == 0);
+        }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(known_answers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(known_answers), cmocka_unit_test(pieces)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -539,15 +539,21 @@ static spt_status fault_run(void *ctx, spt_err *err)
 
 static spt_status fault_write(void *ctx, spt_err *err)
 {
+    static const char *const key[] = {"2", "0", "1"};
+    char there[600];
     tfds_writer *w = NULL;
     record r = {0};
+    snprintf(there, sizeof there, "%s/glue/x/1.0.0", (char *)ctx);
+    TRY(fs_remove_tree(there, err));
     spt_status st = tfds_writer_new(ctx, "glue/x:1.0.0", &w, err);
+    if (!st)
+        tfds_writer_budget(w, 20); /* every record a run of its own */
     for (int64_t i = 0; i < 3 && !st; i++) {
         st = record_set_int(&r, "idx", i, err);
         if (!st)
             st = record_set_str(&r, "text", "abc", err);
         if (!st)
-            st = tfds_writer_add(w, "train", &r, i ? "1" : "0", err);
+            st = tfds_writer_add(w, "train", &r, key[i], err);
     }
     if (st)
         tfds_writer_abort(w);
