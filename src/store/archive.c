@@ -64,11 +64,11 @@ spt_status archive_add(archive *a, const char *name, size_t len, struct member m
 {
     const int shown = len > 80 ? 80 : (int)len;
     if (dangerous(name, len))
-        return err_set(err, SPT_E_FORMAT, "the member '%.*s' would lie outside its directory", shown,
-                       name);
+        return err_set(err, SPT_E_FORMAT, "the member '%.*s' would lie outside its directory",
+                       shown, name);
     if (len > ARCHIVE_MAX_NAME)
-        return err_set(err, SPT_E_FORMAT, "the member '%.*s...' has a name of %zu bytes", shown, name,
-                       len);
+        return err_set(err, SPT_E_FORMAT, "the member '%.*s...' has a name of %zu bytes", shown,
+                       name, len);
     TRY(mem_grow(&a->member, &a->cap, a->count + 1, sizeof *a->member, ARCHIVE_MAX_MEMBERS, err));
     m.name = mem_strndup(name, len);
     if (!m.name)

@@ -189,7 +189,8 @@ static spt_status read_member(struct tar_scan *t, const unsigned char *h, spt_er
     uint64_t size;
     const char kind = (char)h[156];
     if (!checksum_ok(h) || !read_number(h + 124, 12, &size))
-        return err_at(err, SPT_E_FORMAT, t->at - TAR_BLOCK, "the tar header at byte %llu is damaged",
+        return err_at(err, SPT_E_FORMAT, t->at - TAR_BLOCK,
+                      "the tar header at byte %llu is damaged",
                       (unsigned long long)t->at - TAR_BLOCK);
     if (kind == 'x' || kind == 'L' || kind == 'g' || kind == 'K') {
         char *text = NULL;

@@ -139,19 +139,20 @@ static spt_status check_entry(const struct member *m, const char *name, int show
     if (flags & FLAG_ENCRYPTED)
         return err_set(err, SPT_E_FORMAT, "the member '%.*s' is encrypted", shown, name);
     if (method != METHOD_STORED && method != METHOD_DEFLATED)
-        return err_set(err, SPT_E_FORMAT,
-                       "the member '%.*s' is compressed by method %d (stored and deflated are read)",
-                       shown, name, method);
+        return err_set(
+            err, SPT_E_FORMAT,
+            "the member '%.*s' is compressed by method %d (stored and deflated are read)", shown,
+            name, method);
     if (method == METHOD_STORED && m->packed != m->size)
         return err_set(err, SPT_E_FORMAT, "the member '%.*s' has two sizes, %llu and %llu", shown,
                        name, (unsigned long long)m->packed, (unsigned long long)m->size);
-    if (m->size > RATIO_FREE_BYTES &&
-        (m->size - RATIO_FREE_BYTES) / ARCHIVE_MAX_RATIO > m->packed)
-        return err_set(err, SPT_E_FORMAT,
-                       "the member '%.*s' claims %llu bytes in %llu: more than %d fold; no data set "
-                       "does that",
-                       shown, name, (unsigned long long)m->size, (unsigned long long)m->packed,
-                       ARCHIVE_MAX_RATIO);
+    if (m->size > RATIO_FREE_BYTES && (m->size - RATIO_FREE_BYTES) / ARCHIVE_MAX_RATIO > m->packed)
+        return err_set(
+            err, SPT_E_FORMAT,
+            "the member '%.*s' claims %llu bytes in %llu: more than %d fold; no data set "
+            "does that",
+            shown, name, (unsigned long long)m->size, (unsigned long long)m->packed,
+            ARCHIVE_MAX_RATIO);
     if (m->offset > limit || limit - m->offset < LOCAL_SIZE ||
         m->packed > limit - m->offset - LOCAL_SIZE)
         return err_set(err, SPT_E_FORMAT,
@@ -184,7 +185,8 @@ static spt_status read_entry(archive *a, cursor *c, uint64_t base, uint64_t limi
                       (unsigned long long)at);
     const int shown = name_len > 80 ? 80 : (int)name_len;
     if (!read_zip64(cursor_make(extra, extra_len), &s, true))
-        return err_at(err, SPT_E_FORMAT, at, "the member '%.*s' lacks its ZIP64 sizes", shown, name);
+        return err_at(err, SPT_E_FORMAT, at, "the member '%.*s' lacks its ZIP64 sizes", shown,
+                      name);
     m.offset = s.local;
     m.packed = s.packed;
     m.size = s.plain;

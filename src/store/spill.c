@@ -1,6 +1,6 @@
 /* External merge sort. Runs are written without syncs: they are worthless after a crash. A run is a
- * sequence of key (16), size (8, native order) and bytes. When there are FAN_IN runs they are merged
- * into one, so that reading back needs at most FAN_IN buffers. */
+ * sequence of key (16), size (8, native order) and bytes. When there are FAN_IN runs they are
+ * merged into one, so that reading back needs at most FAN_IN buffers. */
 #include "store/spill.h"
 
 #include <stdio.h>
@@ -20,8 +20,8 @@ struct item {
 struct run {
     char *path;
     fs_file *file;
-    uint64_t at;             /* of the next byte to read */
-    unsigned char *block;    /* READ_BUFFER */
+    uint64_t at;          /* of the next byte to read */
+    unsigned char *block; /* READ_BUFFER */
     size_t block_at, block_n;
     uint8_t key[SPILL_KEY];
     buf record;
@@ -122,8 +122,8 @@ static spt_status writer_flush(struct run_writer *w, spt_err *err)
     return SPT_OK;
 }
 
-static spt_status writer_add(struct run_writer *w, const uint8_t *key, const void *data, size_t size,
-                             spt_err *err)
+static spt_status writer_add(struct run_writer *w, const uint8_t *key, const void *data,
+                             size_t size, spt_err *err)
 {
     const uint64_t n = size;
     buf_add(&w->out, key, SPILL_KEY);
@@ -168,7 +168,8 @@ static spt_status write_run(spill *s, spt_err *err)
     qsort(s->item, s->items, sizeof *s->item, by_key);
     spt_status st = writer_open(&w, path, err);
     for (size_t i = 0; !st && i < s->items; i++)
-        st = writer_add(&w, s->item[i].key, buf_str(&s->bytes) + s->item[i].at, s->item[i].size, err);
+        st = writer_add(&w, s->item[i].key, buf_str(&s->bytes) + s->item[i].at, s->item[i].size,
+                        err);
     st = writer_close(&w, st, err);
     s->items = 0;
     buf_clear(&s->bytes);

@@ -125,8 +125,9 @@ spt_status prepare_verify(const char *path, const char *sha256, spt_err *err)
     for (size_t i = 0; i < SHA256_SIZE; i++)
         snprintf(text + 2 * i, 3, "%02x", digest[i]);
     if (strcmp(text, sha256) != 0)
-        return err_set(err, SPT_E_FORMAT, "%s: its SHA-256 is %s, wanted %s: damaged or another file",
-                       path, text, sha256);
+        return err_set(err, SPT_E_FORMAT,
+                       "%s: its SHA-256 is %s, wanted %s: damaged or another file", path, text,
+                       sha256);
     return SPT_OK;
 }
 
@@ -163,13 +164,14 @@ struct preparing {
 static spt_status join(char *out, size_t room, const char *dir, const char *name, spt_err *err)
 {
     const int n = snprintf(out, room, "%s/%s", dir, name);
-    return n < 0 || (size_t)n >= room ? err_set(err, SPT_E_CONFIG, "the path %.100s... is too long", dir)
-                                      : SPT_OK;
+    return n < 0 || (size_t)n >= room
+               ? err_set(err, SPT_E_CONFIG, "the path %.100s... is too long", dir)
+               : SPT_OK;
 }
 
 /* In `dir`: the file, "name.gz", or as a mirror has it. */
-static spt_status find_in_dir(const char *dir, const struct prepare_source *s, char *out, size_t room,
-                              bool *found, spt_err *err)
+static spt_status find_in_dir(const char *dir, const struct prepare_source *s, char *out,
+                              size_t room, bool *found, spt_err *err)
 {
     static const char *const other[][2] = {{"mrpc_dev_ids.tsv", "dev_ids.tsv"},
                                            {"tsvsWithoutLabels_AX.tsv", "diagnostic.tsv"}};
@@ -274,7 +276,8 @@ static spt_status open_member(archive *a, size_t i, struct input *in, spt_err *e
     return archive_read(a, i, &in->stream, err);
 }
 
-/* Calls `try` with each of "A|B|C" (and each one's base name at last) until it has found something. */
+/* Calls `try` with each of "A|B|C" (and each one's base name at last) until it has found something.
+ */
 typedef spt_status (*try_fn)(void *ctx, const char *name, bool *found, spt_err *err);
 static spt_status each_name(const char *names, try_fn try, void *ctx, bool *found, spt_err *err)
 {
@@ -333,8 +336,8 @@ static spt_status input_open(struct preparing *p, size_t i, const char *member, 
     if (!a) {
         TRY(each_name(names, try_path, &search, &found, err));
         return found ? SPT_OK
-                     : err_set(err, SPT_E_NOTFOUND, "%s holds neither %s nor %.*s", p->o->from, s->file,
-                               (int)strcspn(names, "|"), names);
+                     : err_set(err, SPT_E_NOTFOUND, "%s holds neither %s nor %.*s", p->o->from,
+                               s->file, (int)strcspn(names, "|"), names);
     }
     if (archive_kind(a) == ARCHIVE_FILE || archive_kind(a) == ARCHIVE_GZIP) {
         if (member && prepare_splits(p->set) > 1)

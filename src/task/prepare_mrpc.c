@@ -1,5 +1,6 @@
-/* MRPC is no part of the GLUE archives: its dev set is those rows of the original training file whose
- * two ids stand in a list that GLUE published. Rows keep their number in the training file. */
+/* MRPC is no part of the GLUE archives: its dev set is those rows of the original training file
+ * whose two ids stand in a list that GLUE published. Rows keep their number in the training file.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,9 +114,9 @@ static spt_status read_line(struct mrpc *m, bool header, const char *line, size_
     return dev == m->dev ? emit(ctx, &m->row, err) : SPT_OK;
 }
 
-spt_status mrpc_stream(const char *split, const char *path, lines_source_fn source, void *source_ctx,
-                       lines_source_fn ids, void *ids_ctx, task_emit_fn emit, void *ctx,
-                       spt_err *err)
+spt_status mrpc_stream(const char *split, const char *path, lines_source_fn source,
+                       void *source_ctx, lines_source_fn ids, void *ids_ctx, task_emit_fn emit,
+                       void *ctx, spt_err *err)
 {
     struct mrpc m = {.dev = strcmp(split, "dev") == 0};
     line_reader *lines = NULL;
@@ -132,8 +133,7 @@ spt_status mrpc_stream(const char *split, const char *path, lines_source_fn sour
             break;
         st = read_line(&m, header, line, len, emit, ctx, err);
         if (st)
-            err_wrap(err, st, "%s: line %llu", path,
-                     (unsigned long long)line_reader_number(lines));
+            err_wrap(err, st, "%s: line %llu", path, (unsigned long long)line_reader_number(lines));
     }
     line_reader_free(lines);
     glue_tsv_free(m.table);

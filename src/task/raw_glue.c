@@ -171,7 +171,8 @@ spt_status glue_tsv_line(glue_tsv *g, const char *line, size_t len, record *out,
 
 /* --- SuperGLUE lines ---------------------------------------------------------------------- */
 
-static spt_status set_label(const char *config, const struct json_node *label, record *out, spt_err *err)
+static spt_status set_label(const char *config, const struct json_node *label, record *out,
+                            spt_err *err)
 {
     const struct task_config *k = task_config_find("super_glue", config);
     if (!label || label->kind == JSON_NULL)
@@ -230,8 +231,8 @@ static spt_status plain_line(const char *config, const struct json_node *row, re
     return set_label(config, json_node_member(row, "label"), out, err);
 }
 
-static spt_status multirc_line(const struct json_node *row, record *out, task_emit_fn emit, void *ctx,
-                               spt_err *err)
+static spt_status multirc_line(const struct json_node *row, record *out, task_emit_fn emit,
+                               void *ctx, spt_err *err)
 {
     const struct json_node *idx, *passage, *text, *questions;
     TRY(json_node_need(row, "idx", JSON_NUMBER, &idx, err));
@@ -301,8 +302,8 @@ static spt_status take_span(const struct field_text *text, int64_t from, int64_t
     return SPT_OK;
 }
 
-static spt_status record_line(const struct json_node *row, record *out, task_emit_fn emit, void *ctx,
-                              spt_err *err)
+static spt_status record_line(const struct json_node *row, record *out, task_emit_fn emit,
+                              void *ctx, spt_err *err)
 {
     const struct json_node *idx, *passage, *text, *spans, *qas;
     TRY(json_node_need(row, "idx", JSON_NUMBER, &idx, err));

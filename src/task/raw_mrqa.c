@@ -43,8 +43,8 @@ static struct field_text strip(struct field_text t)
 }
 
 /* [["token", 0], ["next", 6]] */
-static spt_status set_tokens(struct mrqa *m, const struct json_node *list, const char *const name[2],
-                             spt_err *err)
+static spt_status set_tokens(struct mrqa *m, const struct json_node *list,
+                             const char *const name[2], spt_err *err)
 {
     const size_t n = json_node_children(list);
     struct field_text *token = record_alloc(&m->arena, (n + 1) * sizeof *token);
@@ -97,12 +97,12 @@ static spt_status set_spans(struct mrqa *m, const struct json_node *answers, con
 
 static spt_status set_detected(struct mrqa *m, const struct json_node *answers, spt_err *err)
 {
-#define SPANS(kind)                                                                    \
-    {                                                                                  \
-        "detected_answers/" kind "/start/ragged_flat_values",                          \
-            "detected_answers/" kind "/start/ragged_row_lengths_0",                    \
-            "detected_answers/" kind "/end/ragged_flat_values",                        \
-            "detected_answers/" kind "/end/ragged_row_lengths_0"                       \
+#define SPANS(kind)                                                                                \
+    {                                                                                              \
+        "detected_answers/" kind "/start/ragged_flat_values",                                      \
+            "detected_answers/" kind "/start/ragged_row_lengths_0",                                \
+            "detected_answers/" kind "/end/ragged_flat_values",                                    \
+            "detected_answers/" kind "/end/ragged_row_lengths_0"                                   \
     }
     static const char *const chars[] = SPANS("char_spans"), *const tokens[] = SPANS("token_spans");
 #undef SPANS

@@ -1,6 +1,7 @@
 /* SQuAD is one JSON object of 5 to 42 MB. The articles, which are the elements of "data", are cut
- * out by a small scanner that follows only brackets and strings, and parsed one by one; what remains,
- * with 0 in the place of each article, is parsed at the end, so that nothing goes unchecked. */
+ * out by a small scanner that follows only brackets and strings, and parsed one by one; what
+ * remains, with 0 in the place of each article, is parsed at the end, so that nothing goes
+ * unchecked. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -23,8 +24,8 @@ struct scanner {
 /* --- an article ------------------------------------------------------------------------------- */
 
 /* texts and starts of a list of answers, as "<prefix>/text" and "<prefix>/answer_start" */
-static spt_status set_answers(const struct json_node *list, const char *const name[2], record *arena,
-                              record *out, spt_err *err)
+static spt_status set_answers(const struct json_node *list, const char *const name[2],
+                              record *arena, record *out, spt_err *err)
 {
     const size_t n = json_node_children(list);
     struct field_text *text = record_alloc(arena, (n + 1) * sizeof *text);

@@ -1,7 +1,7 @@
 /* Records are sorted by the hash of their keys (store/spill), because the order of a data set is
- * known only at its end. Everything goes to <version>.tmp-<random>, which is renamed when it is whole
- * and synced. The writer holds a lock on that directory; what writers that died left behind has no
- * lock and is removed by the next one. */
+ * known only at its end. Everything goes to <version>.tmp-<random>, which is renamed when it is
+ * whole and synced. The writer holds a lock on that directory; what writers that died left behind
+ * has no lock and is removed by the next one. */
 #include "task/tfds_write.h"
 
 #include <math.h>
@@ -248,7 +248,8 @@ static spt_status hash_of(const struct split *s, const char *key, uint8_t out[MD
     }
     buf_init(&text, MAX_KEY);
     buf_adds(&text, s->name);
-    for (const char *p = key; *p; p++) /* TFDS takes keys for paths, in whose place they may stand */
+    for (const char *p = key; *p;
+         p++) /* TFDS takes keys for paths, in whose place they may stand */
         buf_addc(&text, *p == '\\' ? '/' : *p);
     const spt_status st = buf_status(&text, "key", err);
     md5_of(buf_str(&text), text.len, out);
