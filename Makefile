@@ -43,7 +43,7 @@ CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 ifdef WERROR
 WARN += -Werror
 endif
-PKGS := sentencepiece libpcre2-8 zlib libxxhash
+PKGS := sentencepiece libpcre2-8 zlib libxxhash libcurl libcrypto
 CPPFLAGS += -Iinclude -Isrc -D_FILE_OFFSET_BITS=64 $(shell pkg-config --cflags $(PKGS)) \
 	-DSPT_VERSION='"$(VERSION)"' -DSPT_RELEASED='"$(RELEASED)"' \
 	-DSPT_SENTENCEPIECE_VERSION='"$(shell pkg-config --modversion sentencepiece)"'

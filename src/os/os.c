@@ -57,6 +57,12 @@ static int64_t real_pread(int fd, void *p, size_t n, uint64_t offset)
     return r < 0 ? -errno : r;
 }
 
+static int64_t real_pwrite(int fd, const void *p, size_t n, uint64_t offset)
+{
+    const ssize_t r = pwrite(fd, p, n, (off_t)offset);
+    return r < 0 ? -errno : r;
+}
+
 static int64_t real_seek(int fd, uint64_t offset)
 {
     const off_t r = lseek(fd, (off_t)offset, SEEK_SET);
@@ -217,6 +223,12 @@ static int64_t real_monotonic_ns(void)
     return clock_of(CLOCK_MONOTONIC);
 }
 
+static int real_sleep_ns(int64_t ns)
+{
+    const struct timespec t = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+    return result(nanosleep(&t, NULL));
+}
+
 static int real_getpid(void)
 {
     return (int)getpid();
@@ -321,6 +333,7 @@ const struct os_ops os_real = {
     .read = real_read,
     .write = real_write,
     .pread = real_pread,
+    .pwrite = real_pwrite,
     .seek = real_seek,
     .fsync = real_fsync,
     .ftruncate = real_ftruncate,
@@ -340,6 +353,7 @@ const struct os_ops os_real = {
     .lock = real_lock,
     .clock_ns = real_clock_ns,
     .monotonic_ns = real_monotonic_ns,
+    .sleep_ns = real_sleep_ns,
     .getpid = real_getpid,
     .hostname = real_hostname,
     .random = real_random,
@@ -368,6 +382,10 @@ int os_close(int fd) { return ops->close(fd); }
 int64_t os_read(int fd, void *p, size_t n) { return ops->read(fd, p, n); }
 int64_t os_write(int fd, const void *p, size_t n) { return ops->write(fd, p, n); }
 int64_t os_pread(int fd, void *p, size_t n, uint64_t o) { return ops->pread(fd, p, n, o); }
+int64_t os_pwrite(int fd, const void *p, size_t n, uint64_t o)
+{
+    return ops->pwrite(fd, p, n, o);
+}
 int64_t os_seek(int fd, uint64_t offset) { return ops->seek(fd, offset); }
 int os_fsync(int fd) { return ops->fsync(fd); }
 int os_ftruncate(int fd, uint64_t size) { return ops->ftruncate(fd, size); }
@@ -387,6 +405,7 @@ int os_huge(void *p, size_t size) { return ops->huge(p, size); }
 int os_lock(int fd) { return ops->lock(fd); }
 int64_t os_clock_ns(void) { return ops->clock_ns(); }
 int64_t os_monotonic_ns(void) { return ops->monotonic_ns(); }
+int os_sleep_ns(int64_t ns) { return ops->sleep_ns(ns); }
 int os_getpid(void) { return ops->getpid(); }
 int os_hostname(char *out, size_t cap) { return ops->hostname(out, cap); }
 int os_random(void *p, size_t n) { return ops->random(p, n); }
@@ -443,6 +462,22 @@ int os_write_full(int fd, const void *p, size_t n)
     size_t done = 0;
     while (done < n) {
         const int64_t r = os_write(fd, (const char *)p + done, n - done);
+        if (r == -EINTR)
+            continue;
+        if (r < 0)
+            return (int)r;
+        if (r == 0)
+            return -EIO;
+        done += (size_t)r;
+    }
+    return 0;
+}
+
+int os_pwrite_full(int fd, const void *p, size_t n, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < n) {
+        const int64_t r = os_pwrite(fd, (const char *)p + done, n - done, offset + done);
         if (r == -EINTR)
             continue;
         if (r < 0)

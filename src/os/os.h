@@ -38,6 +38,7 @@ struct os_ops {
     int64_t (*read)(int fd, void *p, size_t n);
     int64_t (*write)(int fd, const void *p, size_t n);
     int64_t (*pread)(int fd, void *p, size_t n, uint64_t offset);
+    int64_t (*pwrite)(int fd, const void *p, size_t n, uint64_t offset);
     int64_t (*seek)(int fd, uint64_t offset);
     int (*fsync)(int fd);
     int (*ftruncate)(int fd, uint64_t size);
@@ -58,6 +59,7 @@ struct os_ops {
     int (*lock)(int fd); /* exclusive, non-blocking, released by close or death: -EWOULDBLOCK */
     int64_t (*clock_ns)(void);     /* wall clock, ns since 1970 */
     int64_t (*monotonic_ns)(void); /* for durations */
+    int (*sleep_ns)(int64_t ns);   /* may return early: -EINTR */
     int (*getpid)(void);
     int (*hostname)(char *out, size_t cap);
     int (*random)(void *p, size_t n);
@@ -84,6 +86,7 @@ int os_close(int fd);
 int64_t os_read(int fd, void *p, size_t n);
 int64_t os_write(int fd, const void *p, size_t n);
 int64_t os_pread(int fd, void *p, size_t n, uint64_t offset);
+int64_t os_pwrite(int fd, const void *p, size_t n, uint64_t offset);
 int64_t os_seek(int fd, uint64_t offset);
 int os_fsync(int fd);
 int os_ftruncate(int fd, uint64_t size);
@@ -103,6 +106,7 @@ int os_huge(void *p, size_t size);
 int os_lock(int fd);
 int64_t os_clock_ns(void);
 int64_t os_monotonic_ns(void);
+int os_sleep_ns(int64_t ns);
 int os_getpid(void);
 int os_hostname(char *out, size_t cap);
 int os_random(void *p, size_t n);
@@ -121,5 +125,6 @@ void os_object_close(void *object);
 int64_t os_read_full(int fd, void *p, size_t n);
 int64_t os_pread_full(int fd, void *p, size_t n, uint64_t offset);
 int os_write_full(int fd, const void *p, size_t n);
+int os_pwrite_full(int fd, const void *p, size_t n, uint64_t offset);
 
 #endif

@@ -259,6 +259,10 @@ static int64_t f_pread(int fd, void *p, size_t n, uint64_t o)
 {
     TRANSFER(pread, n, os_real.pread(fd, p, n, o), os_real.pread(fd, p, 1, o));
 }
+static int64_t f_pwrite(int fd, const void *p, size_t n, uint64_t o)
+{
+    TRANSFER(pwrite, n, os_real.pwrite(fd, p, n, o), os_real.pwrite(fd, p, 1, o));
+}
 static int64_t f_seek(int fd, uint64_t o) { return FAIL_OR(seek, os_real.seek(fd, o)); }
 /* Nothing here survives a power cut, and real disks take their time. */
 static int f_fsync(int fd) { return FAIL_OR(fsync, fd < 0 ? -EBADF : 0); }

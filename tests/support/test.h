@@ -107,8 +107,8 @@ int64_t fault_every_alloc(fault_case run, void *ctx);
 int64_t fault_every_syscall(fault_case run, void *ctx, int errno_value);
 /* What fault_every_syscall fails: the calls of the os table that can fail. */
 #define FAULT_OS_MAP(X)                                                                        \
-    X(open) X(close) X(read) X(write) X(pread) X(seek) X(fsync) X(ftruncate) X(stat) X(fstat)  \
-    X(rename) X(unlink) X(mkdir) X(rmdir) X(list) X(symlink) X(readlink) X(map) X(drop)        \
+    X(open) X(close) X(read) X(write) X(pread) X(pwrite) X(seek) X(fsync) X(ftruncate) X(stat)     \
+    X(fstat) X(rename) X(unlink) X(mkdir) X(rmdir) X(list) X(symlink) X(readlink) X(map) X(drop)        \
     X(huge) X(lock) X(hostname) X(random) X(thread_start)
 enum fault_os {
 #define FAULT_OS_ENUM(name) FAULT_OS_##name,
