@@ -100,8 +100,8 @@ $B/share/made: $B/spt
 	$B/spt completion fish >$B/share/spt.fish && touch $@
 
 # Kernels for one instruction set live in files named after it; nothing else may use those flags.
-ISA_avx2 := -mavx2 -mfma -mf16c
-ISA_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512
+ISA_avx2 := -mavx2 -mfma -mf16c -mprfchw
+ISA_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprfchw -mprefer-vector-width=512
 isa_flags = $(if $(findstring _avx512,$1),$(ISA_avx512),$(if $(findstring _avx2,$1),$(ISA_avx2)))
 
 $B/%.o: %.c

@@ -1,6 +1,7 @@
 /* What this machine can do and what every operation of the CPU backend makes of it:
  *
  *     build/release/bench/bench_ops [--rows N] [--threads N] [--compute float32|bfloat16]
+ *                                   [--only layers]
  *
  * Prints the product peak and the memory bandwidth, then for the shapes of T5 1.1 base the median
  * of several runs of each operation: products in GFLOP/s and percent of the peak, passes in GB/s
@@ -19,6 +20,7 @@ enum { RUNS = 11, E = 768, F = 2048, H = 12, D = 64, J = H * D, V = 32128 };
 static ops *o;
 static double peak;
 static int64_t rows = 1000;
+static bool only_stream;
 
 static double now(void)
 {
@@ -93,6 +95,50 @@ static void product(int64_t K, int64_t N, int64_t n, bool head)
     o->t->weight_free(o, w);
     o->t->release(o, x);
     o->t->release(o, y);
+}
+
+/* The products of an encoder as a training step makes them: every weight is read from memory, every
+ * result goes to a place of its own. */
+static void stream(void)
+{
+    enum { LAYERS = 6, MATRICES = 4, STREAM_RUNS = 5 };
+    static const int64_t shape[MATRICES][2] = {{E, 3 * J}, {J, E}, {E, 2 * F}, {F, E}};
+    ops_weight *w[LAYERS][MATRICES];
+    float *x = buffer(rows * 2 * F), *y[LAYERS][MATRICES], *dx = buffer(rows * 2 * F);
+    double f = 0, fwd[STREAM_RUNS], bwd[STREAM_RUNS];
+    for (int l = 0; l < LAYERS; l++)
+        for (int i = 0; i < MATRICES; i++) {
+            w[l][i] = weight(shape[i][0], shape[i][1], false);
+            y[l][i] = buffer(rows * shape[i][1]);
+            f += 2e-9 * (double)(rows * shape[i][0] * shape[i][1]);
+        }
+    for (int r = 0; r < STREAM_RUNS; r++) {
+        double from = now();
+        for (int l = 0; l < LAYERS; l++)
+            for (int i = 0; i < MATRICES; i++)
+                if (i % 2)
+                    o->t->matmul_sum(o, w[l][i], x, x, y[l][i], rows);
+                else
+                    o->t->matmul(o, w[l][i], x, y[l][i], rows, false);
+        fwd[r] = now() - from;
+        from = now();
+        for (int l = LAYERS - 1; l >= 0; l--)
+            for (int i = MATRICES - 1; i >= 0; i--)
+                o->t->matmul_t(o, w[l][i], y[l][i], dx, rows, false);
+        bwd[r] = now() - from;
+    }
+    qsort(fwd, STREAM_RUNS, sizeof *fwd, by_value);
+    qsort(bwd, STREAM_RUNS, sizeof *bwd, by_value);
+    const double a = f / fwd[STREAM_RUNS / 2], b = f / bwd[STREAM_RUNS / 2];
+    printf("products of %d layers, %lld rows: %7.1f GFLOP/s (%5.1f %%), backward %7.1f (%5.1f %%)\n",
+           LAYERS, (long long)rows, a, 1e11 * a / peak, b, 1e11 * b / peak);
+    for (int l = 0; l < LAYERS; l++)
+        for (int i = 0; i < MATRICES; i++) {
+            o->t->weight_free(o, w[l][i]);
+            o->t->release(o, y[l][i]);
+        }
+    o->t->release(o, x);
+    o->t->release(o, dx);
 }
 
 static void pass(const char *name, double seconds, double floats)
@@ -173,6 +219,8 @@ int main(int argc, char **argv)
             rows = strtoll(argv[i + 1], NULL, 10);
         else if (!strcmp(argv[i], "--threads"))
             cfg.threads = (int)strtol(argv[i + 1], NULL, 10);
+        else if (!strcmp(argv[i], "--only"))
+            only_stream = !strcmp(argv[i + 1], "layers");
         else if (!strcmp(argv[i], "--compute"))
             cfg.compute = strcmp(argv[i + 1], "bfloat16") ? OPS_FLOAT32 : OPS_BFLOAT16;
     }
@@ -188,6 +236,11 @@ int main(int argc, char **argv)
         peak = 1;
     printf("%s: product peak %.1f GFLOP/s float32, %.1f bfloat16; %.1f GB/s from memory\n",
            o->t->name, f32 * 1e-9, bf16 * 1e-9, ops_cpu_bandwidth(o, 0.3) * 1e-9);
+    stream();
+    if (only_stream) {
+        ops_close(o);
+        return 0;
+    }
     const int64_t shape[][2] = {{E, 3 * J}, {J, E}, {E, 2 * F}, {F, E}};
     const int64_t counts[] = {rows, 96, 16, 1};
     for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)

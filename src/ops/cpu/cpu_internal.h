@@ -40,18 +40,58 @@ struct head_job {
     int64_t grad_queries, grad_keys;
 };
 
+/* Memory that will be needed soon: `count` runs of `bytes`, `step` apart; `lines` of it are asked
+ * for at a time. */
+struct ahead {
+    const char *at;
+    size_t bytes, step;
+    int64_t count;
+    size_t done; /* of the current run */
+    int64_t lines;
+};
+
+enum { LINE_BYTES = 64 };
+
+static inline void fetch_ahead(struct ahead *a)
+{
+    for (int64_t n = a->lines; n > 0 && a->count > 0; n--) {
+        __builtin_prefetch(a->at + a->done, 0, 2);
+        a->done += LINE_BYTES;
+        if (a->done >= a->bytes) {
+            a->done = 0;
+            a->count--;
+            a->at += a->step;
+        }
+    }
+}
+
+/* y[rows, cols] = base + x[rows, K] panel[K, PANEL], every sum formed before base is added to it.
+ * Strides in elements. */
+struct panel_job {
+    const void *x; /* float32, or bfloat16 (K even, the panel in pairs of rows) */
+    const void *follow; /* the rows that will be multiplied next, or NULL; only fetched */
+    const void *panel;
+    int64_t ldx, rows, K;
+    float *y;
+    const float *base; /* NULL: zeros. With the stride of y, and may be y */
+    int64_t ldy, cols;
+    struct ahead *ahead;
+};
+
+enum {
+    BLOCK_ROWS = 6, /* of a kernel */
+    FETCH_K = 16    /* of K between two rounds of fetching: a line of x */
+};
+
 /* One instruction set. Rows are independent; every sum has a fixed order. */
 struct kernels {
     const char *name;
-    /* y[rows, PANEL] = x[rows, K] panel[K, PANEL] */
-    void (*gemm)(const float *x, int64_t ldx, int64_t rows, int64_t K, const float *panel, float *y,
-                 int64_t ldy);
+    int passes; /* of a product over the columns of a panel */
+    void (*gemm)(const struct panel_job *j);
     /* The same added to y, for the first `cols` columns (rounded up to whole vectors). */
     void (*gemm_add)(const float *x, int64_t ldx, int64_t rows, int64_t K, const float *panel,
                      int64_t cols, float *y, int64_t ldy);
-    /* y = x panel with bfloat16 operands, K even, the panel in pairs of rows; NULL: not here. */
-    void (*gemm_bf16)(const uint16_t *x, int64_t ldx, int64_t rows, int64_t K,
-                      const uint16_t *panel, float *y, int64_t ldy);
+    void (*gemm_bf16)(const struct panel_job *j); /* bfloat16 operands; NULL: not here */
     void (*to_bf16)(const float *x, uint16_t *y, int64_t n);
     void (*from_bf16)(const uint16_t *x, float *y, int64_t n);
     void (*from_f16)(const uint16_t *x, float *y, int64_t n);

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "ops/cpu/cpu_internal.h"
+
 #if defined(__clang__)
 #define BF16_UNROLL _Pragma("unroll")
 #else
@@ -45,41 +47,64 @@ static void transpose_pairs(const uint16_t *src, uint16_t *dst)
  * lane and step. The chain over K has one order, whatever the number of rows. */
 #define BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 
-BF16 static inline __attribute__((always_inline)) void bf16_block(const uint16_t *x, int64_t ldx,
-                                                                  int mr, int64_t K,
-                                                                  const uint16_t *b, float *y,
-                                                                  int64_t ldy)
+BF16 static inline __attribute__((always_inline)) void bf16_block(const struct panel_job *j,
+                                                                  const uint16_t *x, int mr,
+                                                                  float *y, const float *base,
+                                                                  const uint16_t *next)
 {
+    const int64_t ldx = j->ldx, ldy = j->ldy, K = j->K;
+    const uint16_t *b = j->panel;
     __m512 acc[6][4];
     BF16_UNROLL for (int i = 0; i < mr; i++) BF16_UNROLL for (int v = 0; v < 4; v++) acc[i][v] =
         _mm512_setzero_ps();
-    for (int64_t k = 0; k < K; k += 2, b += 128) {
-        __m512i row[4];
-        BF16_UNROLL for (int v = 0; v < 4; v++) row[v] = _mm512_loadu_si512(b + v * 32);
-        BF16_UNROLL for (int i = 0; i < mr; i++)
-        {
-            int32_t pair;
-            memcpy(&pair, x + i * ldx + k, sizeof pair);
-            const __m512i a = _mm512_set1_epi32(pair);
-            BF16_UNROLL for (int v = 0; v < 4; v++) acc[i][v] =
-                _mm512_dpbf16_ps(acc[i][v], (__m512bh)a, (__m512bh)row[v]);
+    /* K is a multiple of K_ROUND, which is a line of x. */
+    for (int64_t k = 0; k < K; k += K_ROUND) {
+        if (next)
+            BF16_UNROLL for (int i = 0; i < 6; i++) __builtin_prefetch(next + i * ldx + k, 0, 3);
+        fetch_ahead(j->ahead);
+        if (k < mr * K_ROUND)
+            BF16_UNROLL for (int v = 0; v < 4; v++)
+                __builtin_prefetch(y + k / K_ROUND * ldy + v * 16, 1, 3);
+        for (int u = 0; u < K_ROUND / 2; u++, x += 2, b += 2 * PANEL) {
+            __m512i row[4];
+            BF16_UNROLL for (int v = 0; v < 4; v++) row[v] = _mm512_loadu_si512(b + v * 32);
+            BF16_UNROLL for (int i = 0; i < mr; i++)
+            {
+                int32_t pair;
+                memcpy(&pair, x + i * ldx, sizeof pair);
+                const __m512i a = _mm512_set1_epi32(pair);
+                BF16_UNROLL for (int v = 0; v < 4; v++) acc[i][v] =
+                    _mm512_dpbf16_ps(acc[i][v], (__m512bh)a, (__m512bh)row[v]);
+            }
         }
     }
     BF16_UNROLL for (int i = 0; i < mr; i++) BF16_UNROLL for (int v = 0; v < 4; v++)
-        _mm512_storeu_ps(y + i * ldy + v * 16, acc[i][v]);
+    {
+        const int64_t n = j->cols - v * 16;
+        const __mmask16 m = (__mmask16)(n >= 16 ? 0xffff : n > 0 ? (1u << n) - 1 : 0);
+        float *to = y + i * ldy + v * 16;
+        if (base)
+            acc[i][v] = _mm512_add_ps(_mm512_maskz_loadu_ps(m, base + i * ldy + v * 16), acc[i][v]);
+        _mm512_mask_storeu_ps(to, m, acc[i][v]);
+    }
 }
 
-BF16 static void gemm_bf16(const uint16_t *x, int64_t ldx, int64_t rows, int64_t K,
-                           const uint16_t *panel, float *y, int64_t ldy)
+BF16 static void gemm_bf16(const struct panel_job *j)
 {
-    for (; rows >= 6; rows -= 6, x += 6 * ldx, y += 6 * ldy)
-        bf16_block(x, ldx, 6, K, panel, y, ldy);
-    if (rows >= 3) {
-        bf16_block(x, ldx, 3, K, panel, y, ldy);
-        rows -= 3, x += 3 * ldx, y += 3 * ldy;
+    for (int64_t i = 0; i < j->rows;) {
+        const int64_t left = j->rows - i, n = left >= 6 ? 6 : left >= 3 ? 3 : 1;
+        const uint16_t *x = (const uint16_t *)j->x + i * j->ldx;
+        const uint16_t *next = n < left ? x + n * j->ldx : j->follow;
+        float *y = j->y + i * j->ldy;
+        const float *base = j->base ? j->base + i * j->ldy : NULL;
+        if (n == 6)
+            bf16_block(j, x, 6, y, base, next);
+        else if (n == 3)
+            bf16_block(j, x, 3, y, base, next);
+        else
+            bf16_block(j, x, 1, y, base, next);
+        i += n;
     }
-    for (; rows > 0; rows--, x += ldx, y += ldy)
-        bf16_block(x, ldx, 1, K, panel, y, ldy);
 }
 
 #define KERNELS kernels_avx512

@@ -43,7 +43,7 @@ INLINE vf vsigmoid(vf x)
  * y[rows, cols] (+)= x[rows, K] b[K, ldb]; element (i, k) of x lies at x[i * rs + k * cs]. Every
  * element is one chain of fused multiply-adds over k, whatever the blocking. */
 
-enum { MR = 6, NV = VL == 16 ? 4 : 2 };
+enum { MR = BLOCK_ROWS, NV = VL == 16 ? 4 : 2 };
 
 INLINE void gemm_block(const float *x, int64_t rs, int64_t cs, int mr, int64_t K, const float *b,
                        int64_t ldb, int nv, float *y, int64_t ldy, bool add)
@@ -108,12 +108,6 @@ INLINE void gemm_cols(const float *x, int64_t rs, int64_t cs, int64_t rows, int6
         gemm_rows(x, rs, cs, rows, K, b, ldb, 1, y, ldy, add);
 }
 
-static void gemm(const float *x, int64_t ldx, int64_t rows, int64_t K, const float *panel, float *y,
-                 int64_t ldy)
-{
-    gemm_cols(x, ldx, 1, rows, K, panel, PANEL, PANEL, y, ldy, false);
-}
-
 static void gemm_add(const float *x, int64_t ldx, int64_t rows, int64_t K, const float *panel,
                      int64_t cols, float *y, int64_t ldy)
 {
@@ -125,6 +119,107 @@ static void gemm_turned(const float *x, int64_t ldx, int64_t rows, int64_t K, co
                         int64_t cols, float *y, int64_t ldy)
 {
     gemm_cols(x, 1, ldx, rows, K, panel, PANEL, cols, y, ldy, true);
+}
+
+/* --- products with panels ----------------------------------------------------------------------
+ * The same chains with everything around them arranged for large operands: while a block of rows
+ * is multiplied, the next rows of x, the places of y and a part of the next panel are fetched. All
+ * of them come from far away, and the machine's own prefetchers lose their way at every new row. */
+
+enum { NC = NV * VL }; /* columns of a block */
+
+INLINE void panel_k(const float *x, int64_t ldx, int mr, const float *b, vf acc[MR][NV])
+{
+    vf row[NV];
+    UNROLL for (int v = 0; v < NV; v++) row[v] = vload(b + v * VL);
+    UNROLL for (int i = 0; i < mr; i++)
+    {
+        const vf a = vset(x[i * ldx]);
+        UNROLL for (int v = 0; v < NV; v++) acc[i][v] = vfma(a, row[v], acc[i][v]);
+    }
+}
+
+/* `cols` columns of sums; a part of a vector is masked. */
+INLINE void panel_out(int mr, int64_t cols, float *y, const float *base, int64_t ldy,
+                      vf acc[MR][NV])
+{
+    if (cols >= NC && base) {
+        UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < NV; v++) vstore(
+            y + i * ldy + v * VL, vadd(vload(base + i * ldy + v * VL), acc[i][v]));
+    } else if (cols >= NC) {
+        UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < NV; v++)
+            vstore(y + i * ldy + v * VL, acc[i][v]);
+    } else {
+        UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < NV; v++)
+        {
+            const int64_t n = cols - v * VL;
+            const vm m = vtail(n < 0 ? 0 : n < VL ? n : 0);
+            float *to = y + i * ldy + v * VL;
+            const float *from = base + i * ldy + v * VL;
+            if (n >= VL)
+                vstore(to, base ? vadd(vload(from), acc[i][v]) : acc[i][v]);
+            else if (n > 0)
+                vstore_m(to, base ? vadd(vload_m(from, m), acc[i][v]) : acc[i][v], m);
+        }
+    }
+}
+
+INLINE void panel_block(const struct panel_job *j, const float *x, int mr, const float *b,
+                        int64_t cols, float *y, const float *base, const float *next)
+{
+    const int64_t ldx = j->ldx, ldy = j->ldy, K = j->K;
+    vf acc[MR][NV];
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < NV; v++) acc[i][v] = vzero();
+    int64_t k = 0;
+    for (; k + FETCH_K <= K; k += FETCH_K) {
+        if (next)
+            UNROLL for (int i = 0; i < MR; i++) __builtin_prefetch(next + i * ldx + k, 0, 3);
+        fetch_ahead(j->ahead);
+        if (k < mr * FETCH_K)
+            UNROLL for (int v = 0; v < (int)NC; v += 16)
+                __builtin_prefetch(y + k / FETCH_K * ldy + v, 1, 3);
+        for (int u = 0; u < FETCH_K; u++, x++, b += PANEL)
+            panel_k(x, ldx, mr, b, acc);
+    }
+    for (; k < K; k++, x++, b += PANEL)
+        panel_k(x, ldx, mr, b, acc);
+    panel_out(mr, cols, y, base, ldy, acc);
+}
+
+static void gemm(const struct panel_job *j)
+{
+    const float *panel = j->panel, *follow = j->follow;
+    for (int64_t n = 0; n < j->cols; n += NC)
+        for (int64_t i = 0; i < j->rows; i += MR) {
+            const float *x = (const float *)j->x + i * j->ldx, *next = NULL;
+            float *y = j->y + i * j->ldy + n;
+            const float *base = j->base ? j->base + i * j->ldy + n : NULL;
+            const int64_t cols = j->cols - n;
+            if ((int)NC == (int)PANEL) /* x passes once: the next block, or what follows */
+                next = i + MR < j->rows ? x + MR * j->ldx : follow;
+            else if (i == 0 && follow) /* several times: each pass fetches a part */
+                next = follow + n / NC * MR * j->ldx;
+            switch (j->rows - i) {
+            case 1:
+                panel_block(j, x, 1, panel + n, cols, y, base, next);
+                break;
+            case 2:
+                panel_block(j, x, 2, panel + n, cols, y, base, next);
+                break;
+            case 3:
+                panel_block(j, x, 3, panel + n, cols, y, base, next);
+                break;
+            case 4:
+                panel_block(j, x, 4, panel + n, cols, y, base, next);
+                break;
+            case 5:
+                panel_block(j, x, 5, panel + n, cols, y, base, next);
+                break;
+            default:
+                panel_block(j, x, MR, panel + n, cols, y, base, next);
+                break;
+            }
+        }
 }
 
 /* --- conversions -------------------------------------------------------------------------------
@@ -496,6 +591,13 @@ INLINE void fetch_next(const float *p, int64_t D)
             __builtin_prefetch(p + D + d, 0, 2);
 }
 
+/* A place of this head that will be written: its lines come while there is still work to do. */
+INLINE void fetch_place(const float *p, int64_t D)
+{
+    for (int64_t d = 0; d < D; d += 16)
+        __builtin_prefetch(p + d, 1, 2);
+}
+
 /* Panels of K^T: element (d, j) at [j / PANEL][d][j % PANEL]; columns behind the keys are zero. */
 static void pack_turned(const float *k, int64_t stride, int64_t keys, int64_t D, float *to)
 {
@@ -645,6 +747,7 @@ static void attention(const struct head_job *j, float *scratch)
         for (int64_t i = 0; i < n; i++) {
             float sum;
             fetch_next(j->q + (at + i) * j->q_stride, D);
+            fetch_place(j->y + (at + i) * j->out_stride, D);
             const float max = softmax_row(s + i * ld, bias ? bias - (at + i) : NULL,
                                           visible(j, at + i), j->keys, &sum);
             inverse[i] = 1.0f / sum;
@@ -765,6 +868,12 @@ static void attention_bwd(const struct head_job *j, float *scratch)
             fetch_next(j->q + row * j->q_stride, D);
             fetch_next(j->out + row * j->out_stride, D);
             fetch_next(j->dout + row * j->out_stride, D);
+            if (i < nq)
+                fetch_place(j->dq + row * j->q_stride, D);
+            if (row < j->grad_keys) {
+                fetch_place(j->dk + row * j->k_stride, D);
+                fetch_place(j->dv + row * j->v_stride, D);
+            }
             const float delta = dot(j->dout + row * j->out_stride, j->out + row * j->out_stride, D);
             score_grad(s + i * ld, ds + i * ld, bias ? bias - row : NULL, j->drop,
                        j->lse[row * j->lse_stride], delta, seen, keys);
@@ -793,6 +902,7 @@ static void attention_bwd(const struct head_job *j, float *scratch)
 
 static const struct kernels table = {
     .name = KERNELS_NAME,
+    .passes = PANEL / NC,
     .gemm = gemm,
     .gemm_add = gemm_add,
     .gemm_bf16 = GEMM_BF16,

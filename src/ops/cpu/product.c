@@ -25,10 +25,10 @@
 enum {
     CHUNK = 1024,      /* of K, in float32: a panel of 256 KB */
     CHUNK_BF16 = 2048, /* the same bytes */
-    TILE = 24,         /* rows that pass between two rounds of fetching ahead */
+    TILE = 24,         /* rows of a call of a kernel */
+    AHEAD_ROWS = 96,   /* the last rows of a panel, during which the next panel is fetched */
     ROW_BLOCK = 2048,  /* rows copied as bfloat16 at a time */
-    FEW_ROWS = 64,     /* backward of so few rows in float32: few_block */
-    LINE_BYTES = 64
+    FEW_ROWS = 4      /* backward of so few rows in float32: few_block */
 };
 
 struct thread_buffers {
@@ -196,52 +196,26 @@ static int64_t chunk_length(const struct run *r, int64_t k)
     return r->w->bf16 ? round_up(n, K_ROUND) : n;
 }
 
-/* Where the numbers of a (panel, chunk) lie in the weight: `count` runs of `bytes`, `step` apart.
- */
-struct source {
-    const char *at;
-    size_t bytes, step;
-    int64_t count;
-};
-
-static struct source source_of(const struct run *r, int64_t panel, int64_t chunk)
+/* Where the numbers of a (panel, chunk) lie in the weight. */
+static struct ahead source_of(const struct run *r, int64_t panel, int64_t chunk)
 {
     const ops_weight *w = r->w;
     const int64_t from = chunk * r->chunks.length, n = chunk_length(r, chunk);
     const size_t size = element(w);
     if (!r->back)
-        return (struct source){.at = (const char *)w->data +
-                                     (size_t)((panel * w->Kp + from) * PANEL) * size,
-                               .bytes = (size_t)(n * PANEL) * size,
-                               .count = 1};
+        return (struct ahead){.at = (const char *)w->data +
+                                    (size_t)((panel * w->Kp + from) * PANEL) * size,
+                              .bytes = (size_t)(n * PANEL) * size,
+                              .count = 1};
     const int64_t ks = least(PANEL, w->Kp - panel * PANEL);
-    return (struct source){.at = (const char *)w->data +
-                                 (size_t)((from / PANEL * w->Kp + panel * PANEL) * PANEL) * size,
-                           .bytes = (size_t)(ks * PANEL) * size,
-                           .step = (size_t)(w->Kp * PANEL) * size,
-                           .count = (n + PANEL - 1) / PANEL};
+    return (struct ahead){.at = (const char *)w->data +
+                                (size_t)((from / PANEL * w->Kp + panel * PANEL) * PANEL) * size,
+                          .bytes = (size_t)(ks * PANEL) * size,
+                          .step = (size_t)(w->Kp * PANEL) * size,
+                          .count = (n + PANEL - 1) / PANEL};
 }
 
-/* Fetches ahead: a part of the source at a time. */
-struct ahead {
-    struct source s;
-    size_t done; /* of the current run */
-};
-
-static void fetch(struct ahead *a, int64_t lines)
-{
-    for (; lines > 0 && a->s.count > 0; lines--) {
-        __builtin_prefetch(a->s.at + a->done, 0, 2);
-        a->done += LINE_BYTES;
-        if (a->done >= a->s.bytes) {
-            a->done = 0;
-            a->s.count--;
-            a->s.at += a->s.step;
-        }
-    }
-}
-
-static int64_t lines_of(const struct source *s)
+static int64_t lines_of(const struct ahead *s)
 {
     return s->count * (int64_t)((s->bytes + LINE_BYTES - 1) / LINE_BYTES);
 }
@@ -264,7 +238,7 @@ static void turn_edge(const struct cpu *c, const ops_weight *w, const char *from
 }
 
 /* The panel as a kernel wants it: in place, widened, or turned around. */
-static const void *panel_of(const struct run *r, const struct source *s, void *scratch)
+static const void *panel_of(const struct run *r, const struct ahead *s, void *scratch)
 {
     const struct cpu *c = r->p->c;
     const ops_weight *w = r->w;
@@ -311,39 +285,67 @@ static void poison(float *y, int64_t n)
         y[i] = __builtin_nanf("");
 }
 
+/* Rows [row, row + rows) of one chunk times a panel through oneDNN, whose tiles are dense. */
+static void run_tile(const struct run *r, const struct tile_product *tile, const uint16_t *x,
+                     const void *panel, int64_t chunk, int64_t row, int64_t rows, int64_t n,
+                     int thread)
+{
+    float *dst = r->p->buffers[thread].dst;
+    if (!tiles_run(r->p->tiles, tile, thread, x, rows, panel, dst)) {
+        if (!atomic_exchange(&r->p->failed, true))
+            log_warning("a matrix product failed: out of memory in oneDNN?");
+        __atomic_store_n(&r->p->c->ops.fault, SPT_E_DEVICE, __ATOMIC_RELAXED);
+        poison(dst, rows * PANEL);
+    }
+    copy_out(r, dst, row, rows, n, chunk ? NULL : r->base, r->add || chunk);
+}
+
+/* How many lines a round of fetching takes so that the next panel is there in time, but not so
+ * early that the rows of x have pushed it out of the cache again. */
+static int64_t fetch_rate(const struct run *r, int64_t lines, int64_t K, int64_t left)
+{
+    const int64_t step = r->w->bf16 ? 2 * FETCH_K : FETCH_K;
+    const int64_t blocks = (least(left, AHEAD_ROWS) + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    const int64_t rounds = blocks * (K / step) * (r->w->bf16 ? 1 : r->p->c->k->passes);
+    return left > AHEAD_ROWS + TILE ? 0 : lines / (rounds ? rounds : 1) + 1;
+}
+
 /* Rows [first, last) times a panel: columns n .. n + 64 of the result. */
 static void run_rows(struct run *r, const void *panel, int64_t chunk, int64_t first, int64_t last,
                      int64_t n, int thread, struct ahead *a)
 {
     const struct kernels *k = r->p->c->k;
-    struct thread_buffers *b = &r->p->buffers[thread];
     const int64_t K = chunk_length(r, chunk), from = chunk * r->chunks.length;
-    const bool add = r->add || chunk, direct = !add && r->N - n >= PANEL;
-    const int64_t share = lines_of(&a->s) * TILE / (last - first) + 1;
+    const int64_t lines = lines_of(a);
+    const size_t size = r->w->bf16 ? 2 : 4;
+    const char *x = (const char *)r->x + (size_t)(r->w->bf16 ? from * r->rows : from) * size;
+    struct panel_job j = {.panel = panel,
+                          .ldx = r->w->bf16 ? K : r->K,
+                          .K = K,
+                          .ldy = r->N,
+                          .cols = least(PANEL, r->N - n),
+                          .ahead = a};
     const struct tile_product *tile = NULL;
     if (r->w->bf16 && r->p->tiles)
         (void)tiles_find(r->p->tiles, K, true, &tile, NULL); /* exists since preparation */
     for (int64_t row = first; row < last;) {
-        const int64_t left = last - row, rows = tile ? tiles_take(tile, left) : least(TILE, left);
-        float *y = direct && !tile ? r->y + row * r->N + n : b->dst;
-        const int64_t ldy = direct && !tile ? r->N : PANEL;
-        fetch(a, share * ((rows + TILE - 1) / TILE));
-        if (!r->w->bf16) {
-            k->gemm((const float *)r->x + row * r->K + from, r->K, rows, K, panel, y, ldy);
+        const int64_t left = last - row;
+        j.rows = tile ? tiles_take(tile, left) : least(TILE, left);
+        j.x = x + (size_t)(row * j.ldx) * size;
+        if (tile) {
+            a->lines = lines * j.rows / (last - first) + 1;
+            fetch_ahead(a);
+            run_tile(r, tile, (const uint16_t *)j.x, panel, chunk, row, j.rows, n, thread);
         } else {
-            const uint16_t *x = (const uint16_t *)r->x + from * r->rows + row * K;
-            if (!tile)
-                k->gemm_bf16(x, K, rows, K, panel, y, ldy);
-            else if (!tiles_run(r->p->tiles, tile, thread, x, rows, panel, y)) {
-                if (!atomic_exchange(&r->p->failed, true))
-                    log_warning("a matrix product failed: out of memory in oneDNN?");
-                __atomic_store_n(&r->p->c->ops.fault, SPT_E_DEVICE, __ATOMIC_RELAXED);
-                poison(y, rows * PANEL);
-            }
+            a->lines = fetch_rate(r, lines, K, left);
+            j.follow = x + (size_t)((left > TILE ? row + TILE : first) * j.ldx) * size;
+            j.y = r->y + row * r->N + n;
+            j.base = r->add || chunk ? j.y : NULL;
+            if (r->base && !chunk)
+                j.base = r->base + row * r->N + n;
+            (r->w->bf16 ? k->gemm_bf16 : k->gemm)(&j);
         }
-        if (y == b->dst)
-            copy_out(r, y, row, rows, n, chunk ? NULL : r->base, add);
-        row += rows;
+        row += j.rows;
     }
 }
 
@@ -364,18 +366,18 @@ static void run_part(void *ctx, int64_t part, int64_t part_end, int thread)
         const int64_t p0 = panels * pp / r->panel_parts, p1 = panels * (pp + 1) / r->panel_parts;
         if (first >= last || p0 >= p1)
             continue;
-        struct source now = source_of(r, p0, 0);
+        struct ahead now = source_of(r, p0, 0);
         for (int64_t chunk = 0, panel = p0; chunk < r->chunks.count;) {
             const int64_t at = panel, of = chunk;
-            struct ahead next = {{0}, 0};
+            struct ahead next = {0};
             if (++panel == p1) {
                 panel = p0;
                 chunk++;
             }
             if (chunk < r->chunks.count)
-                next.s = source_of(r, panel, chunk);
+                next = source_of(r, panel, chunk);
             const void *ready = panel_of(r, &now, scratch);
-            now = next.s;
+            now = next;
             run_rows(r, ready, of, first, last, at * PANEL, thread, &next);
         }
     }
@@ -566,13 +568,21 @@ static void peak_part(void *ctx, int64_t first, int64_t last, int thread)
     const struct peak_run *r = ctx;
     float *dst = r->c->products->buffers[thread].dst;
     (void)first, (void)last;
+    struct ahead none = {0};
+    const struct panel_job j = {.x = r->x,
+                                .panel = r->panel,
+                                .ldx = PEAK_K,
+                                .rows = PEAK_ROWS,
+                                .K = PEAK_K,
+                                .y = dst,
+                                .ldy = PANEL,
+                                .cols = PANEL,
+                                .ahead = &none};
     for (int64_t i = 0; i < 200; i++)
         if (r->tile)
             (void)tiles_run(r->tiles, r->tile, thread, r->x, PEAK_ROWS, r->panel, dst);
-        else if (r->bf16)
-            r->c->k->gemm_bf16(r->x, PEAK_K, PEAK_ROWS, PEAK_K, r->panel, dst, PANEL);
         else
-            r->c->k->gemm(r->x, PEAK_K, PEAK_ROWS, PEAK_K, r->panel, dst, PANEL);
+            (r->bf16 ? r->c->k->gemm_bf16 : r->c->k->gemm)(&j);
 }
 
 static double peak_of(struct peak_run *r, double seconds)
