@@ -23,7 +23,8 @@
     X(cache, CACHE, run_cache) \
     X(find_module, FIND_MODULE, run_find_module) \
     X(bench, BENCH, run_bench) \
-    X(demo, DEMO, run_demo)
+    X(demo, DEMO, run_demo) \
+    X(data, DATA, run_data)
 
 enum command_index {
 #define COMMAND_INDEX(name, bit, fn) COMMAND_INDEX_##bit,

@@ -104,6 +104,17 @@ static const spt_command commands[] = {
          "shop, shows its accuracy before and after, and answers five new messages. Every command it\n"
          "runs is shown. It takes about a minute on two cores.\n\n"
          "  spt demo"},
+    [COMMAND_INDEX_DATA] =
+        {"data", "list | info NAME | prepare NAME ... [--from FILE] | convert IN OUT",
+         "data sets by name, prepared as TFDS does; tables converted",
+         "prepare writes NAME/VERSION/ below --out from the publisher's files: fetched (checksums\n"
+         "verified, an interrupted fetch continues), or given with --from. NAME is a data set\n"
+         "(glue/sst2, glue/sst2:1.0.0), a group (glue, super_glue, squad, mrqa), a task or a\n"
+         "mixture. convert turns TSV, CSV, JSON Lines and predictions into one another, with\n"
+         "--task through the formatting of a task.\n\n"
+         "  spt data prepare glue/sst2 --out data\n"
+         "  spt data prepare squad/v1.1 --from downloads --out data\n"
+         "  spt data convert dev.tsv dev.jsonl --task glue_sst2_v200_examples"},
 };
 
 unsigned spt_version_num(void)

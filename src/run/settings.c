@@ -39,6 +39,7 @@
 #define H CMD_CACHE
 #define B CMD_BENCH
 #define D CMD_DEMO
+#define Z CMD_DATA
 #define USES (T | E | I | S | C)
 
 enum { BIG = 1000000000 };
@@ -73,6 +74,21 @@ const struct option_row option_table[] = {
          "score this predictions file instead of running a model"),
     TEXT("output", output, "FILE", "", E, "also write every example's answer here, one JSON line each"),
     TEXT("output", output, "FILE", "", I | S, "where answers go (default: standard output)"),
+    /* data sets */
+    TEXT("from", from, "FILE|DIR|URL", "", Z,
+         "prepare: the publisher's file, or a folder that holds it or what was in it (default: "
+         "fetched)"),
+    TEXT("out", output, "DIR", "", Z,
+         "prepare, list, info: where prepared data sets lie (default: TFDS_DATA_DIR, else "
+         "~/tensorflow_datasets)"),
+    TEXT("sha256", sha256, "HEX", "", Z, "prepare: what the file given with --from must have"),
+    SWITCH("no-verify", no_verify, Z,
+           "prepare: files need not be the published ones (default: SPT_DATA_NO_VERIFY)"),
+    SWITCH("offline", offline, Z, "prepare: fetch nothing (default: SPT_OFFLINE, HF_HUB_OFFLINE)"),
+    TEXT("task", data_task, "NAME", "", Z,
+         "convert: write the texts of this task instead of the columns"),
+    CHOICE("to", to, "auto|tsv|csv|jsonl|predictions", "auto", Z,
+           "convert: kind of the file written (auto: by its name)"),
     /* tasks */
     TEXT("tfds-data-dir", tfds_dir, "DIR", "", L,
          "prepared TFDS data sets, or unpacked GLUE or SuperGLUE archives (default: TFDS_DATA_DIR)"),
@@ -85,9 +101,9 @@ const struct option_row option_table[] = {
     TEXT("labels", labels, "[A,B,..]", "", USES | N,
          "label set, or @FILE with one a line (without a value and by default: the prompt's, else "
          "the data's)"),
-    CHOICE("header", header, "auto|yes|no", "auto", USES, "whether the first row names the columns"),
-    CHOICE("format", format, "auto|tsv|csv|jsonl", "auto", USES, "kind of the data files"),
-    TEXT("delimiter", delimiter, "CHAR|tab", "", USES,
+    CHOICE("header", header, "auto|yes|no", "auto", USES | Z, "whether the first row names the columns"),
+    CHOICE("format", format, "auto|tsv|csv|jsonl", "auto", USES | Z, "kind of the data files"),
+    TEXT("delimiter", delimiter, "CHAR|tab", "", USES | Z,
          "what separates fields (default: tab in TSV, comma in CSV)"),
     INT("max-input", max_input, "512", 1, 1048576, USES | L, "input tokens kept, end mark included"),
     INT("max-target", max_target, "64", 1, 1048576, USES | L, "target tokens kept, end mark included"),
@@ -231,7 +247,7 @@ const struct option_row option_table[] = {
            "write the numbers of each step's examples into train.jsonl"),
     CHOICE("progress", progress, "auto|always|never", "auto", T | E | I | S,
            "one changing line on a terminal, plain lines elsewhere"),
-    SWITCH("quiet", quiet, USES | N | K | V | X | P | G | R | H | B | D,
+    SWITCH("quiet", quiet, USES | N | K | V | X | P | G | R | H | B | D | Z,
            "no story on stderr, only warnings"),
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];

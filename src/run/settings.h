@@ -57,6 +57,9 @@ struct settings {
     /* plug-ins: one path a line; cache */
     char *plugin, *splits;
     int64_t shards;
+    /* data */
+    char *from, *sha256, *data_task, *to;
+    bool no_verify, offline;
     /* bench */
     char *size;
     int64_t tokens, targets;

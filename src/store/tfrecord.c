@@ -281,8 +281,11 @@ void tfrecord_frame(buf *out, const void *data, size_t size)
     buf_add(out, foot, sizeof foot);
 }
 
+enum { WRITE_BUFFER = 1 << 17 };
+
 struct tfrecord_writer {
     fs_writer *file;
+    buf out; /* framed records that are not written yet */
 };
 
 spt_status tfrecord_create(const char *path, tfrecord_writer **out, spt_err *err)
@@ -295,23 +298,35 @@ spt_status tfrecord_create(const char *path, tfrecord_writer **out, spt_err *err
         mem_free(w);
         return st;
     }
+    buf_init(&w->out, SIZE_MAX / 4);
     *out = w;
+    return SPT_OK;
+}
+
+static spt_status flush(tfrecord_writer *w, spt_err *err)
+{
+    TRY(buf_status(&w->out, "records", err));
+    TRY(fs_write(w->file, buf_str(&w->out), w->out.len, err));
+    buf_clear(&w->out);
     return SPT_OK;
 }
 
 spt_status tfrecord_add(tfrecord_writer *w, const void *data, size_t size, spt_err *err)
 {
-    unsigned char head[HEADER], foot[FOOTER];
-    make_ends(data, size, head, foot);
-    TRY(fs_write(w->file, head, sizeof head, err));
-    TRY(fs_write(w->file, data, size, err));
-    return fs_write(w->file, foot, sizeof foot, err);
+    tfrecord_frame(&w->out, data, size);
+    return w->out.len >= WRITE_BUFFER ? flush(w, err) : buf_status(&w->out, "records", err);
 }
 
 spt_status tfrecord_commit(tfrecord_writer *w, spt_err *err)
 {
+    const spt_status st = flush(w, err);
     fs_writer *f = w->file;
+    buf_release(&w->out);
     mem_free(w);
+    if (st) {
+        fs_abort(f);
+        return st;
+    }
     return fs_commit(f, err);
 }
 
@@ -320,5 +335,6 @@ void tfrecord_abort(tfrecord_writer *w)
     if (!w)
         return;
     fs_abort(w->file);
+    buf_release(&w->out);
     mem_free(w);
 }

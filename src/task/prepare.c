@@ -340,7 +340,7 @@ static spt_status input_open(struct preparing *p, size_t i, const char *member, 
                                s->file, (int)strcspn(names, "|"), names);
     }
     if (archive_kind(a) == ARCHIVE_FILE || archive_kind(a) == ARCHIVE_GZIP) {
-        if (member && prepare_splits(p->set) > 1)
+        if (member && prepare_sources(p->set) == 1 && prepare_splits(p->set) > 1)
             return err_set(err, SPT_E_FORMAT, "%s is no archive: %s holds %s and the other splits",
                            archive_path(a), s->file, member);
         return open_member(a, 0, in, err);
