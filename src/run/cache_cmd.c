@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "fs/fs.h"
 #include "os/os.h"
+#include "run/data_cmd.h"
 #include "run/gin_job.h"
 #include "task/cache.h"
 #include "task/tfds.h"
@@ -166,6 +167,8 @@ static spt_status cache_task(const struct settings *s, const struct task *t,
         log_info("%s is complete already; remove it to make it again", dir);
         return SPT_OK;
     }
+    if (o->tfds_dir)
+        TRY(data_prepare_missing_of(t, o->tfds_dir, err));
     TRY(fs_make_dirs(dir, err));
     TRY(lock_dir(dir, &fd, err));
     const spt_status st = write_locked(s, t, o, dir, err);

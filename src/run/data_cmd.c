@@ -334,17 +334,27 @@ spt_status run_data(struct settings *s, struct run_output *out, spt_err *err)
 
 /* --- on the way to training ------------------------------------------------------------------- */
 
-/* Prepared, or unpacked where the raw readers look. */
-static bool is_there(const struct task *t, const char *split, const char *dir)
+/* split: NULL for any. */
+static spt_status prepare_task(const struct task *t, const char *split, const char *dir,
+                               spt_err *err)
 {
-    const struct pipeline_options o = {
-        .name = t->name, .split = split, .tfds_dir = dir, .raw_dir = dir, .epochs = 1};
-    task_source *source;
-    spt_err why = {0};
-    const spt_status st = task_source_open(t, &o, &source, &why);
-    if (!st)
-        task_source_close(source);
-    return st != SPT_E_NOTFOUND;
+    struct work w = {.dir = dir, .fetch = {.dir = dir, .offline = data_offline()}};
+    const struct prepare_set *set;
+    const char *version;
+    w.no_verify = w.fetch.no_verify = data_unverified();
+    if (!t->dataset || t->user || (split && !task_has_split(t, split)) ||
+        prepare_find(t->dataset, &set, &version, NULL))
+        return SPT_OK;
+    const char *any = t->splits ? t->split[0].name : set->split[0].name;
+    if (task_data_exists(t, split ? split : any, dir))
+        return SPT_OK;
+    log_info("task %s: %s is not in %s; preparing it", t->name, t->dataset, dir);
+    return prepare_one(&w, set, version, err);
+}
+
+spt_status data_prepare_missing_of(const struct task *t, const char *dir, spt_err *err)
+{
+    return prepare_task(t, NULL, dir, err);
 }
 
 spt_status data_prepare_missing(const task_registry *r, const char *name, const char *split,
@@ -352,20 +362,12 @@ spt_status data_prepare_missing(const task_registry *r, const char *name, const 
 {
     struct task_rate *member = NULL;
     size_t n = 0;
-    struct work w = {.dir = dir, .fetch = {.dir = dir, .offline = data_offline()}};
-    w.no_verify = w.fetch.no_verify = data_unverified();
+    if (!task_find(r, name) && !mixture_find(r, name))
+        return SPT_OK; /* whoever opens it says so */
     TRY(task_members(r, name, &member, &n, err));
     spt_status st = SPT_OK;
-    for (size_t i = 0; i < n && !st; i++) {
-        const struct task *t = member[i].task;
-        const struct prepare_set *set;
-        const char *version;
-        if (!t->dataset || t->user || !task_has_split(t, split) ||
-            prepare_find(t->dataset, &set, &version, NULL) || is_there(t, split, dir))
-            continue;
-        log_info("task %s: %s is not in %s; preparing it", t->name, t->dataset, dir);
-        st = prepare_one(&w, set, version, err);
-    }
+    for (size_t i = 0; i < n && !st; i++)
+        st = prepare_task(member[i].task, split, dir, err);
     mem_free(member);
     return st;
 }

@@ -17,5 +17,7 @@ spt_status data_dir_path(const char *given, buf *out, spt_err *err);
  * whoever opens them. With no network (data_offline) nothing is fetched. */
 spt_status data_prepare_missing(const task_registry *r, const char *name, const char *split,
                                 const char *dir, spt_err *err);
+/* The same of one task, whatever the split. */
+spt_status data_prepare_missing_of(const struct task *t, const char *dir, spt_err *err);
 
 #endif

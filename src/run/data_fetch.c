@@ -229,6 +229,21 @@ static spt_status get_locked(const struct data_fetch *f, const struct target *g,
     return fs_sync_dir(dir, err);
 }
 
+/* A fetch that brought nothing leaves nothing: neither an empty part nor empty folders. */
+static void remove_empty(const struct data_fetch *f, const struct target *g)
+{
+    struct fs_info info;
+    char dir[MAX_PATH];
+    if (fs_stat(g->part, &info, NULL) == SPT_OK && !info.size)
+        fs_remove_tree(g->part, NULL);
+    snprintf(dir, sizeof dir, "%s", g->path);
+    for (char *slash; (slash = strrchr(dir, '/')) && (size_t)(slash - dir) > strlen(f->dir);) {
+        *slash = 0;
+        if (os_rmdir(dir) < 0)
+            return;
+    }
+}
+
 static spt_status get(const struct data_fetch *f, struct target *g, spt_err *err)
 {
     char dir[MAX_PATH];
@@ -245,6 +260,8 @@ static spt_status get(const struct data_fetch *f, struct target *g, spt_err *err
     TRY(fs_make_dirs(dir, err));
     TRY(lock_folder(dir, g->name, &lock, err));
     const spt_status st = get_locked(f, g, dir, err);
+    if (st)
+        remove_empty(f, g);
     os_close(lock);
     return st;
 }

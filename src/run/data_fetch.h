@@ -21,8 +21,8 @@ bool data_unverified(void);
  * struct data_fetch. */
 spt_status data_fetch_source(void *ctx, const struct prepare_source *s, buf *path, spt_err *err);
 /* The same for an address of the user's. sha256: NULL when not known. */
-spt_status data_fetch_url(const struct data_fetch *f, const char *url, const char *sha256, buf *path,
-                          spt_err *err);
+spt_status data_fetch_url(const struct data_fetch *f, const char *url, const char *sha256,
+                          buf *path, spt_err *err);
 bool data_is_url(const char *text); /* http:// or https:// */
 
 #endif

@@ -1,10 +1,12 @@
 #include "run/task_data.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "fs/fs.h"
 #include "os/os.h"
+#include "run/data_cmd.h"
 #include "task/user_task.h"
 
 /* --- where tasks come from ------------------------------------------------------------------- */
@@ -14,7 +16,13 @@ void task_env_open(struct task_env *e, task_registry *r, const char *dir, const 
     *e = (struct task_env){.registry = r, .vocab = v};
     if (!dir || !*dir)
         dir = os_getenv("TFDS_DATA_DIR");
-    e->dir = dir && *dir ? dir : NULL;
+    if (!dir || !*dir) { /* where TFDS puts them when nobody says */
+        const char *home = os_getenv("HOME");
+        const int n = snprintf(e->home, sizeof e->home, "%s/tensorflow_datasets", home ? home : "");
+        dir = home && *home && n > 0 && (size_t)n < sizeof e->home && fs_is_dir(e->home) ? e->home
+                                                                                        : NULL;
+    }
+    e->dir = dir;
 }
 
 void task_env_close(struct task_env *e)
@@ -60,8 +68,17 @@ static spt_status check_dir(const struct task_env *e, const char *task, spt_err 
         return SPT_OK;
     return err_set(err, SPT_E_USAGE,
                    "%s reads a prepared data set: give --tfds_data_dir DIR (or TFDS_DATA_DIR), a "
-                   "directory of TFDS data sets or of unpacked GLUE or SuperGLUE archives",
+                   "directory of TFDS data sets or of unpacked GLUE or SuperGLUE archives; in an "
+                   "empty one GLUE, SuperGLUE, SQuAD and MRQA are prepared",
                    task);
+}
+
+spt_status task_env_prepare(const struct task_env *e, const char *name, const char *split,
+                            bool use_cached, spt_err *err)
+{
+    if (!e->dir || (use_cached && e->cache_dirs) || reads_own_files(e, name))
+        return SPT_OK;
+    return data_prepare_missing(e->registry, name, split, e->dir, err);
 }
 
 static spt_status known(const struct task_env *e, const char *name, spt_err *err)
@@ -86,6 +103,7 @@ spt_status task_feed_open(struct task_feed *f, const struct task_env *e,
     *f = (struct task_feed){.size = d->batch, .Le = d->inputs, .Ld = d->targets};
     TRY(known(e, d->task, err));
     TRY(check_dir(e, d->task, err));
+    TRY(task_env_prepare(e, d->task, d->split, d->use_cached, err));
     struct pipeline_options o = options_of(e, d);
     o.seed = d->has_seed ? d->seed : seed;
     if (d->use_cached && !e->cache_dirs)
@@ -284,6 +302,7 @@ spt_status task_sets_load(struct task_sets *out, const struct task_env *e,
     size_t n = 0;
     *out = (struct task_sets){0};
     TRY(known(e, d->task, err));
+    TRY(task_env_prepare(e, d->task, d->split, d->use_cached, err));
     TRY(task_members(e->registry, d->task, &member, &n, err));
     out->item = mem_zalloc(n + 1, sizeof *out->item);
     spt_status st = out->item ? load_members(out, e, d, member, n, most, with_metrics, keep_fields,

@@ -14,10 +14,16 @@ struct task_env {
     const char *dir; /* --tfds_data_dir: prepared data sets, or unpacked raw archives */
     const char *const *cache_dir; /* roots of offline caches; filled by the caller */
     size_t cache_dirs;
+    char home[512]; /* what `dir` is when nobody says */
 };
-/* dir may be NULL: TFDS_DATA_DIR, then ~/tensorflow_datasets. */
+/* dir may be NULL: TFDS_DATA_DIR, then ~/tensorflow_datasets if there is one. The environment must stay
+ * where it is. */
 void task_env_open(struct task_env *e, task_registry *r, const char *dir, const vocab *v);
 void task_env_close(struct task_env *e);
+/* Data sets of the task or mixture that are missing and that we can prepare are prepared, with a
+ * message (run/data_cmd.h). */
+spt_status task_env_prepare(const struct task_env *e, const char *name, const char *split,
+                            bool use_cached, spt_err *err);
 
 /* --- training ---------------------------------------------------------------------------------- */
 

@@ -141,6 +141,7 @@ static spt_status show(const struct settings *s, const struct task_env *e, const
         buf_release(&near);
         return st;
     }
+    TRY(task_env_prepare(e, name, o.split, false, err));
     TRY(pipeline_open(e->registry, &o, &p, err));
     spt_status st = SPT_OK;
     for (int64_t i = 0; !st && i < s->show; i++) {

@@ -67,5 +67,7 @@ void task_source_close(task_source *s); /* accepts NULL */
 bool task_source_cached(const task_source *s);
 /* True when the task declares the split (or declares none, then the data set decides). */
 bool task_has_split(const struct task *t, const char *split);
+/* Whether the task's data set lies below `dir`, prepared or (that split) as unpacked archive. */
+bool task_data_exists(const struct task *t, const char *split, const char *dir);
 
 #endif

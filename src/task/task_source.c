@@ -103,6 +103,34 @@ static bool split_dataset(const char *dataset, char *group, char *config)
     return strcmp(group, "glue") == 0 || strcmp(group, "super_glue") == 0;
 }
 
+/* The file of a split (without bracket) in an unpacked archive; false when there is none. */
+static bool raw_path(const struct task *t, const char *split, const char *raw_dir, buf *path)
+{
+    char group[64], config[64];
+    if (!split_dataset(t->dataset, group, config))
+        return false;
+    buf_addf(path, "%s/", raw_dir);
+    return raw_glue_file(group, config, split, path) && !path->st && fs_exists(buf_str(path));
+}
+
+bool task_data_exists(const struct task *t, const char *split, const char *dir)
+{
+    char spec[MAX_NAME];
+    tfds *d = NULL;
+    buf path;
+    if (tfds_open(dir, t->dataset, &d, NULL) != SPT_E_NOTFOUND) {
+        tfds_close(d);
+        return true;
+    }
+    if (!map_split(t, split, spec))
+        return false;
+    spec[strcspn(spec, "[")] = 0;
+    buf_init(&path, 4096);
+    const bool found = raw_path(t, spec, dir, &path);
+    buf_release(&path);
+    return found;
+}
+
 static spt_status open_raw(task_source *s, const char *raw_dir, bool *found, spt_err *err)
 {
     char group[64], config[64], split[MAX_NAME];
@@ -112,9 +140,8 @@ static spt_status open_raw(task_source *s, const char *raw_dir, bool *found, spt
         return SPT_OK;
     snprintf(split, sizeof split, "%.*s", (int)strcspn(s->spec, "["), s->spec);
     buf_init(&path, 4096);
-    buf_addf(&path, "%s/", raw_dir);
     spt_status st = SPT_OK;
-    if (raw_glue_file(group, config, split, &path) && !path.st && fs_exists(buf_str(&path))) {
+    if (raw_path(s->task, split, raw_dir, &path)) {
         *found = true;
         st = raw_glue_read(group, config, split, buf_str(&path), keep_raw, s, err);
         if (!st)
