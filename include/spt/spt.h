@@ -128,7 +128,12 @@ SPT_API spt_status spt_job_add(spt_job *j, const char *argument, spt_err *err);
  * of them and runs as the reference's program (*taken = 1); otherwise nothing happens. train, eval
  * and infer only. */
 SPT_API spt_status spt_job_args(spt_job *j, int argc, char *const *argv, int *taken, spt_err *err);
+/* Under mpirun several processes run one job: all return its status, and one of them tells. They
+ * leave together in spt_job_free, so tell before that. */
 SPT_API spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err);
+/* Whether this process is the one that tells how the job ended (always, when it is alone; j may be
+ * NULL: before there is a job). */
+SPT_API int spt_job_speaks(const spt_job *j);
 /* Name of the file that the library has mapped at this address, or NULL. Model files are mapped, and one
  * that is cut short meanwhile raises SIGBUS: for a handler's message; async-signal-safe. */
 SPT_API const char *spt_mapped_file(const void *address);

@@ -186,7 +186,7 @@ int main(int argc, char **argv)
     spt_err err = {0};
     spt_job *job;
     if (spt_job_new(command, &job, &err))
-        return complain(NULL, &err);
+        return spt_job_speaks(NULL) ? complain(NULL, &err) : spt_status_exit_code(err.code);
     signal(SIGPIPE, SIG_IGN);
     sigaction(SIGBUS, &(struct sigaction){.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO},
               NULL);
@@ -206,6 +206,9 @@ int main(int argc, char **argv)
         st = parse(job, command, argc - 2, argv + 2, &story, &err);
     if (!st)
         st = spt_job_run(job, &sink, &err);
-    spt_job_free(job);
-    return finish(command, st ? complain(command, &err) : 0);
+    int code = st ? spt_status_exit_code(st) : 0;
+    if (!st || spt_job_speaks(job))
+        code = finish(command, st ? complain(command, &err) : 0);
+    spt_job_free(job); /* under mpirun: leaves, now that it is said */
+    return code;
 }

@@ -261,7 +261,7 @@ spt_status t5_acts_new(const t5_model *m, const struct t5_acts_plan *plan, t5_ac
     if (plan->absorb && (!m->absorb || plan->dropout))
         return err_set(err, SPT_E_CONFIG,
                        "absorbed cross-attention needs a model prepared for it, and no dropout");
-    const struct dims d = dims_of(&m->c, m->t->elem, m->t->wide, plan);
+    const struct dims d = dims_of(&m->own, m->t->elem, m->t->wide, plan);
     size_t device, host;
     t5_acts *a = acts_shell(&m->c);
     if (!a)
@@ -269,7 +269,7 @@ spt_status t5_acts_new(const t5_model *m, const struct t5_acts_plan *plan, t5_ac
     a->m = m;
     a->plan = *plan;
     a->absorb = plan->absorb;
-    if (!lay_out(&m->c, &d, a, &device, &host)) {
+    if (!lay_out(&m->own, &d, a, &device, &host)) {
         t5_acts_free(a);
         return err_set(err, SPT_E_NOMEM, "activations of %lld + %lld rows are too large",
                        (long long)plan->rows, (long long)plan->dec_rows);
@@ -280,7 +280,7 @@ spt_status t5_acts_new(const t5_model *m, const struct t5_acts_plan *plan, t5_ac
         t5_acts_free(a);
         return err_nomem(err, device + host);
     }
-    lay_out(&m->c, &d, a, &device, &host);
+    lay_out(&m->own, &d, a, &device, &host);
     a->host_bytes = host;
     *out = a;
     return SPT_OK;
@@ -302,6 +302,7 @@ void t5_acts_free(t5_acts *a)
     mem_free(a->lens);
     mem_free(a->row_of);
     mem_free(a->token_log_p);
+    mem_free(a->token_logit);
     mem_free(a->enc);
     mem_free(a->dec);
     mem_free(a);
@@ -420,7 +421,10 @@ void add_to_host(t5_acts *a, const void *d, int64_t n, float *to)
 bool bad_tensor(const struct block_ctx *b, const char *part, const void *x, int64_t n)
 {
     t5_acts *a = b->a;
-    if (!a->bad_name || a->bad_name[0] || b->m->t->find_nonfinite(b->m->o, x, n) < 0)
+    if (!a->bad_name || a->bad_name[0])
+        return false;
+    a->bad_looked++;
+    if (b->m->t->find_nonfinite(b->m->o, x, n) < 0)
         return false;
     snprintf(a->bad_name, a->bad_cap, "%s/%s", b->name, part);
     return true;

@@ -7,7 +7,7 @@ static struct ops_attention cross_attention(const struct block_ctx *b, const str
     const t5_model *m = b->m;
     return (struct ops_attention){
         .B = e->n,
-        .heads = m->c.heads,
+        .heads = m->own.heads,
         .head_dim = m->c.head_dim,
         .q_off = b->r.off,
         .k_off = e->off,
@@ -58,6 +58,7 @@ static void plain_backward(const struct block_ctx *b, const struct cross_block *
     if (!need_x)
         return;
     t->matmul_t(o, w->q, dq, b->a->norm, rows, false);
+    split_sum(b->m, b->a->norm, rows * E);
     t->rmsnorm_bwd(o, s->x, w->norm, b->m->c.norm_eps, b->a->norm, rows, E, dx, true);
     bad_tensor(b, "gradient at the input of cross-attention", dx, rows * E);
 }
@@ -71,7 +72,7 @@ static void plain_backward(const struct block_ctx *b, const struct cross_block *
 static void permute(const struct block_ctx *b, void *dst, const void *src, const int64_t *index,
                     int64_t width)
 {
-    b->m->t->gather_rows(b->m->o, dst, src, index, b->r.rows * b->m->c.heads, width);
+    b->m->t->gather_rows(b->m->o, dst, src, index, b->r.rows * b->m->own.heads, width);
 }
 
 /* y_h = x_h W_h or y_h = x_h W_h^T for every head; x, y [heads, rows, in or out]. */
@@ -80,7 +81,7 @@ static void by_heads(const struct block_ctx *b, ops_weight *const *w, bool turne
 {
     const t5_model *m = b->m;
     const int64_t E = m->c.width, D = m->c.head_dim, M = b->r.rows;
-    for (int64_t h = 0; h < m->c.heads; h++) {
+    for (int64_t h = 0; h < m->own.heads; h++) {
         const void *in = row_at(m, x, h * M, turned ? D : E);
         void *out = row_at(m, y, h * M, turned ? E : D);
         if (turned)
@@ -127,7 +128,7 @@ static void absorbed_forward(const struct block_ctx *b, const struct cross_block
     by_heads(b, w->v_head, false, a->head_e, a->head_d);
     permute(b, a->joined, a->head_d, a->by_row, D);
     residual_out(b, w->out, a->joined, NULL, s->x, s->y);
-    bad_tensor(b, "cross-attention query", s->q, rows * m->c.heads * E);
+    bad_tensor(b, "cross-attention query", s->q, rows * m->own.heads * E);
     bad_tensor(b, "cross-attention weighted values", a->joined, rows * m->J);
     bad_tensor(b, "cross-attention output", s->y, rows * E);
 }
@@ -160,6 +161,7 @@ static void absorbed_backward(const struct block_ctx *b, const struct cross_bloc
     by_heads(b, w->k_head, false, a->head_e2, a->head_d);
     permute(b, a->dq, a->head_d, a->by_row, D);
     t->matmul_t(m->o, w->q, a->dq, a->norm, rows, false);
+    split_sum(m, a->norm, rows * E);
     t->rmsnorm_bwd(m->o, s->x, w->norm, m->c.norm_eps, a->norm, rows, E, dx, true);
     bad_tensor(b, "gradient at the input of cross-attention", dx, rows * E);
 }

@@ -5,7 +5,7 @@ void mlp_forward(const struct block_ctx *b, const struct mlp_block *w, struct ml
 {
     const t5_model *m = b->m;
     const struct ops_table *t = m->t;
-    const int64_t rows = b->r.rows, E = m->c.width, F = m->c.ff;
+    const int64_t rows = b->r.rows, E = m->c.width, F = m->own.ff;
     t->rmsnorm(m->o, s->x, w->norm, m->c.norm_eps, rows, E, b->a->norm);
     t->matmul(m->o, w->wi, b->a->norm, s->h, rows, false);
     t->activate(m->o, m->c.act, m->c.gated, s->h, rows, F, b->r.off, b->r.n,
@@ -21,11 +21,12 @@ void mlp_backward(const struct block_ctx *b, const struct mlp_block *w, const st
 {
     const t5_model *m = b->m;
     const struct ops_table *t = m->t;
-    const int64_t rows = b->r.rows, E = m->c.width, F = m->c.ff;
+    const int64_t rows = b->r.rows, E = m->c.width, F = m->own.ff;
     residual_out_bwd(b, w->wo, mask_of(b->a, s->drop_out), dx, b->a->wide_b);
     t->activate_bwd(m->o, m->c.act, m->c.gated, s->h, b->a->wide_b, rows, F, b->r.off, b->r.n,
                     mask_of(b->a, s->drop_in), b->a->wide_a);
     t->matmul_t(m->o, w->wi, b->a->wide_a, b->a->norm, rows, false);
+    split_sum(m, b->a->norm, rows * E);
     t->rmsnorm_bwd(m->o, s->x, w->norm, m->c.norm_eps, b->a->norm, rows, E, dx, true);
     bad_tensor(b, "gradient at the input of mlp", dx, rows * E);
 }

@@ -7,16 +7,19 @@ void residual_out(const struct block_ctx *b, const ops_weight *w, const void *in
     const struct ops_table *t = b->m->t;
     ops *o = b->m->o;
     const int64_t n = b->r.rows * b->m->c.width;
-    if (!drop && x != y)
+    const bool split = b->m->link != NULL;
+    if (!drop && x != y && !split)
         t->matmul_sum(o, w, in, x, y, b->r.rows);
-    else if (!drop)
+    else if (!drop && !split)
         t->matmul(o, w, in, y, b->r.rows, true);
-    if (!drop)
+    if (!drop && !split)
         return;
     if (x != y)
         t->copy(o, y, x, n);
     t->matmul(o, w, in, b->a->tmp, b->r.rows, false);
-    t->drop_rows(o, b->a->tmp, b->m->c.width, b->r.off, b->r.n, drop);
+    split_sum(b->m, b->a->tmp, n);
+    if (drop)
+        t->drop_rows(o, b->a->tmp, b->m->c.width, b->r.off, b->r.n, drop);
     t->add(o, y, b->a->tmp, n);
 }
 
@@ -39,7 +42,7 @@ static struct ops_attention self_attention(const struct block_ctx *b, const stru
     const t5_model *m = b->m;
     return (struct ops_attention){
         .B = b->r.n,
-        .heads = m->c.heads,
+        .heads = m->own.heads,
         .head_dim = m->c.head_dim,
         .q_off = b->r.off,
         .k_off = b->r.off,
@@ -64,7 +67,7 @@ static struct ops_slots tree_attention(const struct block_ctx *b, const struct s
     const t5_model *m = b->m;
     return (struct ops_slots){.rows = b->r.rows,
                               .len = b->a->list_stride,
-                              .heads = m->c.heads,
+                              .heads = m->own.heads,
                               .head_dim = m->c.head_dim,
                               .lens = b->a->lens,
                               .slots = b->a->lists,
@@ -150,6 +153,7 @@ void self_backward(const struct block_ctx *b, const struct self_block *w, const 
     const int64_t rows = b->r.rows, E = b->m->c.width;
     qkv_gradient(b, w, s, causal, 0, dx);
     t->matmul_t(o, w->qkv, b->a->wide_a, b->a->norm, rows, false);
+    split_sum(b->m, b->a->norm, rows * E);
     t->rmsnorm_bwd(o, s->x, w->norm, b->m->c.norm_eps, b->a->norm, rows, E, dx, true);
     bad_tensor(b, "gradient at the input of self-attention", dx, rows * E);
 }
@@ -167,6 +171,7 @@ void self_backward_prompt(const struct block_ctx *b, const struct self_block *w,
     qkv_gradient(b, w, s, false, b->a->P, dx);
     t->gather_rows(o, b->a->wide_b, b->a->wide_a, index, n, 3 * b->m->J);
     t->matmul_t(o, w->qkv, b->a->wide_b, b->a->norm, n, false);
+    split_sum(b->m, b->a->norm, n * E);
     t->gather_rows(o, dprompt, dx, index, n, E);
     t->gather_rows(o, b->a->tmp, s->x, index, n, E);
     t->rmsnorm_bwd(o, b->a->tmp, w->norm, b->m->c.norm_eps, b->a->norm, n, E, dprompt, true);

@@ -31,11 +31,12 @@ void decoder_embed(t5_acts *a, const struct t5_prompts *p, const int32_t *dec_in
     void *x = m->c.dec_layers ? a->dec[0].self.x : a->dec_last;
     for (int64_t i = 0; i < a->nseq; i++) {
         const int64_t row = a->dec_off[i], n = a->dec_off[i + 1] - row - a->P_dec;
-        if (a->P_dec)
-            m->t->put(m->o, row_at(m, x, row, E), p->dec, a->P_dec * E);
-        m->t->gather(m->o, m->embed, dec_in, n, row_at(m, x, row + a->P_dec, E));
+        split_gather(m, dec_in, n, row_at(m, x, row + a->P_dec, E));
         dec_in += n;
     }
+    split_sum(m, x, a->dec_rows * E);
+    for (int64_t i = 0; i < a->nseq && a->P_dec; i++)
+        m->t->put(m->o, row_at(m, x, a->dec_off[i], E), p->dec, a->P_dec * E);
     if (a->has_drop)
         m->t->drop_rows(m->o, x, E, a->dec_off, a->nseq, a->drop_dec_in);
 }
@@ -113,6 +114,8 @@ void decoder_backward(t5_acts *a, bool need_enc, const struct grad_to *to)
         if (need_x)
             self_backward(&b, &m->dec[i].self, &a->dec[i].self, true, a->dx_dec);
     }
+    if (need_enc && L) /* every layer has added its part's share */
+        split_sum(m, a->d_enc, a->rows * E);
     if (need_dec)
         prompt_gradients(a, to);
 }

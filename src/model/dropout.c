@@ -43,25 +43,36 @@ static void features(const struct site *s, int64_t width, float *out)
     draw(s, site_key(s), s->B * width, s->a->first * width, s->a->B * width, out);
 }
 
-/* [B, heads, 1, K]: the keys of our examples, packed. */
-static void weights(const struct site *s, int64_t K, const int64_t *off, float *out)
-{
-    const struct rng_key key = site_key(s);
-    const int64_t H = s->a->m->c.heads;
-    for (int64_t b = 0; b < s->a->B; b++)
-        for (int64_t h = 0; h < H; h++) {
-            const int64_t keys = off[b + 1] - off[b];
-            draw(s, key, s->B * H * K, ((s->a->first + b) * H + h) * K, keys, out);
-            out += keys;
-        }
-}
-
 static void name(struct site *s, const char *stack, int64_t layer, const char *module)
 {
     if (layer < 0)
         snprintf(s->path, sizeof s->path, "%s/%s", stack, module);
     else
         snprintf(s->path, sizeof s->path, "%s/layers_%lld/%s", stack, (long long)layer, module);
+}
+
+/* The same of the feed-forward columns of this rank. */
+static void ff_features(struct site *s, const char *stack, int64_t layer, float *out)
+{
+    const t5_model *m = s->a->m;
+    name(s, stack, layer, "mlp/Dropout_0");
+    for (int64_t b = 0; b < s->a->B; b++)
+        draw(s, site_key(s), s->B * m->c.ff, (s->a->first + b) * m->c.ff + m->first_ff, m->own.ff,
+             out + b * m->own.ff);
+}
+
+/* [B, heads, 1, K]: the keys of our examples and heads, packed. */
+static void weights(const struct site *s, int64_t K, const int64_t *off, float *out)
+{
+    const struct rng_key key = site_key(s);
+    const t5_model *m = s->a->m;
+    const int64_t H = m->c.heads, first = m->first_head;
+    for (int64_t b = 0; b < s->a->B; b++)
+        for (int64_t h = first; h < first + m->own.heads; h++) {
+            const int64_t keys = off[b + 1] - off[b];
+            draw(s, key, s->B * H * K, ((s->a->first + b) * H + h) * K, keys, out);
+            out += keys;
+        }
 }
 
 static void stack_features(struct site *s, const char *stack, int64_t layer, const char *module,
@@ -98,7 +109,7 @@ void dropout_masks(t5_acts *a, const struct t5_dropout *d, const struct packed_b
         struct enc_acts *l = &a->enc[i];
         stack_weights(&s, "encoder", i, "attention", Ke, a->enc_off, l->self.drop_att);
         stack_features(&s, "encoder", i, "post_attention_dropout", E, l->self.drop_out);
-        stack_features(&s, "encoder", i, "mlp/Dropout_0", c->ff, l->mlp.drop_in);
+        ff_features(&s, "encoder", i, l->mlp.drop_in);
         stack_features(&s, "encoder", i, "post_mlp_dropout", E, l->mlp.drop_out);
     }
     for (int64_t i = 0; i < c->dec_layers; i++) {
@@ -108,7 +119,7 @@ void dropout_masks(t5_acts *a, const struct t5_dropout *d, const struct packed_b
         stack_weights(&s, "decoder", i, "encoder_decoder_attention", Ke, a->enc_off,
                       l->cross.drop_att);
         stack_features(&s, "decoder", i, "post_cross_attention_dropout", E, l->cross.drop_out);
-        stack_features(&s, "decoder", i, "mlp/Dropout_0", c->ff, l->mlp.drop_in);
+        ff_features(&s, "decoder", i, l->mlp.drop_in);
         stack_features(&s, "decoder", i, "post_mlp_dropout", E, l->mlp.drop_out);
     }
 }

@@ -53,17 +53,17 @@ void encoder_embed(t5_acts *a, const struct t5_prompts *p, const struct packed_b
         const int64_t n = batch->enc_off[a->first + b + 1] - at;
         const int64_t row = a->enc_off[b], before = a->prompt_at[b] - row;
         if (before > n) /* an empty input whose prompt comes behind its first position */
-            t->gather(m->o, m->embed, &m->c.pad_id, 1, row_at(m, x, row, E));
+            split_gather(m, &m->c.pad_id, 1, row_at(m, x, row, E));
         else
-            t->gather(m->o, m->embed, ids, before, row_at(m, x, row, E));
-        if (a->P) {
-            t->put(m->o, row_at(m, x, a->prompt_at[b], E), p->enc + a->prompt_row[b] * E,
-                   a->prompt_n[b] * E);
-        }
+            split_gather(m, ids, before, row_at(m, x, row, E));
         if (n > before)
-            t->gather(m->o, m->embed, ids + before, n - before,
-                      row_at(m, x, a->prompt_at[b] + a->prompt_n[b], E));
+            split_gather(m, ids + before, n - before,
+                         row_at(m, x, a->prompt_at[b] + a->prompt_n[b], E));
     }
+    split_sum(m, x, a->rows * E);
+    for (int64_t b = 0; b < a->B && a->P; b++)
+        t->put(m->o, row_at(m, x, a->prompt_at[b], E), p->enc + a->prompt_row[b] * E,
+               a->prompt_n[b] * E);
     if (a->has_drop)
         t->drop_rows(m->o, x, E, a->enc_off, a->B, a->drop_enc_in);
     find_repeats(a, batch);

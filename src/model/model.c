@@ -28,6 +28,7 @@ static spt_status fetch(const struct loader *l, const char *name, int64_t rows, 
 {
     char path[128], got[SHAPE_TEXT], want[SHAPE_TEXT];
     snprintf(path, sizeof path, "%s%s", l->layer, name);
+    *out = (struct t5_param){0};
     TRY(l->get->param(l->get->ctx, path, out, err));
     struct tensor_shape s = cols ? shape_2d(rows, cols) : shape_1d(rows);
     if (cols && out->m.transposed)
@@ -40,19 +41,45 @@ static spt_status fetch(const struct loader *l, const char *name, int64_t rows, 
     return st;
 }
 
-/* A prepared matrix from up to MAX_PARTS parameters [K, N] each. */
-static spt_status load_matrix(const struct loader *l, int n, const char *const *names, int64_t K,
-                              int64_t N, ops_weight **out, spt_err *err)
+/* Rows first .. first + n of something of `whole` rows that this rank holds. */
+struct piece {
+    int64_t whole, first, n;
+};
+
+static struct piece all_of(int64_t n)
+{
+    return (struct piece){n, 0, n};
+}
+
+static struct piece heads_of(const t5_model *m)
+{
+    const int64_t D = m->c.head_dim;
+    return (struct piece){m->c.heads * D, m->first_head * D, m->J};
+}
+
+static struct piece ff_of(const t5_model *m)
+{
+    return (struct piece){m->c.ff, m->first_ff, m->own.ff};
+}
+
+static struct piece ids_of(const t5_model *m)
+{
+    return (struct piece){m->c.vocab, m->first_id, m->own.vocab};
+}
+
+/* A prepared matrix from up to MAX_PARTS parameters [K, N] each, or a window of each. */
+static spt_status load_matrix(const struct loader *l, int n, const char *const *names,
+                              struct piece K, struct piece N, ops_weight **out, spt_err *err)
 {
     struct t5_param p[MAX_PARTS];
     struct ops_matrix parts[MAX_PARTS];
     spt_status st = SPT_OK;
     int got = 0;
     for (; got < n && !st; got++) {
-        st = fetch(l, names[got], K, N, &p[got], err);
+        st = fetch(l, names[got], K.whole, N.whole, &p[got], err);
         if (st)
             break;
-        parts[got] = p[got].m;
+        parts[got] = ops_matrix_cut(&p[got].m, K.first, K.n, N.first, N.n);
     }
     if (!st)
         st = l->m->t->weight_new(l->m->o, parts, n, l->uses, false, out, err);
@@ -61,32 +88,38 @@ static spt_status load_matrix(const struct loader *l, int n, const char *const *
     return st;
 }
 
-static spt_status load_one(const struct loader *l, const char *name, int64_t K, int64_t N,
-                           ops_weight **out, spt_err *err)
+static spt_status load_one(const struct loader *l, const char *name, struct piece K,
+                           struct piece N, ops_weight **out, spt_err *err)
 {
     return load_matrix(l, 1, &name, K, N, out, err);
 }
 
-/* Values as float32 on the heap, in T5X layout. */
-static spt_status load_floats(const struct loader *l, const char *name, int64_t rows, int64_t cols,
-                              float **out, spt_err *err)
+/* Values as float32 on the heap, in T5X layout: [rows.n, cols.n], or a vector. */
+static spt_status load_floats(const struct loader *l, const char *name, struct piece rows,
+                              struct piece cols, float **out, spt_err *err)
 {
     struct t5_param p;
-    TRY(fetch(l, name, rows, cols, &p, err));
-    const size_t n = (size_t)rows * (size_t)(cols ? cols : 1);
-    float *file = mem_alloc(n, sizeof *file), *v = mem_alloc(n, sizeof *v);
-    if (!file || !v) {
-        mem_free(file);
-        mem_free(v);
+    const int64_t width = cols.n ? cols.n : 1;
+    const size_t n = (size_t)rows.n * (size_t)width;
+    TRY(fetch(l, name, rows.whole, cols.whole, &p, err));
+    float *v = mem_alloc(n, sizeof *v);
+    if (!v) {
         release(l, &p);
         return err_nomem(err, n * sizeof *v);
     }
-    tensor_to_f32(&p.m.view, 0, n, file);
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < (cols ? cols : 1); c++)
-            v[cols ? r * cols + c : r] =
-                file[cols && p.m.transposed ? c * rows + r : r * (cols ? cols : 1) + c];
-    mem_free(file);
+    if (!cols.n) {
+        tensor_to_f32(&p.m.view, (size_t)rows.first, (size_t)rows.n, v);
+    } else if (!p.m.transposed) {
+        for (int64_t r = 0; r < rows.n; r++)
+            tensor_to_f32(&p.m.view, (size_t)((rows.first + r) * cols.whole + cols.first),
+                          (size_t)width, v + r * width);
+    } else {
+        for (int64_t c = 0; c < width; c++)
+            for (int64_t r = 0; r < rows.n; r++)
+                tensor_to_f32(&p.m.view,
+                              (size_t)((cols.first + c) * rows.whole + rows.first + r), 1,
+                              v + r * width + c);
+    }
     release(l, &p);
     *out = v;
     return SPT_OK;
@@ -107,8 +140,8 @@ static spt_status load_norm(const struct loader *l, const char *name, double fac
                             spt_err *err)
 {
     const int64_t E = l->m->c.width;
-    float *v;
-    TRY(load_floats(l, name, E, 0, &v, err));
+    float *v = NULL;
+    TRY(load_floats(l, name, all_of(E), all_of(0), &v, err));
     for (int64_t e = 0; e < E; e++)
         v[e] = (float)((double)v[e] * factor);
     const spt_status st = upload(l->m, v, E, out, err);
@@ -122,13 +155,14 @@ static spt_status load_bias(const struct loader *l, const char *name, bool bidir
 {
     t5_model *m = l->m;
     const struct t5_config *c = &m->c;
-    const int64_t n = c->heads * (2 * m->span + 1);
+    const int64_t heads = m->own.heads, n = heads * (2 * m->span + 1);
+    const struct piece own = {c->heads, m->first_head, heads};
     float *table;
-    TRY(load_floats(l, name, c->heads, c->buckets, &table, err));
+    TRY(load_floats(l, name, own, all_of(c->buckets), &table, err));
     float *by_distance = mem_alloc((size_t)n, sizeof *by_distance);
     spt_status st = by_distance ? SPT_OK : err_nomem(err, (size_t)n * sizeof *by_distance);
     if (!st) {
-        relpos_by_distance(table, c->heads, c->buckets, c->max_distance, bidirectional, m->span,
+        relpos_by_distance(table, heads, c->buckets, c->max_distance, bidirectional, m->span,
                            by_distance);
         st = upload(m, by_distance, n, &m->bias[m->nbias], err);
     }
@@ -149,7 +183,7 @@ static spt_status load_self(const struct loader *l, bool encoder, struct self_bl
                             spt_err *err)
 {
     const struct t5_config *c = &l->m->c;
-    const int64_t E = c->width, J = l->m->J;
+    const struct piece E = all_of(c->width), J = heads_of(l->m);
     TRY(load_norm(
         l, encoder ? "pre_attention_layer_norm/scale" : "pre_self_attention_layer_norm/scale", 1,
         &s->norm, err));
@@ -169,15 +203,15 @@ static spt_status load_heads(const struct loader *l, const char *name, ops_weigh
     t5_model *m = l->m;
     const int64_t E = m->c.width, D = m->c.head_dim, J = m->J;
     float *all, *one = mem_alloc((size_t)(E * D), sizeof *one);
-    ops_weight **heads = mem_zalloc((size_t)m->c.heads, sizeof(ops_weight *));
-    spt_status st = one && heads ? load_floats(l, name, E, J, &all, err)
+    ops_weight **heads = mem_zalloc((size_t)m->own.heads, sizeof(ops_weight *));
+    spt_status st = one && heads ? load_floats(l, name, all_of(E), heads_of(m), &all, err)
                                  : err_nomem(err, (size_t)(E * D) * sizeof *one);
     if (!st) {
         *out = heads; /* freed with the model from here on */
-        for (int64_t h = 0; h < m->c.heads && !st; h++) {
+        for (int64_t h = 0; h < m->own.heads && !st; h++) {
             for (int64_t e = 0; e < E; e++)
                 memcpy(one + e * D, all + e * J + h * D, (size_t)D * sizeof *one);
-            const struct ops_matrix part = {{DT_F32, shape_2d(E, D), one}, false};
+            const struct ops_matrix part = {{DT_F32, shape_2d(E, D), one}, false, 0};
             st =
                 m->t->weight_new(m->o, &part, 1, OPS_FORWARD | OPS_BACKWARD, false, &heads[h], err);
         }
@@ -191,7 +225,7 @@ static spt_status load_heads(const struct loader *l, const char *name, ops_weigh
 
 static spt_status load_cross(const struct loader *l, struct cross_block *s, spt_err *err)
 {
-    const int64_t E = l->m->c.width, J = l->m->J;
+    const struct piece E = all_of(l->m->c.width), J = heads_of(l->m);
     TRY(load_norm(l, "pre_cross_attention_layer_norm/scale", 1, &s->norm, err));
     TRY(load_one(l, "encoder_decoder_attention/query/kernel", E, J, &s->q, err));
     TRY(load_matrix(l, 2, QKV("encoder_decoder_attention") + 1, E, J, &s->kv, err));
@@ -204,14 +238,14 @@ static spt_status load_cross(const struct loader *l, struct cross_block *s, spt_
 
 static spt_status load_mlp(const struct loader *l, struct mlp_block *s, spt_err *err)
 {
-    const struct t5_config *c = &l->m->c;
+    const struct piece E = all_of(l->m->c.width), F = ff_of(l->m);
     TRY(load_norm(l, "pre_mlp_layer_norm/scale", 1, &s->norm, err));
-    if (c->gated)
-        TRY(load_matrix(l, 2, (const char *const[]){"mlp/wi_0/kernel", "mlp/wi_1/kernel"}, c->width,
-                        c->ff, &s->wi, err));
+    if (l->m->c.gated)
+        TRY(load_matrix(l, 2, (const char *const[]){"mlp/wi_0/kernel", "mlp/wi_1/kernel"}, E, F,
+                        &s->wi, err));
     else
-        TRY(load_one(l, "mlp/wi/kernel", c->width, c->ff, &s->wi, err));
-    return load_one(l, "mlp/wo/kernel", c->ff, c->width, &s->wo, err);
+        TRY(load_one(l, "mlp/wi/kernel", E, F, &s->wi, err));
+    return load_one(l, "mlp/wo/kernel", F, E, &s->wo, err);
 }
 
 static spt_status load_encoder(struct loader *l, spt_err *err)
@@ -255,18 +289,22 @@ static spt_status load_embedding(const struct loader *l, spt_err *err)
 {
     t5_model *m = l->m;
     struct t5_param p;
-    TRY(fetch(l, "token_embedder/embedding", m->c.vocab, m->c.width, &p, err));
-    spt_status st = m->t->table_new(m->o, &p.m, &m->embed, err);
+    const struct piece V = ids_of(m);
+    const int64_t E = m->c.width;
+    TRY(fetch(l, "token_embedder/embedding", m->c.vocab, E, &p, err));
+    const struct ops_matrix own = ops_matrix_cut(&p.m, V.first, V.n, 0, E);
+    spt_status st = m->t->table_new(m->o, &own, &m->embed, err);
     if (!st && m->c.head_is_embedding) {
-        struct ops_matrix head = p.m; /* [V, E] read as [E, V] */
+        struct ops_matrix head = own; /* [V, E] read as [E, V] */
         head.transposed = !head.transposed;
         st = m->t->weight_new(m->o, &head, 1, l->uses, true, &m->head, err);
     }
     release(l, &p);
     if (st || m->c.head_is_embedding)
         return st;
-    TRY(fetch(l, "decoder/logits_dense/kernel", m->c.width, m->c.vocab, &p, err));
-    st = m->t->weight_new(m->o, &p.m, 1, l->uses, true, &m->head, err);
+    TRY(fetch(l, "decoder/logits_dense/kernel", E, m->c.vocab, &p, err));
+    const struct ops_matrix head = ops_matrix_cut(&p.m, 0, E, V.first, V.n);
+    st = m->t->weight_new(m->o, &head, 1, l->uses, true, &m->head, err);
     release(l, &p);
     return st;
 }
@@ -299,6 +337,12 @@ static spt_status check_config(const struct t5_config *c, spt_err *err)
 spt_status t5_model_new_from(ops *o, const struct t5_getter *get, unsigned uses, t5_model **out,
                              spt_err *err)
 {
+    return t5_model_new_part_from(o, get, uses, NULL, out, err);
+}
+
+spt_status t5_model_new_part_from(ops *o, const struct t5_getter *get, unsigned uses, comm *ranks,
+                                  t5_model **out, spt_err *err)
+{
     const bool backward = uses & T5_BACKWARD;
     const struct t5_config *c = get->config;
     TRY(check_config(c, err));
@@ -310,7 +354,6 @@ spt_status t5_model_new_from(ops *o, const struct t5_getter *get, unsigned uses,
                     .c = *c,
                     .backward = backward,
                     .absorb = uses & T5_ABSORB,
-                    .J = c->heads * c->head_dim,
                     .span = relpos_span(c)};
     m->enc = mem_zalloc((size_t)c->enc_layers, sizeof *m->enc);
     m->dec = mem_zalloc((size_t)c->dec_layers, sizeof *m->dec);
@@ -319,6 +362,8 @@ spt_status t5_model_new_from(ops *o, const struct t5_getter *get, unsigned uses,
     spt_status st = SPT_OK;
     if (!m->enc || !m->dec || !m->bias)
         st = err_nomem(err, sizeof *m->enc);
+    if (!st)
+        st = split_open(m, ranks, err);
     if (!st)
         st = load_embedding(&l, err);
     if (!st)
@@ -342,7 +387,7 @@ static void free_self(t5_model *m, struct self_block *s)
 
 static void free_heads(t5_model *m, ops_weight **heads)
 {
-    for (int64_t h = 0; heads && h < m->c.heads; h++)
+    for (int64_t h = 0; heads && h < m->own.heads; h++)
         m->t->weight_free(m->o, heads[h]);
     mem_free(heads);
 }
@@ -381,6 +426,7 @@ void t5_model_free(t5_model *m)
     mem_free(m->enc);
     mem_free(m->dec);
     mem_free(m->bias);
+    split_close(m);
     mem_free(m);
 }
 
@@ -408,7 +454,7 @@ size_t t5_model_bytes(const t5_model *m)
              m->t->weight_bytes(l->cross.q) + m->t->weight_bytes(l->cross.kv) +
              m->t->weight_bytes(l->cross.out) + m->t->weight_bytes(l->mlp.wi) +
              m->t->weight_bytes(l->mlp.wo);
-        for (int64_t h = 0; l->cross.k_head && h < m->c.heads; h++)
+        for (int64_t h = 0; l->cross.k_head && h < m->own.heads; h++)
             n += m->t->weight_bytes(l->cross.k_head[h]) + m->t->weight_bytes(l->cross.v_head[h]);
     }
     return n;
@@ -425,9 +471,10 @@ spt_status t5_model_embed(const t5_model *m, const int32_t *ids, int64_t n, floa
     if (!row)
         return err_nomem(err, (size_t)m->c.width * m->t->elem);
     for (int64_t i = 0; i < n; i++) {
-        m->t->gather(m->o, m->embed, &ids[i], 1, row);
+        split_gather(m, &ids[i], 1, row);
         m->t->get(m->o, out + i * m->c.width, row, m->c.width);
     }
+    split_sum_host(m, out, n * m->c.width);
     m->t->release(m->o, row);
-    return SPT_OK;
+    return model_check(m, err);
 }

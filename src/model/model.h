@@ -8,6 +8,7 @@
 #ifndef SPT_MODEL_MODEL_H
 #define SPT_MODEL_MODEL_H
 
+#include "comm/comm.h"
 #include "model/config.h"
 #include "model/source.h"
 #include "tensor/packed.h"
@@ -36,6 +37,13 @@ enum t5_uses {
 spt_status t5_model_new(ops *o, t5_source *src, unsigned uses, t5_model **out, spt_err *err);
 spt_status t5_model_new_from(ops *o, const struct t5_getter *get, unsigned uses, t5_model **out,
                              spt_err *err);
+/* The part of a model that this rank of `ranks` holds (NULL: the whole): heads, feed-forward
+ * columns and vocabulary rows are split, passes exchange, and all ranks must make the same calls.
+ * SPT_E_CONFIG when there are more ranks than heads. */
+spt_status t5_model_new_part(ops *o, t5_source *src, unsigned uses, comm *ranks, t5_model **out,
+                             spt_err *err);
+spt_status t5_model_new_part_from(ops *o, const struct t5_getter *get, unsigned uses, comm *ranks,
+                                  t5_model **out, spt_err *err);
 void t5_model_free(t5_model *m);
 const struct t5_config *t5_model_config(const t5_model *m);
 ops *t5_model_ops(const t5_model *m);

@@ -8,6 +8,7 @@
 #ifndef SPT_MODEL_INTERNAL_H
 #define SPT_MODEL_INTERNAL_H
 
+#include "comm/comm.h"
 #include "model/model.h"
 
 /* --- weights ------------------------------------------------------------------------------- */
@@ -44,12 +45,33 @@ struct dec_layer {
     struct mlp_block mlp;
 };
 
+/* --- split models -------------------------------------------------------------------------
+ * K ranks hold one model together: each has some heads, feed-forward columns and vocabulary rows
+ * (piece p of n begins at n p / K), and the whole of the small rest. A product that splits its
+ * input gives every rank a share of the result, which split_sum adds up; all ranks then go on with
+ * the same bits. One that splits its output needs no exchange, and the other way round backward.
+ * Without a link every split_ function is local. */
+
+struct split_link {
+    comm *ranks;
+    float *host; /* what is on its way */
+    size_t cap;
+    struct ops_loss_part *loss; /* [ranks, rows] */
+    size_t loss_cap;
+    size_t *n;     /* [ranks] */
+    spt_status st; /* the first failure of a pass: sums after it are left out */
+    spt_err err;
+};
+
 struct t5_model {
     ops *o;
     const struct ops_table *t;
-    struct t5_config c;
+    struct t5_config c;   /* of the whole */
+    struct t5_config own; /* the same with the heads, ff and vocab that this rank holds */
+    int64_t first_head, first_ff, first_id;
+    struct split_link *link; /* NULL: not split */
     bool backward, absorb;
-    int64_t J;
+    int64_t J;         /* own.heads * head_dim */
     int64_t span;      /* of the biases by distance */
     ops_weight *embed; /* table [V, E] */
     ops_weight *head;  /* [E, V] */
@@ -66,6 +88,25 @@ void relpos_by_distance(const float *table, int64_t heads, int64_t buckets, int6
 /* Distances beyond this fall into the last bucket. */
 int64_t relpos_span(const struct t5_config *c);
 int64_t relpos_bucket(int64_t distance, int64_t buckets, int64_t max_distance, bool bidirectional);
+
+/* First of n things that rank p of K holds. */
+int64_t split_first(int64_t n, int p, int K);
+/* Fills own and first_, and the link when ranks is not NULL. */
+spt_status split_open(t5_model *m, comm *ranks, spt_err *err);
+void split_close(t5_model *m);
+/* x becomes the sum of all ranks' x, n elements; failures wait for model_check. */
+void split_sum(const t5_model *m, void *x, int64_t n);
+void split_sum_host(const t5_model *m, float *x, int64_t n);
+/* Rows of the embedding; zeros for ids of other ranks, so that a sum completes them. */
+void split_gather(const t5_model *m, const int32_t *ids, int64_t n, void *out);
+/* The loss of own logits [a->rows, own.vocab] among all; arguments as for ops.loss of all. */
+void split_loss(const t5_model *m, void *logits, const struct ops_loss_args *a);
+/* Logits of the whole vocabulary, [rows, V] of the host. */
+void split_logits(const t5_model *m, const void *logits, int64_t rows, float *out);
+/* The text with the lowest order of all ranks that have one becomes everybody's. */
+void split_first_text(const t5_model *m, int64_t order, char *text, size_t cap);
+/* What went wrong in the pass, in an operation or between ranks. */
+spt_status model_check(const t5_model *m, spt_err *err);
 
 /* --- activations --------------------------------------------------------------------------- */
 
@@ -166,12 +207,14 @@ struct t5_acts {
     bool tree;
     int32_t *lists, *lens, *row_of; /* [rows, stride], [rows], [tokens] row of a token */
     double *token_log_p;            /* [tokens] */
+    float *token_logit;             /* [tokens] */
     int64_t list_stride;
-    size_t lists_cap, lens_cap, row_of_cap, token_log_p_cap;
+    size_t lists_cap, lens_cap, row_of_cap, token_log_p_cap, token_logit_cap;
 
     /* Where a search for non-finite values writes its finding while passes run again. */
     char *bad_name;
     size_t bad_cap;
+    int64_t bad_looked; /* tensors looked at so far: the same on all ranks of a split model */
 };
 
 enum { LINE = 4096 };

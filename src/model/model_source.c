@@ -13,9 +13,15 @@ static void source_release(void *ctx, struct t5_param *p)
 
 spt_status t5_model_new(ops *o, t5_source *src, unsigned uses, t5_model **out, spt_err *err)
 {
+    return t5_model_new_part(o, src, uses, NULL, out, err);
+}
+
+spt_status t5_model_new_part(ops *o, t5_source *src, unsigned uses, comm *ranks, t5_model **out,
+                             spt_err *err)
+{
     const struct t5_getter get = {.ctx = src,
                                   .config = t5_source_config(src),
                                   .param = source_param,
                                   .release = source_release};
-    return t5_model_new_from(o, &get, uses, out, err);
+    return t5_model_new_part_from(o, &get, uses, ranks, out, err);
 }

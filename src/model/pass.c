@@ -41,7 +41,7 @@ spt_status place_sequences(t5_acts *a, int64_t n, const int64_t *off, const int3
 /* Orders of (row, head) pairs for absorbed cross-attention. */
 void place_heads(t5_acts *a)
 {
-    const int64_t H = a->m->c.heads, M = a->dec_rows;
+    const int64_t H = a->m->own.heads, M = a->dec_rows;
     for (int64_t m = 0; a->absorb && m < M; m++)
         for (int64_t h = 0; h < H; h++) {
             a->by_head[h * M + m] = m * H + h;
@@ -90,7 +90,10 @@ void head_chunk(t5_acts *a, int64_t at, int64_t n, bool backward)
                                        .log_z = a->log_z + at,
                                        .argmax = a->argmax + at,
                                        .backward = backward};
-    m->t->loss(m->o, a->logits, &args);
+    if (m->link)
+        split_loss(m, a->logits, &args);
+    else
+        m->t->loss(m->o, a->logits, &args);
     if (backward)
         m->t->matmul_t(m->o, m->head, a->logits, row_at(m, a->d_loss, at, E), n, false);
 }
@@ -102,6 +105,8 @@ void head_forward(t5_acts *a, bool backward)
         const int64_t left = a->loss_rows - at;
         head_chunk(a, at, left < a->head_chunk ? left : a->head_chunk, backward);
     }
+    if (backward)
+        split_sum(a->m, a->d_loss, a->loss_rows * a->m->c.width);
 }
 
 /* --- loss ---------------------------------------------------------------------------------- */
@@ -211,7 +216,7 @@ spt_status t5_encode(const t5_model *m, const struct t5_prompts *prompts,
     TRY(acts_begin(acts, prompts, batch, first, count, err));
     encoder_embed(acts, prompts, batch);
     encoder_layers(acts);
-    TRY(ops_check(m->o, err));
+    TRY(model_check(m, err));
     acts->encoded = true;
     return SPT_OK;
 }
@@ -237,7 +242,7 @@ spt_status t5_forward(const t5_model *m, const struct t5_prompts *prompts,
     decoder_embed(acts, prompts, batch->dec_in + off[0]);
     decoder_layers(acts);
     head_forward(acts, acts->plan.backward);
-    TRY(ops_check(m->o, err));
+    TRY(model_check(m, err));
     sum_loss(acts, batch, out);
     acts->encoded = acts->ran_forward = true;
     return SPT_OK;
@@ -254,7 +259,7 @@ static spt_status backward(const t5_model *m, t5_acts *a, struct grad_to to, spt
         decoder_backward(a, need_enc, &to);
     if (need_enc)
         encoder_backward(a, &to);
-    return ops_check(m->o, err);
+    return model_check(m, err);
 }
 
 spt_status t5_backward(const t5_model *m, const struct packed_batch *batch, t5_acts *acts,
@@ -308,12 +313,12 @@ spt_status t5_acts_logits(const t5_model *m, t5_acts *a, float *out, spt_err *er
             const int64_t left = a->dec_off[i + 1] - row;
             const int64_t n = left < a->head_chunk ? left : a->head_chunk;
             m->t->matmul(m->o, m->head, row_at(m, a->dec_out, row, E), a->logits, n, false);
-            m->t->get_wide(m->o, out, a->logits, n * V);
+            split_logits(m, a->logits, n, out);
             out += n * V;
             row += n;
         }
     }
-    return SPT_OK;
+    return model_check(m, err);
 }
 
 static bool bad_losses(t5_acts *a)
@@ -337,6 +342,7 @@ bool t5_nonfinite(const t5_model *m, const struct packed_batch *batch, t5_acts *
         return false;
     a->bad_name = name;
     a->bad_cap = cap;
+    a->bad_looked = 0;
     const struct block_ctx enc = {.m = m, .a = a, .name = "encoder"};
     const struct block_ctx dec = {.m = m, .a = a, .name = "decoder"};
     if (a->plan.backward) { /* everything can be computed again from the embedded input */
@@ -350,13 +356,16 @@ bool t5_nonfinite(const t5_model *m, const struct packed_batch *batch, t5_acts *
         bad_tensor(&enc, "output", a->enc_out, a->rows * E);
         bad_tensor(&dec, "output", a->dec_out, a->dec_rows * E);
     }
+    split_first_text(m, a->bad_looked, name, cap); /* ranks go on together */
     if (!name[0] && !bad_losses(a) && a->plan.backward) {
         bad_tensor(&dec, "gradient at the output", a->d_loss, a->loss_rows * E);
         const struct grad_to nowhere = {0};
         decoder_backward(a, a->P > 0, &nowhere);
         if (a->P > 0)
             encoder_backward(a, &nowhere);
+        split_first_text(m, a->bad_looked, name, cap);
     }
     a->bad_name = NULL;
+    (void)model_check(m, NULL);
     return name[0] != 0;
 }

@@ -90,7 +90,7 @@ spt_status t5_score(const t5_model *m, const struct t5_prompts *prompts,
             argmax[a->loss_token[i]] = a->argmax[i];
     }
     sum_scores(targets, a->token_log_p, score, token_score);
-    return ops_check(m->o, err);
+    return model_check(m, err);
 }
 
 /* --- one row per beginning ----------------------------------------------------------------- */
@@ -143,6 +143,7 @@ static spt_status tree_storage(t5_acts *a, const struct t5_targets *g, spt_err *
     TRY(grow(&a->lists, &a->lists_cap, a->plan.dec_rows * a->list_stride, sizeof *a->lists, err));
     TRY(grow(&a->lens, &a->lens_cap, a->plan.dec_rows, sizeof *a->lens, err));
     TRY(grow(&a->row_of, &a->row_of_cap, tokens, sizeof *a->row_of, err));
+    TRY(grow(&a->token_logit, &a->token_logit_cap, tokens, sizeof *a->token_logit, err));
     return grow(&a->token_log_p, &a->token_log_p_cap, tokens, sizeof *a->token_log_p, err);
 }
 
@@ -213,7 +214,8 @@ static void embed_trees(t5_acts *a, const struct t5_prompts *p)
     const t5_model *m = a->m;
     const int64_t E = m->c.width;
     void *x = m->c.dec_layers ? a->dec[0].self.x : a->dec_last;
-    m->t->gather(m->o, m->embed, a->ids, a->dec_rows, x);
+    split_gather(m, a->ids, a->dec_rows, x);
+    split_sum(m, x, a->dec_rows * E);
     for (int64_t b = 0; a->P_dec && b < a->B; b++)
         if (a->dec_off[b + 1] > a->dec_off[b])
             m->t->put(m->o, row_at(m, x, a->dec_off[b], E), p->dec, a->P_dec * E);
@@ -239,26 +241,45 @@ static void find_tree_loss_rows(t5_acts *a, const struct t5_targets *g)
     a->loss_all = a->loss_rows == a->dec_rows;
 }
 
+/* The logit of entry `id` in row `row` of the chunk at hand, 0 where another part holds it. */
+static float logit_at(const t5_acts *a, int64_t row, int64_t id)
+{
+    const t5_model *m = a->m;
+    const int64_t at = id - m->first_id;
+    float x = 0;
+    if (at >= 0 && at < m->own.vocab)
+        m->t->get_wide(m->o, &x,
+                       (const char *)a->logits +
+                           (size_t)(row * m->own.vocab + at) * m->t->wide,
+                       1);
+    return x;
+}
+
 /* Every token takes its entry of its row's logits. */
 static void tree_head(t5_acts *a, const struct t5_targets *g, int32_t *argmax)
 {
-    const t5_model *m = a->m;
-    const int64_t V = m->c.vocab, *position = a->loss_token;
+    const int64_t *position = a->loss_token;
+    const int64_t from = g->off[0], to = g->off[g->n];
     head_gather(a);
+    for (int64_t i = from; i < to; i++)
+        a->token_logit[i] = 0;
     for (int64_t at = 0; at < a->loss_rows; at += a->head_chunk) {
         const int64_t left = a->loss_rows - at, n = left < a->head_chunk ? left : a->head_chunk;
         head_chunk(a, at, n, false);
-        for (int64_t i = g->off[0]; i < g->off[g->n]; i++) {
+        for (int64_t i = from; i < to; i++) {
             const int64_t row = position[a->row_of[i]] - at;
-            if (row < 0 || row >= n || weight_at(g->weight, i) == 0)
-                continue;
-            float x;
-            const size_t entry = (size_t)(row * V + g->dec_target[i]) * m->t->wide;
-            m->t->get_wide(m->o, &x, (const char *)a->logits + entry, 1);
-            a->token_log_p[i] = (double)x - a->log_z[at + row];
-            if (argmax)
-                argmax[i] = a->argmax[at + row];
+            if (row >= 0 && row < n && weight_at(g->weight, i) != 0)
+                a->token_logit[i] = logit_at(a, row, g->dec_target[i]);
         }
+    }
+    split_sum_host(a->m, a->token_logit + from, to - from);
+    for (int64_t i = from; i < to; i++) {
+        if (weight_at(g->weight, i) == 0)
+            continue;
+        const int64_t row = position[a->row_of[i]];
+        a->token_log_p[i] = (double)a->token_logit[i] - a->log_z[row];
+        if (argmax)
+            argmax[i] = a->argmax[row];
     }
 }
 
@@ -282,5 +303,5 @@ spt_status t5_score_labels(const t5_model *m, const struct t5_prompts *prompts,
         argmax[i] = -1;
     tree_head(a, targets, argmax);
     sum_scores(targets, a->token_log_p, score, token_score);
-    return ops_check(m->o, err);
+    return model_check(m, err);
 }

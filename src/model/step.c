@@ -166,6 +166,19 @@ static spt_status extend_chains(t5_decoder *d, int64_t rows, const int32_t *pare
     return SPT_OK;
 }
 
+/* x += in W */
+static void add_product(t5_decoder *d, const ops_weight *w, const void *in, int64_t rows)
+{
+    const t5_model *m = d->m;
+    if (!m->link) {
+        m->t->matmul(m->o, w, in, d->x, rows, true);
+        return;
+    }
+    m->t->matmul(m->o, w, in, d->norm, rows, false);
+    split_sum(m, d->norm, rows * m->c.width);
+    m->t->add(m->o, d->x, d->norm, rows * m->c.width);
+}
+
 static void self_step(t5_decoder *d, int64_t layer, int64_t rows)
 {
     const t5_model *m = d->m;
@@ -179,7 +192,7 @@ static void self_step(t5_decoder *d, int64_t layer, int64_t rows)
                 row_at(m, d->wide, 3 * r + 1, J), 2 * J);
     const struct ops_slots a = {.rows = rows,
                                 .len = d->position + 1,
-                                .heads = m->c.heads,
+                                .heads = m->own.heads,
                                 .head_dim = m->c.head_dim,
                                 .slots = d->chain[0],
                                 .slot_stride = d->max_len,
@@ -192,7 +205,7 @@ static void self_step(t5_decoder *d, int64_t layer, int64_t rows)
                                 .bias = w->bias,
                                 .span = m->span};
     t->attention_slots(m->o, &a, d->att);
-    t->matmul(m->o, w->out, d->att, d->x, rows, true);
+    add_product(d, w->out, d->att, rows);
 }
 
 static void cross_step(t5_decoder *d, int64_t layer, int64_t rows)
@@ -204,7 +217,7 @@ static void cross_step(t5_decoder *d, int64_t layer, int64_t rows)
     t->rmsnorm(m->o, d->x, w->norm, m->c.norm_eps, rows, m->c.width, d->norm);
     t->matmul(m->o, w->q, d->norm, d->wide, rows, false);
     const struct ops_attention a = {.B = d->examples,
-                                    .heads = m->c.heads,
+                                    .heads = m->own.heads,
                                     .head_dim = m->c.head_dim,
                                     .q_off = d->row_off,
                                     .k_off = d->enc_off,
@@ -215,7 +228,7 @@ static void cross_step(t5_decoder *d, int64_t layer, int64_t rows)
                                     .k_stride = 2 * J,
                                     .v_stride = 2 * J};
     t->attention(m->o, &a, d->att);
-    t->matmul(m->o, w->out, d->att, d->x, rows, true);
+    add_product(d, w->out, d->att, rows);
 }
 
 static void mlp_step(t5_decoder *d, int64_t layer, int64_t rows)
@@ -225,8 +238,8 @@ static void mlp_step(t5_decoder *d, int64_t layer, int64_t rows)
     const struct mlp_block *w = &m->dec[layer].mlp;
     t->rmsnorm(m->o, d->x, w->norm, m->c.norm_eps, rows, m->c.width, d->norm);
     t->matmul(m->o, w->wi, d->norm, d->wide, rows, false);
-    t->activate(m->o, m->c.act, m->c.gated, d->wide, rows, m->c.ff, NULL, 0, NULL, d->wide2);
-    t->matmul(m->o, w->wo, d->wide2, d->x, rows, true);
+    t->activate(m->o, m->c.act, m->c.gated, d->wide, rows, m->own.ff, NULL, 0, NULL, d->wide2);
+    add_product(d, w->wo, d->wide2, rows);
 }
 
 /* Runs the rows embedded in d->x through all layers; the step is then part of the past. */
@@ -284,7 +297,7 @@ spt_status t5_decoder_start(t5_decoder *d, const struct t5_prompts *prompts, con
     if (P_dec)
         TRY(run_prompt(d, prompts, err));
     d->start = d->position;
-    return ops_check(m->o, err);
+    return model_check(m, err);
 }
 
 spt_status t5_decoder_step(t5_decoder *d, int64_t rows, const int32_t *example,
@@ -298,10 +311,11 @@ spt_status t5_decoder_step(t5_decoder *d, int64_t rows, const int32_t *example,
                            (long long)m->c.vocab - 1);
     /* The first sequences continue the prompt of their example, or nothing. */
     TRY(extend_chains(d, rows, d->position == d->start ? example : parent, err));
-    m->t->gather(m->o, m->embed, token, rows, d->x);
+    split_gather(m, token, rows, d->x);
+    split_sum(m, d->x, rows * m->c.width);
     run_step(d, rows);
     m->t->rmsnorm(m->o, d->x, m->dec_norm, m->c.norm_eps, rows, m->c.width, d->norm);
     m->t->matmul(m->o, m->head, d->norm, d->logits, rows, false);
-    m->t->get_wide(m->o, logits, d->logits, rows * m->c.vocab);
-    return ops_check(m->o, err);
+    split_logits(m, d->logits, rows, logits);
+    return model_check(m, err);
 }

@@ -339,6 +339,20 @@ static void c_loss(ops *o, void *logits, const struct ops_loss_args *a)
     }
 }
 
+static void c_loss_part(ops *o, const void *logits, const struct ops_loss_args *a, int64_t first,
+                        int64_t n, struct ops_loss_part *out)
+{
+    (void)o, (void)logits, (void)first, (void)n;
+    memset(out, 0, (size_t)a->rows * sizeof *out);
+}
+
+static void c_loss_part_bwd(ops *o, void *logits, const struct ops_loss_args *a, int64_t first,
+                            int64_t n)
+{
+    (void)first;
+    touch_bytes(o, logits, a->rows * n * (int64_t)of(o)->table.wide);
+}
+
 static int64_t c_find_nonfinite(ops *o, const void *x, int64_t n)
 {
     (void)o, (void)x, (void)n;
@@ -377,6 +391,8 @@ static const struct ops_table counting = {
     .gather_rows = c_gather_rows,
     .scatter_rows = c_scatter_rows,
     .loss = c_loss,
+    .loss_part = c_loss_part,
+    .loss_part_bwd = c_loss_part_bwd,
     .find_nonfinite = c_find_nonfinite,
 };
 

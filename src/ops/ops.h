@@ -23,11 +23,20 @@ enum ops_activation { OPS_RELU, OPS_GELU_TANH, OPS_GELU_ERF, OPS_SILU };
 /* Which products a prepared weight must serve. */
 enum ops_uses { OPS_FORWARD = 1, OPS_BACKWARD = 2 };
 
-/* A frozen matrix as it lies in a file: [K, N], or [N, K] when transposed (Hugging Face). */
+/* A frozen matrix as it lies in a file: [K, N], or [N, K] when transposed (Hugging Face); or a
+ * window of one, whose rows are `ld` elements apart (0: the view is dense). */
 struct ops_matrix {
     struct tensor_view view;
     bool transposed;
+    int64_t ld;
 };
+static inline int64_t ops_matrix_ld(const struct ops_matrix *m)
+{
+    return m->ld ? m->ld : m->view.shape.dim[1];
+}
+/* Rows k .. k + K and columns n .. n + N of m, orientation taken care of. */
+struct ops_matrix ops_matrix_cut(const struct ops_matrix *m, int64_t k, int64_t K, int64_t n,
+                                 int64_t N);
 
 typedef struct ops ops;
 typedef struct ops_weight ops_weight; /* {dtype, panels, scales}: opaque outside the backend */
@@ -85,6 +94,18 @@ struct ops_loss_args {
     int32_t *argmax; /* [rows] lowest index of the largest logit, or NULL */
     bool backward;  /* overwrite logits with d loss / d logits */
 };
+
+/* Loss where the vocabulary is split: the logits [rows, n] are entries first .. first + n of V. Each
+ * part says what it knows of its entries; ops_loss_join makes the loss of what all say; then each
+ * makes gradients of its logits. Arrays of the host. */
+struct ops_loss_part {
+    double log_z, sum; /* log-sum-exp and sum of the part's logits */
+    double max;
+    double target; /* the logit of the target, 0 where it belongs to another part */
+    int64_t argmax; /* lowest index (of V) of max */
+};
+/* What parts [nparts, a->rows] say into the arrays of a (log_z is wanted); the parts in order. */
+void ops_loss_join(const struct ops_loss_args *a, int nparts, const struct ops_loss_part *parts);
 
 struct ops_table {
     const char *name;  /* "ref-f32", "ref-f64", "avx2", "avx512", ... */
@@ -161,6 +182,12 @@ struct ops_table {
 
     /* Loss over wide logits[rows, V] (float32 arithmetic or better). */
     void (*loss)(ops *o, void *logits, const struct ops_loss_args *a);
+    /* Of entries first .. first + n: a->target counts from 0 of V, as does argmax. */
+    void (*loss_part)(ops *o, const void *logits, const struct ops_loss_args *a, int64_t first,
+                      int64_t n, struct ops_loss_part *out);
+    /* logits become d loss / d logits, with a->log_z of all entries. */
+    void (*loss_part_bwd)(ops *o, void *logits, const struct ops_loss_args *a, int64_t first,
+                          int64_t n);
     /* First non-finite of n elements, or -1. */
     int64_t (*find_nonfinite)(ops *o, const void *x, int64_t n);
 };

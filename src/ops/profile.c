@@ -303,6 +303,22 @@ static void p_loss(ops *o, void *logits, const struct ops_loss_args *a)
          t->loss(in, logits, a));
 }
 
+static void p_loss_part(ops *o, const void *logits, const struct ops_loss_args *a, int64_t first,
+                        int64_t n, struct ops_loss_part *out)
+{
+    const double all = (double)(a->rows * n);
+    BOOK(OPS_P_LOSS, 2 * all, all * (double)of(o)->table.wide,
+         t->loss_part(in, logits, a, first, n, out));
+}
+
+static void p_loss_part_bwd(ops *o, void *logits, const struct ops_loss_args *a, int64_t first,
+                            int64_t n)
+{
+    const double all = (double)(a->rows * n);
+    BOOK(OPS_P_LOSS, 2 * all, all * (double)of(o)->table.wide * 2,
+         t->loss_part_bwd(in, logits, a, first, n));
+}
+
 static int64_t p_find_nonfinite(ops *o, const void *x, int64_t n)
 {
     return of(o)->inner->t->find_nonfinite(of(o)->inner, x, n);
@@ -340,6 +356,8 @@ static const struct ops_table watching = {
     .gather_rows = p_gather_rows,
     .scatter_rows = p_scatter_rows,
     .loss = p_loss,
+    .loss_part = p_loss_part,
+    .loss_part_bwd = p_loss_part_bwd,
     .find_nonfinite = p_find_nonfinite,
 };
 

@@ -101,7 +101,7 @@ spt_status engine_open(const struct settings *s, struct engine *out, spt_err *er
 {
     if (!s->model || !s->model[0])
         return err_set(err, SPT_E_USAGE, "--model DIR is missing");
-    struct engine e = {.comm = s->comm};
+    struct engine e = {.part = s->part, .data = s->data_ranks};
     const spt_status st = open_parts(s, &e, err);
     if (st) {
         engine_close(&e);
@@ -158,7 +158,7 @@ spt_status engine_count_model(const struct engine *e, ops *counting, unsigned us
         return err_nomem(err, n * sizeof(double));
     struct described d = {e->source, zeros};
     const struct t5_getter get = {.ctx = &d, .config = c, .param = describe};
-    const spt_status st = t5_model_new_from(counting, &get, uses, out, err);
+    const spt_status st = t5_model_new_part_from(counting, &get, uses, e->part, out, err);
     mem_free(zeros);
     return st;
 }
@@ -168,7 +168,7 @@ spt_status engine_load_model(struct engine *e, const struct settings *s, unsigne
 {
     TRY(engine_open_ops(e, s, false, err));
     TRY(t5_source_hash(e->source, e->base_hash, err));
-    return t5_model_new(e->ops, e->source, uses, &e->model, err);
+    return t5_model_new_part(e->ops, e->source, uses, e->part, &e->model, err);
 }
 
 const char *engine_compute_name(const struct engine *e)

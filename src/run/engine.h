@@ -9,7 +9,7 @@
 #include "vocab/vocab.h"
 
 struct engine {
-    comm *comm; /* of the settings */
+    comm *part, *data; /* of the settings: who holds the model, who shares the data */
     vocab *vocab;
     t5_source *source;
     ops *ops;        /* NULL until engine_load_model */

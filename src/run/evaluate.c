@@ -126,6 +126,20 @@ static const struct task_text *task_at(const struct pass *p, int64_t e)
     return v->mix ? v->mix->task[v->task_of[p->batch->index[p->first + e]]] : v->task;
 }
 
+/* Ranks that hold one model leave a pass together. */
+static spt_status asked_to_stop(const struct evaluator *v, bool *stop, spt_err *err)
+{
+    unsigned any = stop_requested();
+    TRY(comm_any(v->engine->part, &any, err));
+    *stop = any;
+    return SPT_OK;
+}
+
+static spt_status interrupted(spt_err *err)
+{
+    return err_set(err, SPT_E_INTERRUPTED, "interrupted while evaluating");
+}
+
 /* Cuts a batch into ranges that fit and calls fn for each. */
 static spt_status cut_batch(struct pass *p, bool encode, range_fn fn, void *ctx, spt_err *err)
 {
@@ -145,8 +159,10 @@ static spt_status cut_batch(struct pass *p, bool encode, range_fn fn, void *ctx,
         if (encode)
             TRY(t5_encode(v->engine->model, p->prompts, b, p->first, p->count, v->acts, err));
         TRY(fn(ctx, p, err));
-        if (stop_requested())
-            return err_set(err, SPT_E_INTERRUPTED, "interrupted while evaluating");
+        bool stop;
+        TRY(asked_to_stop(v, &stop, err));
+        if (stop)
+            return interrupted(err);
     }
     return SPT_OK;
 }
@@ -167,7 +183,7 @@ static spt_status set_prompts(const struct evaluator *v, batch *b, int32_t **pro
 /* Whole batches are dealt to the ranks. */
 static bool is_mine(const struct evaluator *v, size_t i, int rank)
 {
-    return i % (size_t)comm_size(v->engine->comm) == (size_t)rank;
+    return i % (size_t)comm_size(v->engine->data) == (size_t)rank;
 }
 
 /* Calls fn once for every range of examples that fits, of the batches of this rank; encode: with
@@ -187,7 +203,7 @@ static spt_status for_each_range(struct evaluator *v, const struct t5_prompts *p
     for (size_t i = 0; !st && i < eval_order_batches(order); i++) {
         const uint32_t *which;
         size_t n;
-        if (!is_mine(v, i, comm_rank(v->engine->comm)))
+        if (!is_mine(v, i, comm_rank(v->engine->data)))
             continue;
         eval_order_at(order, i, &which, &n);
         st = batch_make(&b, x, which, n, v->task->max_input, v->task->max_target, err);
@@ -244,7 +260,7 @@ static spt_status put_rows(const struct evaluator *v, const eval_order *order,
     for (size_t i = 0; i < eval_order_batches(order); i++) {
         const uint32_t *which;
         size_t n;
-        if (!is_mine(v, i, comm_rank(v->engine->comm)))
+        if (!is_mine(v, i, comm_rank(v->engine->data)))
             continue;
         eval_order_at(order, i, &which, &n);
         for (size_t k = 0; k < n; k++)
@@ -272,9 +288,15 @@ static spt_status take_rows(const struct evaluator *v, const eval_order *order,
 static spt_status share(const struct evaluator *v, const examples *x, const struct row_codec *rows,
                         spt_status st, spt_err *err)
 {
-    comm *ranks = v->engine->comm;
+    comm *ranks = v->engine->data;
     if (comm_size(ranks) == 1)
         return st;
+    /* To be interrupted is no failure: all stop, and go on together. */
+    unsigned any = st == SPT_E_INTERRUPTED;
+    if (!st || any)
+        TRY(comm_any(ranks, &any, err));
+    if (any)
+        return interrupted(err);
     eval_order *order = NULL;
     struct comm_bytes all = {0};
     buf mine;

@@ -8,6 +8,7 @@
 #include "os/os.h"
 #include "run/gin_options.h"
 #include "run/share.h"
+#include "run/ranks.h"
 
 enum { CONFIG_BYTES = 64 << 20, MAX_DIRS = 4 };
 
@@ -249,6 +250,7 @@ static spt_status run_plain(struct gin_job *j, plain_fn plain, spt_err *err)
     TRY(gin_options_apply(j->config, j->s, err));
     if (j->flags->dry_run)
         return print_settings(j, err);
+    TRY(ranks_split(j->s, err));
     j->s->gin = j->config;
     const spt_status st = plain(j->s, j->out, err);
     j->s->gin = NULL;

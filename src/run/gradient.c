@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/buf.h"
+#include "base/mem.h"
 
 struct t5_prompts prompts_of(const struct prompt *p)
 {
@@ -37,7 +37,15 @@ spt_status gradient_open(struct gradient *g, int64_t largest, int64_t longest_ta
     g->sum = mem_alloc_aligned(PE, sizeof *g->sum);
     if (!g->shard_of || !g->each || !g->shards || !g->sum)
         return err_nomem(err, (GRADIENT_SHARDS + 1) * PE * sizeof(float));
-    return SPT_OK;
+    if (comm_size(g->comm) == 1)
+        return SPT_OK;
+    const int64_t shards = largest < GRADIENT_SHARDS ? largest : GRADIENT_SHARDS;
+    const size_t ranks = (size_t)comm_size(g->comm);
+    const size_t bytes = ranks * sizeof(uint64_t) + (size_t)largest * sizeof *g->each +
+                         (size_t)shards * PE * sizeof(float);
+    g->wire = mem_alloc(bytes, 1);
+    g->wire_n = mem_alloc(ranks, sizeof *g->wire_n);
+    return g->wire && g->wire_n ? SPT_OK : err_nomem(err, bytes);
 }
 
 void gradient_close(struct gradient *g)
@@ -47,6 +55,8 @@ void gradient_close(struct gradient *g)
     mem_free(g->each);
     mem_free_aligned(g->shards);
     mem_free_aligned(g->sum);
+    mem_free(g->wire);
+    mem_free(g->wire_n);
     *g = (struct gradient){0};
 }
 
@@ -127,47 +137,63 @@ static spt_status own_shards(struct gradient *g, const struct prompt *p,
     return SPT_OK;
 }
 
-static spt_status put_own(const struct gradient *g, struct span own, struct span examples, buf *to,
-                          spt_err *err)
+/* --- between ranks --------------------------------------------------------------------------
+ * One exchange per step: of every rank its bits, the losses of its examples, its shards. */
+
+struct load {
+    struct span shards, examples;
+    size_t losses, gradient; /* bytes */
+};
+
+static struct load load_of(const struct gradient *g, int64_t shards, int64_t B, int rank)
 {
-    const size_t PE = (size_t)(g->P * g->E);
-    buf_add(to, g->each + examples.first,
-            (size_t)(examples.end - examples.first) * sizeof *g->each);
-    buf_add(to, g->shards + (size_t)own.first * PE,
-            (size_t)(own.end - own.first) * PE * sizeof *g->shards);
-    return buf_status(to, "gradient", err);
+    const int size = comm_size(g->comm);
+    struct load l = {shards_of_rank(shards, rank, size), examples_of_rank(shards, B, rank, size),
+                     0, 0};
+    l.losses = (size_t)(l.examples.end - l.examples.first) * sizeof *g->each;
+    l.gradient = (size_t)((l.shards.end - l.shards.first) * g->P * g->E) * sizeof *g->shards;
+    return l;
 }
 
-static void take_rank(struct gradient *g, struct span own, struct span examples, const char *from)
+static void put_load(const struct gradient *g, const struct load *l, char *to)
 {
-    const size_t PE = (size_t)(g->P * g->E);
-    const size_t head = (size_t)(examples.end - examples.first) * sizeof *g->each;
-    memcpy(g->each + examples.first, from, head);
-    memcpy(g->shards + (size_t)own.first * PE, from + head,
-           (size_t)(own.end - own.first) * PE * sizeof *g->shards);
+    const uint64_t bits = g->ask ? g->ask(g->ask_ctx) : 0;
+    memcpy(to, &bits, sizeof bits);
+    memcpy(to += sizeof bits, g->each + l->examples.first, l->losses);
+    memcpy(to + l->losses, g->shards + l->shards.first * g->P * g->E, l->gradient);
+}
+
+static void take_load(struct gradient *g, const struct load *l, const char *from)
+{
+    uint64_t bits;
+    memcpy(&bits, from, sizeof bits);
+    g->told |= (unsigned)bits;
+    memcpy(g->each + l->examples.first, from += sizeof bits, l->losses);
+    memcpy(g->shards + l->shards.first * g->P * g->E, from + l->losses, l->gradient);
 }
 
 /* Every rank gets the shards and losses of all; st: how it went here. */
 static spt_status exchange_shards(struct gradient *g, int64_t shards, int64_t B, spt_status st,
                                   struct t5_loss *loss, spt_err *err)
 {
-    const int size = comm_size(g->comm);
+    const int size = comm_size(g->comm), rank = comm_rank(g->comm);
     if (size == 1)
         return st;
-    struct comm_bytes all = {0};
-    const int rank = comm_rank(g->comm);
-    buf mine;
-    buf_init(&mine, INT32_MAX);
-    if (!st)
-        st = put_own(g, shards_of_rank(shards, rank, size),
-                     examples_of_rank(shards, B, rank, size), &mine, err);
-    st = comm_gather(g->comm, st, buf_str(&mine), mine.len, &all, err);
-    buf_release(&mine);
-    TRY(st);
-    for (int r = 0; r < size; r++)
-        take_rank(g, shards_of_rank(shards, r, size), examples_of_rank(shards, B, r, size),
-                  all.bytes + all.off[r]);
-    comm_bytes_release(&all);
+    char *at = g->wire;
+    for (int r = 0; r < size; r++) {
+        const struct load l = load_of(g, shards, B, r);
+        if (r == rank)
+            put_load(g, &l, at);
+        g->wire_n[r] = sizeof(uint64_t) + l.losses + l.gradient;
+        at += g->wire_n[r];
+    }
+    TRY(comm_share(g->comm, st, g->wire, g->wire_n, err));
+    at = g->wire;
+    g->told = 0;
+    for (int r = 0; r < size; at += g->wire_n[r++]) {
+        const struct load l = load_of(g, shards, B, r);
+        take_load(g, &l, at);
+    }
     *loss = (struct t5_loss){0};
     for (int64_t i = 0; i < B; i++)
         t5_loss_add(loss, &g->each[i]);

@@ -16,6 +16,10 @@ struct t5_prompts prompts_of(const struct prompt *p);
 struct gradient {
     const t5_model *model;
     comm *comm; /* ranks own whole shards; NULL: one process */
+    /* With ranks: bits that go with the exchange (NULL: none), and those of all ranks. */
+    unsigned (*ask)(void *ctx);
+    void *ask_ctx;
+    unsigned told;
     struct t5_loss_opts loss;
     int64_t P, E;
     int64_t rows_in_flight; /* encoder rows of the largest range */
@@ -26,6 +30,8 @@ struct gradient {
     struct t5_example_loss *each; /* [batch] */
     float *shards;     /* [GRADIENT_SHARDS, P, E] */
     float *sum;        /* [P, E]: the result */
+    char *wire;        /* with ranks: what is exchanged, rank by rank */
+    size_t *wire_n;    /* [ranks] bytes */
 };
 
 /* largest: examples of the largest batch; longest_target: its ids, end mark included. model, loss, P, E,

@@ -184,7 +184,7 @@ static spt_status answer_chunk(struct infer *j, buf *to, spt_err *err)
 static size_t records_at_once(const struct infer *j)
 {
     const bool one = j->generation.opts.method == DECODE_SAMPLE_T5X && j->opts.generate;
-    return (size_t)j->s->batch * (one ? 1 : (size_t)comm_size(j->s->comm));
+    return (size_t)j->s->batch * (one ? 1 : (size_t)comm_size(j->s->data_ranks));
 }
 
 static spt_status infer_stream(struct infer *j, spt_err *err)

@@ -7,6 +7,7 @@
 #include "fs/fs.h"
 #include "run/commands.h"
 #include "run/gin_job.h"
+#include "run/ranks.h"
 
 static const spt_command commands[] = {
     [COMMAND_INDEX_TRAIN] =
@@ -170,6 +171,8 @@ struct spt_job {
     struct settings settings;
     gin_flags flags; /* of a gin job */
     bool gin;
+    comm *ranks; /* until the job is freed: the first rank's last word comes before that */
+    bool silent; /* another process says how the job ended */
 };
 
 spt_status spt_job_new(const char *command, spt_job **out, spt_err *err)
@@ -198,6 +201,7 @@ void spt_job_free(spt_job *j)
         return;
     settings_release(&j->settings);
     gin_flags_release(&j->flags);
+    comm_leave(j->ranks);
     mem_free(j);
 }
 
@@ -329,11 +333,19 @@ bool stop_requested(void)
     return stop != 0;
 }
 
+static const char gone[] = "the reader of the output has gone"; /* is no failure */
+
 spt_status output_write(struct run_output *o, const void *bytes, size_t n, spt_err *err)
 {
     if (!o->closed && o->sink->write && o->sink->write(o->sink->ctx, bytes, n))
         o->closed = true;
-    return o->closed ? err_set(err, SPT_E_INTERRUPTED, "the reader of the output has gone") : SPT_OK;
+    return o->closed ? err_set(err, SPT_E_INTERRUPTED, "%s", gone) : SPT_OK;
+}
+
+/* What another process met with. */
+static bool reader_gone(const spt_err *err)
+{
+    return err && err->code == SPT_E_INTERRUPTED && strstr(err->msg, gone);
 }
 
 spt_status output_text(struct run_output *o, const buf *text, spt_err *err)
@@ -379,6 +391,8 @@ static spt_status run_here(spt_job *j, struct run_output *out, spt_err *err)
     const bool gin = j->gin || (settings_given(&j->settings, "plugin") &&
                                 command_bit(c->name) & plugins);
     TRY(check_ranks(&j->settings, err));
+    if (!gin)
+        TRY(ranks_split(&j->settings, err));
     TRY(check_arguments(&j->settings, err));
     const plain_fn plain = run[c - commands];
     TRY(gin ? run_gin(&j->flags, &j->settings, plain, out, err) : plain(&j->settings, out, err));
@@ -389,20 +403,26 @@ spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err)
 {
     const spt_sink nowhere = {0};
     struct run_output out = {.sink = sink ? sink : &nowhere};
-    comm *ranks;
-    const spt_status joined = comm_open(&ranks, err);
-    if (joined) /* one line, not one from every process */
-        return comm_launched_first() ? joined : SPT_OK;
-    const bool leads = comm_leads(ranks);
-    if (!leads) { /* the first rank speaks for all */
+    comm_leave(j->ranks);
+    j->ranks = NULL;
+    j->silent = !comm_launched_first(); /* one line, not one from every process */
+    TRY(comm_open(j->settings.comm_timeout, &j->ranks, err));
+    j->silent = !comm_leads(j->ranks);
+    if (j->silent) { /* the first rank speaks for all */
         out.sink = &nowhere;
         log_set_sink(NULL, NULL);
     }
     warnings_before = log_warnings();
-    j->settings.comm = ranks;
-    const spt_status st = comm_close(ranks, run_here(j, &out, err), err);
-    j->settings.comm = NULL;
-    return out.closed || !leads ? SPT_OK : st;
+    j->settings.comm = j->ranks;
+    const spt_status st = comm_close(j->ranks, run_here(j, &out, err), err);
+    j->settings.comm = j->settings.part = j->settings.data_ranks = NULL;
+    j->silent = !comm_speaks(j->ranks);
+    return out.closed || (j->silent && reader_gone(err)) ? SPT_OK : st;
+}
+
+int spt_job_speaks(const spt_job *j)
+{
+    return j ? !j->silent : comm_launched_first();
 }
 
 static struct {

@@ -26,6 +26,21 @@ static spt_status compare(int rank, const char *a, size_t an, const char *b, siz
     return SPT_OK;
 }
 
+spt_status ranks_split(struct settings *s, spt_err *err)
+{
+    s->part = NULL;
+    s->data_ranks = s->comm;
+    const bool plans = !strcmp(s->command, "plan") || !strcmp(s->command, "check");
+    if (s->partitions < 2 || plans)
+        return SPT_OK;
+    if (!s->comm)
+        return err_set(err, SPT_E_CONFIG,
+                       "--num-partitions %lld: a model in parts needs as many processes: start this "
+                       "with `mpirun -n %lld` (or a multiple)",
+                       (long long)s->partitions, (long long)s->partitions);
+    return comm_split(s->comm, (int)s->partitions, &s->part, &s->data_ranks, err);
+}
+
 spt_status ranks_same_text(comm *c, const buf *text, spt_status st, spt_err *err)
 {
     struct comm_bytes all = {0};

@@ -224,6 +224,10 @@ const struct option_row option_table[] = {
            "(default: as the prompt was trained, else float32)"),
     TEXT("isa", isa, "NAME", "auto", USES | N | B, "kernels: auto, ref, avx2 or avx512"),
     INT("threads", threads, "0", 0, 1024, USES | N | R | B | D, "threads (0: all cores)"),
+    INT("num-partitions", partitions, "1", 1, 65536, USES,
+        "under mpirun: processes that hold one model together, each a part of every layer"),
+    REAL("comm-timeout", comm_timeout, "600", 0, 1e6, T | E | I | S,
+         "under mpirun: seconds to wait for a process that does not answer (0: for ever)"),
     CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "auto", T | C | B,
            "absorbed: no keys and values of the input, for short targets (auto: when it needs "
            "fewer operations)"),
@@ -259,7 +263,8 @@ static bool is_outward(const struct option_row *o)
 {
     static const char *const names[] = {"out",      "json",  "resume",  "dry-run",
                                         "progress", "quiet", "threads", "keep",
-                                        "remat",    "plugin", "memory",  "profile"};
+                                        "remat",    "plugin", "memory",  "profile",
+                                        "num-partitions", "comm-timeout"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], o->pub.name))
             return true;

@@ -16,6 +16,8 @@ enum { MAX_ARGUMENTS = 64 };
 struct settings {
     const char *command;
     comm *comm; /* the ranks that do the job together; NULL: one process */
+    comm *part, *data_ranks; /* those that hold one model together, and those that share the data
+                                (ranks.h); NULL: this one alone */
     char *argument[MAX_ARGUMENTS];
     size_t arguments;
 
@@ -66,6 +68,10 @@ struct settings {
     /* machine */
     char *compute, *isa, *cross_attention;
     int64_t threads, max_distance;
+    /* ranks */
+    int64_t partitions, ranks;
+    double comm_timeout;
+    char *bandwidth;
     /* behaviour */
     bool remat, json, resume, dry_run, strict, save_full, decode, log_examples, quiet, npy_bf16;
     char *progress, *memory;

@@ -75,11 +75,23 @@ static bool out_of_time(const struct trainer *t)
            (double)(os_monotonic_ns() - t->started_ns) >= t->s->minutes * 60e9;
 }
 
-/* The same on all ranks, so that all leave the loop at the same step. */
-static spt_status reasons_to_stop(const struct trainer *t, unsigned *why, spt_err *err)
+static unsigned own_reasons(void *ctx)
 {
-    *why = (stop_requested() ? STOP_ASKED : 0u) | (out_of_time(t) ? STOP_TIME : 0u);
+    return (stop_requested() ? STOP_ASKED : 0u) | (out_of_time(ctx) ? STOP_TIME : 0u);
+}
+
+/* The same on all ranks, so that all leave the loop at the same step. */
+static spt_status reasons_to_stop(struct trainer *t, unsigned *why, spt_err *err)
+{
+    *why = own_reasons(t);
     return comm_any(t->s->comm, why, err);
+}
+
+/* Those that went with the step's exchange of the gradient, as far as there was one. */
+static spt_status reasons_in_step(struct trainer *t, unsigned *why, spt_err *err)
+{
+    *why = t->s->data_ranks ? t->gradient.told : own_reasons(t);
+    return comm_any(t->s->part, why, err);
 }
 
 /* Only a strictly better score moves "best"; NaN never does (field case 23). */
@@ -157,12 +169,14 @@ static spt_status train_loop(struct trainer *t, spt_err *err)
     bool stop = false;
     t->spent = (struct train_times){0}; /* counting before the run was not the run */
     ops_profile_reset(t->engine.ops);
+    t->gradient.ask = own_reasons;
+    t->gradient.ask_ctx = t;
     if (t->evaluation_owed)
         TRY(pay_evaluation(t, err));
     while (t->state.step < t->plan.steps && !t->state.stopped_early && !stop) {
         unsigned why;
         TRY(train_step(t, err));
-        TRY(reasons_to_stop(t, &why, err));
+        TRY(reasons_in_step(t, &why, err));
         stop = why & STOP_TIME;
         const int64_t last = stop ? t->state.step : t->plan.steps;
         if (t->eval && due(t->state.step, t->plan.eval_every, last))

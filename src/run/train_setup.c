@@ -244,7 +244,7 @@ spt_status train_make_storage(struct trainer *t, spt_err *err)
 {
     struct gradient *g = &t->gradient;
     g->model = t->engine.model;
-    g->comm = t->s->comm;
+    g->comm = t->s->data_ranks;
     g->loss = t->loss_opts;
     g->P = t->plan.P;
     g->E = t->plan.E;

@@ -74,8 +74,8 @@ static void products(void **state)
         a[i] = (float)test_uniform(&seed);
     for (int i = 0; i < K * N2; i++)
         b[i] = (float)test_uniform(&seed);
-    const struct ops_matrix parts[2] = {{{DT_F32, shape_2d(K, N1), a}, false},
-                                        {{DT_F32, shape_2d(N2, K), b}, true}};
+    const struct ops_matrix parts[2] = {{{DT_F32, shape_2d(K, N1), a}, false, 0},
+                                        {{DT_F32, shape_2d(N2, K), b}, true, 0}};
     ops_weight *w;
     EXPECT_OK(o->t->weight_new(o, parts, 2, OPS_FORWARD | OPS_BACKWARD, false, &w, &err), &err);
     EXPECT_TRUE(o->t->weight_bytes(w) >= K * N * sizeof(double));
@@ -104,7 +104,7 @@ static void products(void **state)
     o->t->matmul(o, w, x, twice_sum, ROWS, true);
     EXPECT_TRUE(!memcmp(sum, twice_sum, ROWS * N * sizeof *sum));
     free(sum), free(twice_sum);
-    const struct ops_matrix odd[2] = {parts[0], {{DT_F32, shape_2d(K + 1, 1), a}, false}};
+    const struct ops_matrix odd[2] = {parts[0], {{DT_F32, shape_2d(K + 1, 1), a}, false, 0}};
     ops_weight *no = NULL;
     EXPECT_STATUS(o->t->weight_new(o, odd, 2, OPS_FORWARD, false, &no, &err), SPT_E_FORMAT);
     EXPECT_TRUE(!no);
@@ -464,7 +464,7 @@ static void rows(void **state)
     o->t->drop_rows(o, src, 2, off, 3, drop);
     EXPECT_TRUE(!memcmp(src, (double[]){0, 0, 20, 0, 0, 21}, sizeof src));
     ops_weight *t;
-    const struct ops_matrix m = {{DT_F32, shape_2d(3, 2), table}, false};
+    const struct ops_matrix m = {{DT_F32, shape_2d(3, 2), table}, false, 0};
     EXPECT_OK(o->t->table_new(o, &m, &t, &err), &err);
     o->t->gather(o, t, (const int32_t[]){1, 1, 0}, 3, dst);
     EXPECT_TRUE(!memcmp(dst, (double[]){10, 11, 10, 11, 0, 1}, sizeof dst));

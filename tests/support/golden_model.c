@@ -239,12 +239,13 @@ static spt_status get_param(void *ctx, const char *name, struct t5_param *out, s
     return SPT_OK;
 }
 
-static t5_model *open_model(ops *o, const struct t5_config *c, struct source *s, unsigned uses)
+static t5_model *open_model(ops *o, const struct t5_config *c, struct source *s, unsigned uses,
+                            comm *ranks)
 {
     spt_err err;
     t5_model *m = NULL;
     const struct t5_getter get = {.ctx = s, .config = c, .param = get_param};
-    EXPECT_OK(t5_model_new_from(o, &get, uses, &m, &err), &err);
+    EXPECT_OK(t5_model_new_part_from(o, &get, uses, ranks, &m, &err), &err);
     return m;
 }
 
@@ -252,7 +253,14 @@ t5_model *golden_model_t5x(ops *o, const struct t5_config *c, const char *folder
                            unsigned uses)
 {
     struct source s = {folder, file, false};
-    return open_model(o, c, &s, uses);
+    return open_model(o, c, &s, uses, NULL);
+}
+
+t5_model *golden_model_part(ops *o, const struct t5_config *c, const char *folder, const char *file,
+                            unsigned uses, comm *ranks)
+{
+    struct source s = {folder, file, false};
+    return open_model(o, c, &s, uses, ranks);
 }
 
 t5_model *golden_model_hf(ops *o, const char *dir, bool v1_0, unsigned uses)
@@ -278,7 +286,7 @@ t5_model *golden_model_hf(ops *o, const char *dir, bool v1_0, unsigned uses)
         .eos_id = 1};
 #undef N
     struct source s = {folder, "model", true};
-    return open_model(o, &c, &s, uses);
+    return open_model(o, &c, &s, uses, NULL);
 }
 
 void golden_batch(struct test_batch *t, const char *folder, const char *prefix)

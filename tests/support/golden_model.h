@@ -26,6 +26,9 @@ struct t5_config golden_config(const char *folder);
 /* Parameters of <folder>/<file>.safetensors under T5X names. */
 t5_model *golden_model_t5x(ops *o, const struct t5_config *c, const char *folder, const char *file,
                            unsigned uses);
+/* The part of it that a rank holds. */
+t5_model *golden_model_part(ops *o, const struct t5_config *c, const char *folder, const char *file,
+                            unsigned uses, comm *ranks);
 /* The mini models of hf/: "mini_model" (T5 1.1) or "mini_model_v1_0". */
 t5_model *golden_model_hf(ops *o, const char *dir, bool v1_0, unsigned uses);
 

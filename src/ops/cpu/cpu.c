@@ -704,6 +704,68 @@ static void cpu_loss(ops *o, void *logits, const struct ops_loss_args *a)
     each(c, a->rows, 4 * a->V, loss_range, &j);
 }
 
+struct part_job {
+    const struct kernels *k;
+    const struct ops_loss_args *a;
+    float *logits;
+    int64_t first, n;
+    struct ops_loss_part *out;
+};
+
+static void part_range(void *ctx, int64_t from, int64_t to, int thread)
+{
+    (void)thread;
+    const struct part_job *j = ctx;
+    for (int64_t i = from; i < to; i++) {
+        const float *x = j->logits + i * j->n;
+        const int64_t t = j->a->target[i] - j->first;
+        int32_t best = 0;
+        float sum;
+        struct ops_loss_part *p = &j->out[i];
+        p->log_z = j->k->log_sum_exp(x, j->n, &sum, &best);
+        p->sum = (double)sum;
+        p->max = (double)x[best];
+        p->argmax = j->first + best;
+        p->target = t >= 0 && t < j->n ? (double)x[t] : 0;
+    }
+}
+
+static void cpu_loss_part(ops *o, const void *logits, const struct ops_loss_args *a, int64_t first,
+                          int64_t n, struct ops_loss_part *out)
+{
+    struct cpu *c = (struct cpu *)o;
+    struct part_job j = {c->k, a, (float *)(uintptr_t)logits, first, n, out};
+    each(c, a->rows, 2 * n, part_range, &j);
+}
+
+static void part_bwd_range(void *ctx, int64_t from, int64_t to, int thread)
+{
+    (void)thread;
+    const struct part_job *j = ctx;
+    const struct ops_loss_args *a = j->a;
+    const double V = (double)a->V, conf = 1 - (double)a->label_smoothing, z = (double)a->z_loss;
+    const double low = a->V > 1 ? (1 - conf) / (V - 1) : 1 - conf;
+    for (int64_t i = from; i < to; i++) {
+        float *x = j->logits + i * j->n;
+        const double w = a->weight ? (double)a->weight[i] : 1, log_z = a->log_z[i];
+        const int64_t t = a->target[i] - j->first;
+        const bool own = t >= 0 && t < j->n;
+        const double log_p = own ? (double)x[t] - log_z : 0;
+        j->k->softmax_grad(x, j->n, (float)log_z, (float)(w * (1 + 2 * z * log_z)),
+                           (float)(w * low));
+        if (own) /* as in loss_range */
+            x[t] = (float)(w * ((1 + 2 * z * log_z) * exp(log_p) - conf));
+    }
+}
+
+static void cpu_loss_part_bwd(ops *o, void *logits, const struct ops_loss_args *a, int64_t first,
+                              int64_t n)
+{
+    struct cpu *c = (struct cpu *)o;
+    struct part_job j = {c->k, a, logits, first, n, NULL};
+    each(c, a->rows, 2 * n, part_bwd_range, &j);
+}
+
 /* --- table -------------------------------------------------------------------------------------
  */
 
@@ -719,7 +781,8 @@ static void cpu_loss(ops *o, void *logits, const struct ops_loss_args *a)
         .attention_slots = cpu_attention_slots, .activate = cpu_activate,                          \
         .activate_bwd = cpu_activate_bwd, .drop_rows = cpu_drop_rows, .add = cpu_add,              \
         .scale = cpu_scale, .gather_rows = cpu_gather_rows, .scatter_rows = cpu_scatter_rows,      \
-        .loss = cpu_loss, .find_nonfinite = cpu_find_nonfinite,                                    \
+        .loss = cpu_loss, .loss_part = cpu_loss_part, .loss_part_bwd = cpu_loss_part_bwd,          \
+        .find_nonfinite = cpu_find_nonfinite,                                                      \
     }
 
 /* The name tells what decides the bits: kernels and operands of the products. */

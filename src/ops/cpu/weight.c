@@ -43,17 +43,17 @@ static void read_block(const struct cpu *c, const struct ops_matrix *parts, int 
     int64_t at = 0; /* first column of the part */
     for (int i = 0; i < nparts; i++) {
         const struct ops_matrix *m = &parts[i];
-        const int64_t K = part_K(m), N = part_N(m);
+        const int64_t K = part_K(m), N = part_N(m), ld = ops_matrix_ld(m);
         const int64_t first = n > at ? n : at, last = least(n + PANEL, at + N);
         const int64_t ks = least(PANEL, K - k);
         if (first < last && !m->transposed) {
             for (int64_t r = 0; r < ks; r++)
-                cpu_read_f32(c, &m->view, (k + r) * N + first - at, last - first,
+                cpu_read_f32(c, &m->view, (k + r) * ld + first - at, last - first,
                              block + r * PANEL + first - n);
         } else if (first < last) {
             memset(lines, 0, sizeof lines);
             for (int64_t j = first; j < last; j++)
-                cpu_read_f32(c, &m->view, (j - at) * K + k, ks, lines + (j - n) * PANEL);
+                cpu_read_f32(c, &m->view, (j - at) * ld + k, ks, lines + (j - n) * PANEL);
             c->k->transpose(lines, turned);
             for (int64_t r = 0; r < ks; r++)
                 memcpy(block + r * PANEL + first - n, turned + r * PANEL + first - n,
@@ -183,8 +183,8 @@ static spt_status describe_table(const struct ops_matrix *m, ops_weight *w, spt_
 {
     struct tensor_shape all;
     TRY(whole_shape(m, 1, &all, err));
-    if (m->transposed)
-        return err_set(err, SPT_E_INTERNAL, "a transposed embedding table");
+    if (m->transposed || ops_matrix_ld(m) != all.dim[1])
+        return err_set(err, SPT_E_INTERNAL, "a transposed or narrowed embedding table");
     w->K = all.dim[0], w->N = all.dim[1];
     w->store = m->view.dtype == DT_BF16 ? STORE_BF16 : STORE_F32;
     w->bytes = (size_t)w->K * (size_t)w->N * store_size(w->store); /* checked by whole_shape */

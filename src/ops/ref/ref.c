@@ -82,7 +82,7 @@ static spt_status fill_part(const struct ops_matrix *m, int64_t at, ops_weight *
     if (!line)
         return err_nomem(err, (size_t)cols * sizeof *line);
     for (int64_t r = 0; r < rows; r++) {
-        tensor_to_f32(&m->view, (size_t)(r * cols), (size_t)cols, line);
+        tensor_to_f32(&m->view, (size_t)(r * ops_matrix_ld(m)), (size_t)cols, line);
         for (int64_t c = 0; c < cols; c++) {
             const int64_t k = m->transposed ? c : r, n = m->transposed ? r : c;
             w->w[k * w->N + at + n] = (real)line[c];
@@ -410,6 +410,8 @@ static const struct ops_table table = {
     .gather_rows = ref_gather_rows,
     .scatter_rows = ref_scatter_rows,
     .loss = REF(loss),
+    .loss_part = REF(loss_part),
+    .loss_part_bwd = REF(loss_part_bwd),
     .find_nonfinite = ref_find_nonfinite,
 };
 

@@ -22,5 +22,9 @@ void REF(attention_bwd)(ops *o, const struct ops_attention *a, const void *out, 
                         void *dq, void *dk, void *dv);
 void REF(attention_slots)(ops *o, const struct ops_slots *a, void *out);
 void REF(loss)(ops *o, void *logits, const struct ops_loss_args *a);
+void REF(loss_part)(ops *o, const void *logits, const struct ops_loss_args *a, int64_t first,
+                    int64_t n, struct ops_loss_part *out);
+void REF(loss_part_bwd)(ops *o, void *logits, const struct ops_loss_args *a, int64_t first,
+                        int64_t n);
 
 #endif

@@ -59,3 +59,38 @@ void REF(loss)(ops *o, void *logits, const struct ops_loss_args *a)
         }
     }
 }
+
+void REF(loss_part)(ops *o, const void *logits, const struct ops_loss_args *a, int64_t first,
+                    int64_t n, struct ops_loss_part *out)
+{
+    (void)o;
+    for (int64_t i = 0; i < a->rows; i++) {
+        const real *x = (const real *)logits + i * n;
+        const int64_t t = a->target[i] - first;
+        double sum = 0;
+        for (int64_t v = 0; v < n; v++)
+            sum += (double)x[v];
+        const int32_t best = arg_max(x, n);
+        out[i] = (struct ops_loss_part){.log_z = log_sum_exp(x, n),
+                                        .sum = sum,
+                                        .max = (double)x[best],
+                                        .target = t >= 0 && t < n ? (double)x[t] : 0,
+                                        .argmax = first + best};
+    }
+}
+
+void REF(loss_part_bwd)(ops *o, void *logits, const struct ops_loss_args *a, int64_t first,
+                        int64_t n)
+{
+    (void)o;
+    const double V = (double)a->V, conf = 1 - (double)a->label_smoothing, z = (double)a->z_loss;
+    const double low = a->V > 1 ? (1 - conf) / (V - 1) : 1 - conf;
+    for (int64_t i = 0; i < a->rows; i++) {
+        real *x = (real *)logits + i * n;
+        const double w = a->weight ? (double)a->weight[i] : 1, log_z = a->log_z[i];
+        for (int64_t v = 0; v < n; v++) {
+            const double soft = first + v == a->target[i] ? conf : low;
+            x[v] = (real)(w * ((1 + 2 * z * log_z) * exp((double)x[v] - log_z) - soft));
+        }
+    }
+}

@@ -21,7 +21,7 @@ static void shapes_on(ops *o, const char *isa, void *ctx)
             v[k] = (float)test_uniform(&seed);
         for (int64_t k = 0; k < rows * (K + N); k++)
             host[k] = (float)test_uniform(&seed);
-        const struct ops_matrix m = {{DT_F32, shape_2d(K, N), v}, false};
+        const struct ops_matrix m = {{DT_F32, shape_2d(K, N), v}, false, 0};
         ops_weight *w;
         EXPECT_OK(o->t->weight_new(o, &m, 1, uses, false, &w, &err), &err);
         const size_t e = o->t->elem;

@@ -135,7 +135,7 @@ static spt_status life(void *ctx, spt_err *err)
     ops *inner = NULL, *o = NULL;
     ops_weight *w = NULL;
     static const float v[6] = {0};
-    const struct ops_matrix part = {{DT_F32, shape_2d(2, 3), v}, false};
+    const struct ops_matrix part = {{DT_F32, shape_2d(2, 3), v}, false, 0};
     spt_status st = ops_ref_open_f32(&inner, err);
     if (!st)
         st = ops_profile_open(inner, &o, err);
