@@ -10,6 +10,7 @@
 #include "fs/fs.h"
 #include "os/os.h"
 #include "run/data_cmd.h"
+#include "run/dir_lock.h"
 #include "run/gin_job.h"
 #include "task/cache.h"
 #include "task/tfds.h"
@@ -121,20 +122,6 @@ static spt_status clear_half(const char *dir, spt_err *err)
     return st;
 }
 
-/* The descriptor holds the lock until it is closed, by the end of the process at the latest. */
-static spt_status lock_dir(const char *dir, int *fd, spt_err *err)
-{
-    const int opened = os_open(dir, OS_READ | OS_DIR);
-    if (opened < 0)
-        return err_sys(err, SPT_E_IO, -opened, "%s", dir);
-    if (os_lock(opened) < 0) {
-        os_close(opened);
-        return err_set(err, SPT_E_CONFIG, "%s: another command is writing this cache", dir);
-    }
-    *fd = opened;
-    return SPT_OK;
-}
-
 /* --- one task
  * ----------------------------------------------------------------------------------------- */
 
@@ -170,9 +157,9 @@ static spt_status cache_task(const struct settings *s, const struct task *t,
     if (o->tfds_dir)
         TRY(data_prepare_missing_of(t, o->tfds_dir, err));
     TRY(fs_make_dirs(dir, err));
-    TRY(lock_dir(dir, &fd, err));
+    TRY(dir_lock(dir, "another command is writing this cache", &fd, err));
     const spt_status st = write_locked(s, t, o, dir, err);
-    os_close(fd);
+    dir_unlock(fd);
     return st;
 }
 

@@ -6,8 +6,8 @@
 #include "base/log.h"
 #include "fs/fs.h"
 #include "prompt/prompt_io.h"
+#include "run/t5x_save.h"
 #include "store/npy.h"
-#include "store/t5x_checkpoint.h"
 #include "text/regex.h"
 
 #define PROMPT_TARGET "target/" PROMPT_T5X_ENCODER
@@ -585,76 +585,6 @@ void t5x_base_close(struct t5x_base *b)
 
 /* --- saving ---------------------------------------------------------------------------------------- */
 
-struct saving {
-    struct t5x_item *items;
-    char **names;
-    float **values;       /* decoded copies */
-    struct t5_param *held; /* views into the source */
-    size_t n, cap;
-};
-
-static void saving_close(struct saving *w, t5_source *source)
-{
-    for (size_t i = 0; i < w->n; i++) {
-        if (w->held && (w->held[i].owned || w->held[i].m.view.data))
-            t5_source_release(source, &w->held[i]);
-        mem_free(w->names ? w->names[i] : NULL);
-        mem_free_aligned(w->values ? w->values[i] : NULL);
-    }
-    mem_free(w->items);
-    mem_free(w->names);
-    mem_free(w->values);
-    mem_free(w->held);
-}
-
-static spt_status saving_open(struct saving *w, size_t cap, spt_err *err)
-{
-    w->cap = cap;
-    w->items = mem_zalloc(cap, sizeof *w->items);
-    w->names = mem_zalloc(cap, sizeof *w->names);
-    w->values = mem_zalloc(cap, sizeof *w->values);
-    w->held = mem_zalloc(cap, sizeof *w->held);
-    return w->items && w->names && w->values && w->held ? SPT_OK
-                                                        : err_nomem(err, cap * sizeof *w->items);
-}
-
-static spt_status add_item(struct saving *w, const char *prefix, const char *name,
-                           const struct tensor_view *v, bool zarr, spt_err *err)
-{
-    const size_t n = strlen(prefix) + strlen(name) + 1;
-    char *full = mem_alloc(n, 1);
-    if (!full)
-        return err_nomem(err, n);
-    snprintf(full, n, "%s%s", prefix, name);
-    w->names[w->n] = full;
-    w->items[w->n] = (struct t5x_item){full, *v, zarr};
-    w->n++;
-    return SPT_OK;
-}
-
-/* A weight as [in, out]: the file's own values where it holds them so. */
-static spt_status add_weight(struct saving *w, t5_source *source, const char *name, spt_err *err)
-{
-    const size_t at = w->n;
-    size_t n, bytes;
-    struct t5_param *p = &w->held[at];
-    struct tensor_view v;
-    TRY(t5_source_param(source, name, p, err));
-    v = p->m.view;
-    if (p->m.transposed) {
-        TRY(tensor_size(DT_F32, &v.shape, &n, &bytes, err));
-        w->values[at] = mem_alloc_aligned(n, sizeof(float));
-        if (!w->values[at])
-            return err_nomem(err, bytes);
-        source_param_f32(p, &v.shape, w->values[at]);
-        v.dtype = DT_F32;
-        v.data = w->values[at];
-        t5_source_release(source, p);
-        *p = (struct t5_param){0};
-    }
-    return add_item(w, "target/", name, &v, true, err);
-}
-
 /* v lives in its own array, dummies and row and column statistics stay in the msgpack file. */
 static bool slot_in_zarr(const struct optim_slot *s)
 {
@@ -664,23 +594,22 @@ static bool slot_in_zarr(const struct optim_slot *s)
     return strcmp(base, "v_row") && strcmp(base, "v_col");
 }
 
-static spt_status collect(struct t5x_base *b, struct saving *w, spt_err *err)
+/* Beside the base: the prompt, nil for the state of what is frozen, the optimizer's slots. */
+static spt_status add_trained(struct t5x_base *b, struct t5x_saving *w, spt_err *err)
 {
     t5_source *source = b->engine.source;
     const struct tensor_view nil = {.dtype = DT_F32};
     const struct tensor_view rows = {DT_F32, shape_2d(b->prompt->P, b->prompt->E),
                                      b->prompt->rows};
-    for (size_t i = 0; i < t5_source_count(source); i++)
-        TRY(add_weight(w, source, t5_source_name(source, i), err));
-    TRY(add_item(w, "target/", PROMPT_T5X_ENCODER, &rows, true, err));
+    TRY(t5x_saving_add(w, "target/", PROMPT_T5X_ENCODER, &rows, true, err));
     const bool adafactor = b->model->optim.kind == OPTIM_ADAFACTOR;
     for (size_t i = 0; adafactor && i < t5_source_count(source); i++)
-        TRY(add_item(w, "state/param_states/", t5_source_name(source, i), &nil, false, err));
+        TRY(t5x_saving_add(w, "state/param_states/", t5_source_name(source, i), &nil, false, err));
     for (size_t i = 0; i < optim_slot_count(b->optim); i++) {
         const struct optim_slot *s = optim_slot_at(b->optim, i);
         const struct tensor_view v = {s->dtype, s->shape, s->data};
         if (strcmp(s->name, "step"))
-            TRY(add_item(w, "state/", s->name, &v, slot_in_zarr(s), err));
+            TRY(t5x_saving_add(w, "state/", s->name, &v, slot_in_zarr(s), err));
     }
     return SPT_OK;
 }
@@ -691,10 +620,9 @@ static spt_status save_numpy(const struct t5x_base *b, const char *dir, const st
 {
     bool yes;
     TRY(any_match(&s->save_paths, PROMPT_T5X_ENCODER, &yes, err));
-    const struct t5x_item item = {
-        PROMPT_T5X_ENCODER,
-        {DT_F32, shape_2d(b->prompt->P, b->prompt->E), b->prompt->rows},
-        true};
+    const struct tensor_view rows = {DT_F32, shape_2d(b->prompt->P, b->prompt->E),
+                                     b->prompt->rows};
+    const struct t5x_item item = {.name = PROMPT_T5X_ENCODER, .view = rows, .zarr = true};
     const struct t5x_save save = {
         .step = b->step, .items = &item, .count = yes, .target_dtype = s->dtype};
     return t5x_write_numpy(dir, &save, err);
@@ -723,26 +651,24 @@ static spt_status follow(struct t5x_base *b, const char *dir, spt_err *err)
 }
 
 spt_status t5x_base_save(struct t5x_base *b, const char *dir, const struct gin_save *s,
-                         spt_err *err)
+                         const struct t5x_file *files, size_t file_count, spt_err *err)
 {
-    struct saving w = {0};
+    struct t5x_saving w = {0};
     bool skipped = false;
     b->step = optim_get_step(b->optim);
     if (s->numpy)
         TRY(save_numpy(b, dir, s, err));
-    spt_status st = saving_open(&w, 2 * t5_source_count(b->engine.source) +
-                                        optim_slot_count(b->optim) + 1, err);
+    const size_t n = t5_source_count(b->engine.source);
+    spt_status st = t5x_saving_open(&w, b->engine.source, n + optim_slot_count(b->optim) + 1, err);
     if (!st)
-        st = collect(b, &w, err);
-    const struct t5x_save save = {
+        st = add_trained(b, &w, err);
+    const struct t5x_save how = {
         .step = b->step,
-        .items = w.items,
-        .count = w.n,
         .target_dtype = s->dtype == DT_BF16 ? DT_BF16 : DT_F32,
     };
     if (!st)
-        st = t5x_write(dir, &save, &skipped, err);
-    saving_close(&w, b->engine.source);
+        st = t5x_saving_write(&w, &how, files, file_count, dir, &skipped, err);
+    t5x_saving_close(&w);
     if (!st && skipped)
         log_info("checkpoint_%lld exists already and is left as it is", (long long)b->step);
     if (!st && s->keep > 0)

@@ -6,6 +6,7 @@
 
 #include "run/engine.h"
 #include "run/gin_settings.h"
+#include "store/t5x_checkpoint.h"
 
 struct t5x_base {
     const struct gin_model *model;
@@ -35,9 +36,9 @@ spt_status t5x_base_load(struct t5x_base *b, const struct settings *s, const str
 void t5x_base_close(struct t5x_base *b); /* accepts an all-zero object */
 
 /* numpy_checkpoints/ and checkpoint_<b->step> in dir, then the oldest ones beyond `keep` go. files:
- * more plain files of the checkpoint, may be NULL. */
+ * more files of the checkpoint, published with it. */
 spt_status t5x_base_save(struct t5x_base *b, const char *dir, const struct gin_save *s,
-                         spt_err *err);
+                         const struct t5x_file *files, size_t file_count, spt_err *err);
 /* dir/model-info.txt */
 spt_status t5x_base_info(const struct t5x_base *b, const char *dir, spt_err *err);
 

@@ -3,13 +3,16 @@
  * A run is a MODEL_DIR. Its newest checkpoint is where it continues; all periods count from the
  * first step of this process, as in the reference. What a step draws follows from the seed and the
  * optimizer's step, so a continued run takes the same steps; the order of the data does so only with
- * SaveCheckpointConfig.save_dataset = True (the reference starts its data over otherwise). */
+ * SaveCheckpointConfig.save_dataset = True (the reference starts its data over otherwise). Such a
+ * run is exact: wherever it is killed, it ends with the same checkpoints, prompts and scores. Its
+ * periods count from its first step of all, and an evaluation that may be missing is made again. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "fs/fs.h"
+#include "run/dir_lock.h"
 #include "run/gin_job.h"
 #include "run/gradient.h"
 #include "run/t5x_metrics.h"
@@ -28,6 +31,7 @@ struct memory {
 struct t5x_trainer {
     struct gin_job *job;
     struct gin_train cfg;
+    int lock; /* of model_dir, -1 */
     struct t5x_base base;
     struct task_env env;
     struct task_feed feed;
@@ -37,6 +41,7 @@ struct t5x_trainer {
     struct rng_key trainer_key;
     struct memory memory;
     int64_t first, total, epoch_steps, stats_period;
+    int64_t origin; /* step that periods count from: first, or where a continued run's data began */
     int64_t last_saved; /* step of the last checkpoint of this process, -1 */
     events_writer *events;
     events_writer **eval_events; /* [train_eval.count] */
@@ -55,10 +60,7 @@ static int64_t step_of(const struct t5x_trainer *t)
 
 /* --- the memory of a checkpoint ------------------------------------------------------------------- */
 
-static spt_status memory_path(const char *checkpoint, buf *out, spt_err *err)
-{
-    return path_join(out, checkpoint, "train_ds-000-of-001", err);
-}
+#define MEMORY_NAME "train_ds-000-of-001"
 
 static spt_status memory_read(struct memory *m, const char *checkpoint, spt_err *err)
 {
@@ -66,7 +68,7 @@ static spt_status memory_read(struct memory *m, const char *checkpoint, spt_err 
     char *text = NULL;
     size_t size;
     buf_init(&path, PATH_BYTES);
-    spt_status st = memory_path(checkpoint, &path, err);
+    spt_status st = path_join(&path, checkpoint, MEMORY_NAME, err);
     if (!st && fs_exists(buf_str(&path))) {
         long long start, data, seed;
         st = fs_read_all(buf_str(&path), 4096, &text, &size, err);
@@ -79,25 +81,6 @@ static spt_status memory_read(struct memory *m, const char *checkpoint, spt_err 
     }
     mem_free(text);
     buf_release(&path);
-    return st;
-}
-
-static spt_status memory_write(const struct t5x_trainer *t, spt_err *err)
-{
-    buf dir, path, text;
-    buf_init(&dir, PATH_BYTES);
-    buf_init(&path, PATH_BYTES);
-    buf_init(&text, 4096);
-    buf_addf(&dir, "%s/checkpoint_%lld", t->cfg.model_dir, (long long)step_of(t));
-    buf_addf(&text, "{\"start\": %lld, \"data_seed\": %lld, \"seed\": %lld}\n",
-             (long long)t->memory.start, (long long)t->memory.data_seed,
-             (long long)t->memory.seed);
-    spt_status st = memory_path(buf_str(&dir), &path, err);
-    if (!st)
-        st = fs_write_all(buf_str(&path), buf_str(&text), text.len, err);
-    buf_release(&dir);
-    buf_release(&path);
-    buf_release(&text);
     return st;
 }
 
@@ -165,9 +148,11 @@ static spt_status recall(struct t5x_trainer *t, spt_err *err)
     const struct gin_train *c = &t->cfg;
     if (t->base.resumed)
         TRY(memory_read(&was, t->base.path, err));
+    t->origin = t->base.step;
     if (was.known && c->save.save_dataset) {
         const struct memory now = t->memory;
         t->memory = was;
+        t->origin = was.start;
         if (c->has_seed)
             t->memory.seed = now.seed;
         if (c->train.has_seed)
@@ -185,12 +170,10 @@ static spt_status open_base(struct t5x_trainer *t, spt_err *err)
 {
     const struct gin_train *c = &t->cfg;
     const struct gin_restore *r = c->has_restore ? &c->restore : NULL;
-    struct memory was = {0};
     char *path;
     bool resumed;
     TRY(t5x_choose(c->model_dir, r, &path, &resumed, err));
     TRY(t5x_base_open(&t->base, &c->model, r, path, resumed, true, (uint64_t)t->memory.seed, err));
-    (void)was;
     TRY(recall(t, err));
     t->first = t->base.step;
     t->total = c->has_relative ? t->first + c->relative_steps : c->total_steps;
@@ -247,6 +230,7 @@ static spt_status open_storage(struct t5x_trainer *t, spt_err *err)
     if (g->rows_in_flight > batch_size * longest)
         g->rows_in_flight = batch_size * longest;
     TRY(gradient_open(g, batch_size, target, false, c->model.dropout > 0, err));
+    t->infer_eval.replaces = c->has_save && c->save.save_dataset;
     return c->has_infer_eval ? task_eval_plan(&t->infer_eval, &c->infer_eval, err) : SPT_OK;
 }
 
@@ -308,6 +292,7 @@ static void trainer_close(struct t5x_trainer *t)
     task_feed_close(&t->feed);
     task_env_close(&t->env);
     t5x_base_close(&t->base);
+    dir_unlock(t->lock);
     gin_train_release(&t->cfg);
 }
 
@@ -388,9 +373,15 @@ static spt_status train_step_of(struct t5x_trainer *t, struct t5x_metrics *m, sp
 static spt_status save(struct t5x_trainer *t, spt_err *err)
 {
     const struct gin_train *c = &t->cfg;
-    TRY(t5x_base_save(&t->base, c->model_dir, &c->save, err));
+    char text[160];
+    const int n = snprintf(text, sizeof text,
+                           "{\"start\": %lld, \"data_seed\": %lld, \"seed\": %lld}\n",
+                           (long long)t->memory.start, (long long)t->memory.data_seed,
+                           (long long)t->memory.seed);
+    const struct t5x_file position = {MEMORY_NAME, text, (size_t)n};
+    TRY(t5x_base_save(&t->base, c->model_dir, &c->save, &position, c->save.save_dataset, err));
     t->last_saved = step_of(t);
-    return c->save.save_dataset ? memory_write(t, err) : SPT_OK;
+    return SPT_OK;
 }
 
 /* eval_steps batches of a set, from its start over again when it is short. */
@@ -488,7 +479,7 @@ static spt_status interrupted(struct t5x_trainer *t, spt_err *err)
 static spt_status end_of_epoch(struct t5x_trainer *t, spt_err *err)
 {
     const struct gin_train *c = &t->cfg;
-    const int64_t step = step_of(t), done = step - t->first;
+    const int64_t step = step_of(t), done = step - t->origin;
     const bool last = step >= t->total;
     int64_t start = os_monotonic_ns();
     if (c->has_save && c->save.period > 0 && (done % c->save.period == 0 || last)) {
@@ -506,14 +497,23 @@ static spt_status end_of_epoch(struct t5x_trainer *t, spt_err *err)
     return events_sync(t->events, err);
 }
 
+/* The first step behind this one that is a whole number of periods from the origin. */
+static int64_t next_multiple(const struct t5x_trainer *t, int64_t period)
+{
+    return t->origin + ((step_of(t) - t->origin) / period + 1) * period;
+}
+
 static spt_status loop(struct t5x_trainer *t, spt_err *err)
 {
-    for (int64_t epoch = 0; step_of(t) < t->total; epoch++) {
-        int64_t end = t->first + (epoch + 1) * t->epoch_steps;
+    const struct gin_train *c = &t->cfg;
+    while (step_of(t) < t->total) {
+        int64_t end = next_multiple(t, t->epoch_steps);
         if (end > t->total)
             end = t->total;
         while (step_of(t) < end) {
-            const int64_t chunk = step_of(t) + t->stats_period;
+            const int64_t chunk = c->has_save && c->save.save_dataset
+                                      ? next_multiple(t, t->stats_period)
+                                      : step_of(t) + t->stats_period;
             TRY(run_chunk(t, chunk < end ? chunk : end, err));
             if (stop_requested())
                 return interrupted(t, err);
@@ -526,28 +526,48 @@ static spt_status loop(struct t5x_trainer *t, spt_err *err)
     return SPT_OK;
 }
 
+/* A checkpoint is written before its step is evaluated: a kill between them loses the scores. */
+static bool evaluation_may_lack(const struct t5x_trainer *t)
+{
+    const struct gin_train *c = &t->cfg;
+    const int64_t done = t->first - t->origin;
+    return done > 0 && (c->has_train_eval || c->has_infer_eval) && c->eval_period > 0 &&
+           (done % c->eval_period == 0 || t->first >= t->total);
+}
+
 static spt_status start(struct t5x_trainer *t, bool *nothing, spt_err *err)
 {
     const struct gin_train *c = &t->cfg;
+    /* Before anything of the run is read: what another trainer does there would make it stale. */
+    TRY(fs_make_dirs(c->model_dir, err));
+    TRY(dir_lock(c->model_dir, "another trainer is at work there", &t->lock, err));
     TRY(make_seeds(t, err));
     TRY(open_base(t, err));
     TRY(check_steps(t, nothing, err));
-    if (*nothing)
+    if (*nothing && !evaluation_may_lack(t))
         return SPT_OK;
     t->trainer_key = rng_split_at(rng_key_of(t->memory.seed), 2, 1, RNG_CLASSIC);
     TRY(plan_periods(t, err));
     TRY(open_data(t, err));
+    if (*nothing) {
+        bool done;
+        TRY(task_eval_done(&t->infer_eval, t->first, &done, err));
+        if (done)
+            return SPT_OK;
+        log_info("its last evaluation is missing and is made now");
+    }
     TRY(t5x_base_load(&t->base, t->job->s, c->has_restore ? &c->restore : NULL, err));
     TRY(open_storage(t, err));
     gin_warn_unused(t->job->config);
     const double restored = seconds_since(t->created_ns);
-    TRY(fs_make_dirs(c->model_dir, err));
     TRY(t5x_base_info(&t->base, c->model_dir, err));
     TRY(open_logs(t, err));
     TRY(write_config(t, err));
     TRY(events_scalar(t->events, t->first, "timing/init_or_restore_seconds", (float)restored, err));
-    if (c->eval_first)
+    if ((c->eval_first && t->first == t->origin) || evaluation_may_lack(t))
         TRY(evaluate_now(t, t->first, err));
+    if (*nothing)
+        return SPT_OK;
     if (c->has_save && c->save.period > 0)
         TRY(save(t, err));
     TRY(events_scalar(t->events, t->first, "timing/compilation_seconds", 0, err));
@@ -557,8 +577,9 @@ static spt_status start(struct t5x_trainer *t, bool *nothing, spt_err *err)
 
 spt_status run_t5x_train(struct gin_job *j, spt_err *err)
 {
-    struct t5x_trainer t = {.job = j, .last_saved = -1, .created_ns = os_monotonic_ns()};
+    struct t5x_trainer t = {.job = j, .lock = -1, .last_saved = -1};
     bool nothing = false;
+    t.created_ns = os_monotonic_ns();
     spt_status st = gin_train_read(j->config, &t.cfg, err);
     if (!st)
         st = start(&t, &nothing, err);

@@ -419,6 +419,19 @@ static spt_status write_results(const struct task_eval *v, const struct results 
     return st;
 }
 
+/* The lines of steps before this one. */
+static void keep_earlier(buf *out, const char *text, size_t size, int64_t step)
+{
+    for (const char *p = text, *end = text + size; p < end;) {
+        const char *nl = memchr(p, '\n', (size_t)(end - p));
+        const size_t n = nl ? (size_t)(nl + 1 - p) : (size_t)(end - p);
+        long long of;
+        if (sscanf(p, "{\"step\": %lld", &of) != 1 || of < step)
+            buf_add(out, p, n);
+        p += n;
+    }
+}
+
 /* Appends a line by writing the file anew, so that no reader ever sees half a line. */
 static spt_status append_metrics(const struct task_eval *v, const struct results *r, int64_t step,
                                  spt_err *err)
@@ -433,8 +446,11 @@ static spt_status append_metrics(const struct task_eval *v, const struct results
     if (!st && fs_exists(buf_str(&path)))
         st = fs_read_all(buf_str(&path), FILE_BYTES, &was, &size, err);
     if (!st) {
-        buf_add(&text, was ? was : "", size);
-        if (size && was[size - 1] != '\n')
+        if (v->replaces && was)
+            keep_earlier(&text, was, size, step);
+        else
+            buf_add(&text, was ? was : "", size);
+        if (text.len && text.data[text.len - 1] != '\n')
             buf_addc(&text, '\n');
         st = metrics_line(step, r->entry, r->entries, &text, err);
     }
@@ -491,6 +507,43 @@ static spt_status run_task(struct task_eval *v, size_t at, int64_t step, spt_err
         st = write_results(v, &r, step, err);
     results_release(&r);
     return st;
+}
+
+/* The metrics line is written before the predictions. */
+static spt_status files_exist(const struct task_eval *v, const char *task, int64_t step, bool *yes,
+                              spt_err *err)
+{
+    buf path, name;
+    char *text = NULL, wanted[64];
+    size_t size = 0;
+    buf_init(&path, PATH_BYTES);
+    buf_init(&name, PATH_BYTES);
+    buf_addf(&path, "%s/%s-metrics.jsonl", v->dir, task);
+    *yes = false;
+    spt_status st = buf_status(&path, "path", err);
+    if (!st && fs_exists(buf_str(&path)))
+        st = fs_read_all(buf_str(&path), FILE_BYTES, &text, &size, err);
+    snprintf(wanted, sizeof wanted, "{\"step\": %lld,", (long long)step);
+    *yes = text && strstr(text, wanted);
+    buf_clear(&path);
+    if (!st)
+        st = inference_name(task, step, &name, err);
+    if (!st)
+        st = path_join(&path, v->dir, buf_str(&name), err);
+    if (!st && v->opts.write_results != 0)
+        *yes &= fs_exists(buf_str(&path));
+    mem_free(text);
+    buf_release(&path);
+    buf_release(&name);
+    return st;
+}
+
+spt_status task_eval_done(const struct task_eval *v, int64_t step, bool *done, spt_err *err)
+{
+    *done = true;
+    for (size_t i = 0; v->opts.json && *done && i < v->sets.count; i++)
+        TRY(files_exist(v, v->sets.item[i].name, step, done, err));
+    return SPT_OK;
 }
 
 spt_status task_eval_run(struct task_eval *v, int64_t step, spt_err *err)

@@ -14,6 +14,7 @@ struct task_eval {
     events_writer **events; /* [sets.count], opened when first written */
     struct answerer answerer;
     int64_t last_step; /* of the last evaluation, -1 */
+    bool replaces; /* lines of this step or a later one are of a run that was cut short: they go */
 };
 /* Loads the examples. No task with metrics and the split: sets.count is 0 and nothing is done. */
 spt_status task_eval_open(struct task_eval *v, const struct task_env *e,
@@ -22,6 +23,8 @@ spt_status task_eval_open(struct task_eval *v, const struct task_env *e,
 /* Once the weights are there. */
 spt_status task_eval_plan(struct task_eval *v, const struct gin_dataset *d, spt_err *err);
 spt_status task_eval_run(struct task_eval *v, int64_t step, spt_err *err);
+/* Whether the files of this step's evaluation are all there. */
+spt_status task_eval_done(const struct task_eval *v, int64_t step, bool *done, spt_err *err);
 void task_eval_close(struct task_eval *v); /* accepts an all-zero object */
 
 #endif

@@ -17,6 +17,7 @@
 #include "codec/hash.h"
 #include "prompt/prompt_io.h"
 #include "run/ranks.h"
+#include "run/t5x_save.h"
 #include "run/train_internal.h"
 #include "store/t5x_checkpoint.h"
 
@@ -445,52 +446,21 @@ static spt_status load_best(const struct trainer *t, struct prompt **out, spt_er
     return st;
 }
 
-/* Every parameter of the base as [in, out] plus the best prompt: what `--save-full` asks for. */
+/* The base and the best prompt: what `--save-full` asks for. */
 static spt_status save_full(struct trainer *t, const struct prompt *p, spt_err *err)
 {
-    const size_t n = t5_source_count(t->engine.source);
-    struct t5x_item *items = mem_zalloc(n + 1, sizeof *items);
-    char **names = mem_zalloc(n + 1, sizeof *names);
-    float **values = mem_zalloc(n + 1, sizeof *values);
-    spt_status st = items && names && values ? SPT_OK : err_nomem(err, n * sizeof *items);
-    for (size_t i = 0; !st && i < n; i++) {
-        const char *name = t5_source_name(t->engine.source, i);
-        struct t5_param param;
-        st = t5_source_param(t->engine.source, name, &param, err);
-        if (st)
-            break;
-        size_t elements, bytes;
-        st = tensor_size(DT_F32, &param.m.view.shape, &elements, &bytes, err);
-        names[i] = mem_alloc(strlen(name) + sizeof "target/", 1);
-        values[i] = mem_alloc_aligned(elements, sizeof(float));
-        if (!st && (!names[i] || !values[i]))
-            st = err_nomem(err, bytes);
-        if (!st) {
-            snprintf(names[i], strlen(name) + sizeof "target/", "target/%s", name);
-            items[i] = (struct t5x_item){names[i], param.m.view, true};
-            items[i].view.dtype = DT_F32;
-            items[i].view.data = values[i];
-            source_param_f32(&param, &items[i].view.shape, values[i]);
-        }
-        t5_source_release(t->engine.source, &param);
-    }
-    char prompt_name[64];
-    snprintf(prompt_name, sizeof prompt_name, "target/%s",
-             p->use.side == PROMPT_DECODER ? PROMPT_T5X_DECODER : PROMPT_T5X_ENCODER);
-    if (!st) {
-        items[n] = (struct t5x_item){prompt_name, {DT_F32, shape_2d(p->P, p->E), p->rows}, true};
-        const struct t5x_save save = {
-            .step = p->use.step, .items = items, .count = n + 1, .target_dtype = DT_F32};
-        bool skipped;
-        st = t5x_write(t->s->out, &save, &skipped, err);
-    }
-    for (size_t i = 0; i < n; i++) {
-        mem_free(names ? names[i] : NULL);
-        mem_free_aligned(values ? values[i] : NULL);
-    }
-    mem_free(items);
-    mem_free(names);
-    mem_free(values);
+    struct t5x_saving w = {0};
+    const struct tensor_view rows = {DT_F32, shape_2d(p->P, p->E), p->rows};
+    const struct t5x_save how = {.step = p->use.step, .target_dtype = DT_F32};
+    bool skipped;
+    spt_status st = t5x_saving_open(&w, t->engine.source, 1, err);
+    if (!st)
+        st = t5x_saving_add(&w, "target/",
+                            p->use.side == PROMPT_DECODER ? PROMPT_T5X_DECODER : PROMPT_T5X_ENCODER,
+                            &rows, true, err);
+    if (!st)
+        st = t5x_saving_write(&w, &how, NULL, 0, t->s->out, &skipped, err);
+    t5x_saving_close(&w);
     return st;
 }
 

@@ -82,9 +82,30 @@ struct t5x_save {
     size_t count;
     enum dtype target_dtype;      /* DT_F32 or DT_BF16: `target` leaves are converted to it */
 };
+
+/* What t5x_write_more adds. */
+struct t5x_file {
+    const char *name; /* in the checkpoint's directory */
+    const void *bytes;
+    size_t size;
+};
+struct t5x_more {
+    const struct t5x_file *files; /* published with the checkpoint */
+    size_t file_count;
+    /* Unless NULL: items without data but with dimensions are no nil leaves; their values come from
+     * here, one at a time, so that memory does not grow with their number. Shape and dtype must be
+     * those of item->view. */
+    spt_status (*load)(void *ctx, const struct t5x_item *item, struct tensor_view *out,
+                       spt_err *err);
+    void (*unload)(void *ctx, const struct t5x_item *item);
+    void *ctx;
+};
 /* Writes model_dir/checkpoint_<step> through checkpoint_<step>.tmp-<unix seconds>. An existing one
  * is left alone (*skipped = true), as the reference does. */
 spt_status t5x_write(const char *model_dir, const struct t5x_save *s, bool *skipped, spt_err *err);
+/* more: may be NULL. */
+spt_status t5x_write_more(const char *model_dir, const struct t5x_save *s,
+                          const struct t5x_more *more, bool *skipped, spt_err *err);
 /* Deletes the oldest until `keep` remain; directories with a file PINNED count but stay. */
 spt_status t5x_prune(const char *model_dir, size_t keep, spt_err *err);
 

@@ -20,6 +20,7 @@ enum { MAX_LEVELS = 24 };
 
 struct writing {
     const struct t5x_save *save;
+    const struct t5x_more *more; /* never NULL */
     const struct t5x_item **sorted; /* by name */
     buf msgpack;
     savedir *d;
@@ -106,32 +107,68 @@ static bool is_target(const struct t5x_item *it)
     return !strncmp(it->name, "target/", 7);
 }
 
-/* The view to write, and the copy to free behind it. */
-static spt_status converted(const struct t5x_save *s, const struct t5x_item *it, enum dtype want,
-                            struct tensor_view *out, void **owned, spt_err *err)
+/* The values of one leaf while it is written. */
+struct leaf {
+    const struct t5x_item *item;
+    struct tensor_view view; /* in the dtype to write */
+    void *owned;
+    bool loaded;
+};
+
+static bool comes_later(const struct writing *w, const struct t5x_item *it)
 {
+    return w->more->load && !it->view.data && it->view.shape.rank > 0;
+}
+
+static bool is_nil(const struct writing *w, const struct t5x_item *it)
+{
+    return !it->view.data && !comes_later(w, it);
+}
+
+static void leaf_close(const struct writing *w, struct leaf *l)
+{
+    mem_free(l->owned);
+    if (l->loaded && w->more->unload)
+        w->more->unload(w->more->ctx, l->item);
+}
+
+static spt_status convert(const struct t5x_save *s, struct leaf *l, spt_err *err)
+{
+    const enum dtype want = s->target_dtype;
+    const struct tensor_view from = l->view;
     size_t n, bytes;
-    *out = it->view;
-    *owned = NULL;
-    if (!is_target(it) || !dtype_is_float(it->view.dtype) || it->view.dtype == want)
+    if (!is_target(l->item) || !dtype_is_float(from.dtype) || from.dtype == want)
         return SPT_OK;
-    TRY(tensor_size(want, &it->view.shape, &n, &bytes, err));
-    void *copy = mem_alloc(bytes, 1);
+    TRY(tensor_size(want, &from.shape, &n, &bytes, err));
+    void *copy = l->owned = mem_alloc(bytes, 1);
     if (!copy)
         return err_nomem(err, bytes);
     float block[256];
     for (size_t i = 0; i < n; i += 256) {
         const size_t some = n - i < 256 ? n - i : 256;
-        tensor_to_f32(&it->view, i, some, block);
+        tensor_to_f32(&from, i, some, block);
         if (want == DT_F32)
             memcpy((float *)copy + i, block, some * sizeof *block);
         for (size_t k = 0; want == DT_BF16 && k < some; k++)
             ((uint16_t *)copy)[i + k] = f32_to_bf16(block[k]);
     }
-    out->dtype = want;
-    out->data = copy;
-    *owned = copy;
+    l->view.dtype = want;
+    l->view.data = copy;
     return SPT_OK;
+}
+
+/* Closed by the caller, also after a failure. */
+static spt_status leaf_open(const struct writing *w, const struct t5x_item *it, struct leaf *l,
+                            spt_err *err)
+{
+    *l = (struct leaf){.item = it, .view = it->view};
+    if (comes_later(w, it)) {
+        TRY(w->more->load(w->more->ctx, it, &l->view, err));
+        l->loaded = true;
+        if (l->view.dtype != it->view.dtype || !shape_equal(&l->view.shape, &it->view.shape))
+            return err_set(err, SPT_E_INTERNAL, "%s changed while it was saved", it->name);
+    }
+    return convert(w->save, l, err);
 }
 
 static enum dtype saved_dtype(const struct t5x_save *s, const struct t5x_item *it)
@@ -143,9 +180,7 @@ static enum dtype saved_dtype(const struct t5x_save *s, const struct t5x_item *i
 
 static spt_status put_leaf(struct writing *w, const struct t5x_item *it, spt_err *err)
 {
-    struct tensor_view v;
-    void *owned;
-    if (!it->view.data) {
+    if (is_nil(w, it)) {
         msgpack_put_nil(&w->msgpack);
         return SPT_OK;
     }
@@ -153,10 +188,12 @@ static spt_status put_leaf(struct writing *w, const struct t5x_item *it, spt_err
         put_spec(&w->msgpack, it->name, saved_dtype(w->save, it), &it->view.shape);
         return SPT_OK;
     }
-    TRY(converted(w->save, it, w->save->target_dtype, &v, &owned, err));
-    t5x_put_array(&w->msgpack, &v);
-    mem_free(owned);
-    return buf_status(&w->msgpack, it->name, err);
+    struct leaf l;
+    const spt_status st = leaf_open(w, it, &l, err);
+    if (!st)
+        t5x_put_array(&w->msgpack, &l.view);
+    leaf_close(w, &l);
+    return st ? st : buf_status(&w->msgpack, it->name, err);
 }
 
 static size_t component(const char *name)
@@ -260,18 +297,17 @@ static spt_status write_arrays(struct writing *w, spt_err *err)
     buf_init(&name, T5X_MAX_PATH);
     for (size_t i = 0; !st && i < w->save->count; i++) {
         const struct t5x_item *it = w->sorted[i];
-        struct tensor_view v;
-        void *owned = NULL;
-        if (!it->zarr || !it->view.data)
+        struct leaf l;
+        if (!it->zarr || is_nil(w, it))
             continue;
         buf_clear(&name);
         dotted(&name, it->name);
-        st = buf_status(&name, "array name", err);
+        st = leaf_open(w, it, &l, err);
         if (!st)
-            st = converted(w->save, it, w->save->target_dtype, &v, &owned, err);
+            st = buf_status(&name, "array name", err);
         if (!st)
-            st = zarr_write(w->d, buf_str(&name), &v, err);
-        mem_free(owned);
+            st = zarr_write(w->d, buf_str(&name), &l.view, err);
+        leaf_close(w, &l);
     }
     buf_release(&name);
     return st;
@@ -319,6 +355,10 @@ static spt_status write_to(struct writing *w, const char *model_dir, const char 
         st = savedir_begin(buf_str(&tmp), &w->d, err);
     if (!st)
         st = write_arrays(w, err);
+    for (size_t i = 0; !st && i < w->more->file_count; i++) {
+        const struct t5x_file *f = &w->more->files[i];
+        st = savedir_file(w->d, f->name, f->bytes, f->size, err);
+    }
     if (!st)
         st = savedir_file(w->d, "checkpoint", w->msgpack.data, w->msgpack.len, err);
     if (st) {
@@ -334,7 +374,14 @@ static spt_status write_to(struct writing *w, const char *model_dir, const char 
 
 spt_status t5x_write(const char *model_dir, const struct t5x_save *s, bool *skipped, spt_err *err)
 {
-    struct writing w = {.save = s};
+    return t5x_write_more(model_dir, s, NULL, skipped, err);
+}
+
+spt_status t5x_write_more(const char *model_dir, const struct t5x_save *s,
+                          const struct t5x_more *more, bool *skipped, spt_err *err)
+{
+    static const struct t5x_more none;
+    struct writing w = {.save = s, .more = more ? more : &none};
     buf final;
     bool skip = false;
     buf_init(&w.msgpack, MAX_MSGPACK);
