@@ -1,11 +1,11 @@
 /* Writes a Hugging Face directory of T5 1.1 shape with random weights, for benchmarks:
  *
  *     make-model --size tiny|small|base|large [--dtype float32|bfloat16] [--seed N]
- *                [--vocab FILE] DIR
+ *                [--layers N] [--vocab FILE] DIR
  *
- * config.json and model.safetensors; --vocab copies FILE to DIR/spiece.model. The numbers follow
- * T5's initialiser (so activations have the size they have in the real model) and depend on size
- * and seed only. */
+ * config.json and model.safetensors; --layers takes fewer layers than the size has; --vocab copies
+ * FILE to DIR/spiece.model. The numbers follow T5's initialiser (so activations have the size they
+ * have in the real model) and depend on shape and seed only. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -230,7 +230,7 @@ static void copy_vocab(const char *dir, const char *from)
 static int usage(void)
 {
     fprintf(stderr, "usage: make-model --size tiny|small|base|large [--dtype float32|bfloat16] "
-                    "[--seed N] [--vocab FILE] DIR\n");
+                    "[--seed N] [--layers N] [--vocab FILE] DIR\n");
     return 2;
 }
 
@@ -240,6 +240,7 @@ int main(int argc, char **argv)
     const char *dir = NULL, *vocab = NULL;
     bool half = false;
     uint64_t seed = 1;
+    int layers = 0;
     for (int i = 1; i < argc; i++) {
         const char *v = i + 1 < argc ? argv[i + 1] : "";
         if (!strcmp(argv[i], "--size")) {
@@ -255,6 +256,11 @@ int main(int argc, char **argv)
         } else if (!strcmp(argv[i], "--seed")) {
             seed = strtoull(v, NULL, 10);
             i++;
+        } else if (!strcmp(argv[i], "--layers")) {
+            layers = (int)strtol(v, NULL, 10);
+            if (layers < 1)
+                return usage();
+            i++;
         } else if (!strcmp(argv[i], "--vocab")) {
             vocab = v;
             i++;
@@ -266,6 +272,10 @@ int main(int argc, char **argv)
     }
     if (!s || !dir)
         return usage();
+    struct shape fewer = *s;
+    if (layers && layers < s->layers)
+        fewer.layers = layers;
+    s = &fewer;
     state = seed * 0x9e3779b97f4a7c15u + (uint64_t)s->width;
     if (mkdir(dir, 0777) && errno != EEXIST)
         fail("creating", dir);

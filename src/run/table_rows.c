@@ -242,6 +242,12 @@ static spt_status open_input(struct cells *out, const struct table_field *f, spt
     return st;
 }
 
+/* "input" as the reference's server writes it, "inputs" as its inference program does. */
+static bool is_input(const struct table_field *f)
+{
+    return (f->name_len == 5 || f->name_len == 6) && memcmp(f->name, "inputs", f->name_len) == 0;
+}
+
 static spt_status take_line(rows *r, struct cells *out, bool *more, spt_err *err)
 {
     struct table_row row;
@@ -253,8 +259,7 @@ static spt_status take_line(rows *r, struct cells *out, bool *more, spt_err *err
     } while (row.blank);
     for (size_t i = 0; i < row.count; i++) {
         const struct table_field *f = &row.field[i];
-        if (f->kind == TABLE_NESTED && f->text[0] == '{' && f->name_len == 5 &&
-            memcmp(f->name, "input", 5) == 0)
+        if (f->kind == TABLE_NESTED && f->text[0] == '{' && is_input(f))
             TRY(open_input(out, f, err));
         else
             TRY(cells_add(out, f->name, f->name_len, f->text, f->len, f->kind, err));

@@ -27,7 +27,7 @@ const struct cell *cells_find(const struct cells *c, const char *name);
 
 /* --- reading --- */
 
-/* An object under "input" is opened, as the reference's inference files have it:
+/* An object under "input" or "inputs" is opened, as the reference's inference files have it:
  * inputs_pretokenized becomes "input", targets_pretokenized "target", its other members stand
  * beside them. A table without header has the columns text, label (of two), text (of one), or 1, 2,
  * ... */

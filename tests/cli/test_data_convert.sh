@@ -60,6 +60,9 @@ check predictions_are_read_back grep -q '"accuracy": 0' "$dir/out"
 printf '{"input": {"idx": 7, "inputs_pretokenized": "sentence: hello", "inputs": [3, 1], "targets_pretokenized": "positive"}, "prediction": "negative"}\n' >"$dir/r.jsonl"
 convert "$dir/r.jsonl" "$dir/r.tsv"; check reference_predictions_to_tsv holds "$dir/r.tsv" 'idx	input	inputs	target	prediction
 7	sentence: hello	[3, 1]	positive	negative'
+printf '{"inputs": {"inputs_pretokenized": "sentence: hello", "targets_pretokenized": "positive"}, "prediction": "negative", "aux": {"scores": -5.5}}\n' >"$dir/s.jsonl-00000-of-00001"
+convert "$dir/s.jsonl-00000-of-00001" "$dir/s.csv"; check reference_inference_to_csv holds "$dir/s.csv" 'input,target,prediction,aux
+sentence: hello,positive,negative,"{""scores"": -5.5}"'
 convert "$dir/a.tsv" "$dir/x.jsonl" --to predictions; check predictions_need_answers test $? -eq 4
 
 # Tasks: class names or numbers, lists, numbers of rows, fields that are missing.
