@@ -101,8 +101,10 @@ static const spt_topic topics[] = {
      "`spt check` reads all of it and says what it found before anything is trained. Gin runs "
      "read\n"
      "data sets that TFDS prepared, or the unpacked archives of GLUE and SuperGLUE\n"
-     "(--tfds_data_dir, TFDS_DATA_DIR).\n\n"
-     "docs/reference/data-files.md has every rule."},
+     "(--tfds_data_dir, TFDS_DATA_DIR); what is missing there of GLUE, SuperGLUE, SQuAD and MRQA\n"
+     "is fetched and prepared, as `spt data prepare NAME` does (SPT_OFFLINE=1: not). `spt data\n"
+     "convert` turns tables and predictions into one another.\n\n"
+     "docs/reference/data-files.md and data-sets.md have every rule."},
     {"environment", "environment variables",
      "  SPT_DATA_DIR               where the demo's model and data are (default: "
      "PREFIX/share/spt)\n"
@@ -110,6 +112,9 @@ static const spt_topic topics[] = {
      "  SPT_ISA                    kernels: auto, ref, avx2, avx512 (as --isa)\n"
      "  SPT_NO_MMAP=1              files are read instead of mapped\n"
      "  TFDS_DATA_DIR              prepared data sets of gin runs\n"
+     "  SPT_OFFLINE=1              data sets: nothing is fetched\n"
+     "  SPT_DATA_MIRROR            a directory or address with the published files of data sets\n"
+     "  SPT_DATA_NO_VERIFY=1       these need not be the published ones\n"
      "  HF_HUB_CACHE, HF_HOME, HF_HUB_OFFLINE, HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT,\n"
      "  HF_HUB_DISABLE_IMPLICIT_TOKEN, HF_HUB_DISABLE_SYMLINKS, XDG_CACHE_HOME\n"
      "                             as huggingface_hub uses them (`spt help models`)\n"

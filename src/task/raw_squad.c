@@ -143,7 +143,7 @@ static spt_status take(struct scanner *s, char c, spt_err *err)
 static size_t plain_run(const struct scanner *s, const char *p, size_t n)
 {
     size_t i = 0;
-    if (!s->in_string || s->escaped || s->depth < 3)
+    if (!s->in_string || s->escaped || !s->in_data || s->depth < 3)
         return 0;
     while (i < n && p[i] != '"' && p[i] != '\\')
         i++;

@@ -411,7 +411,9 @@ static spt_status write_features(const tfds_writer *w, spt_err *err)
         buf_addf(&name, "%s.labels.txt", f->path);
         for (size_t k = 0; f->classes[k]; k++)
             buf_addf(&text, "%s\n", f->classes[k]);
-        st = place(w, buf_str(&name), &text, err);
+        st = buf_status(&name, "file name", err);
+        if (!st)
+            st = place(w, buf_str(&name), &text, err);
     }
     buf_release(&name);
     buf_release(&text);

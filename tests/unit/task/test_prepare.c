@@ -1,0 +1,248 @@
+/* task/prepare: data sets from publishers' files; what raw_squad and raw_mrqa make of theirs; failing
+ * memory and system calls leave nothing half-done. */
+#include "support/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/fs.h"
+#include "task/prepare.h"
+#include "task/raw_qa.h"
+#include "task/tfds.h"
+
+/* --- the table -------------------------------------------------------------------------------- */
+
+static void table_is_consistent(void **state)
+{
+    EXPECT_EQ_I64(prepare_count(), 37);
+    for (size_t i = 0; i < prepare_count(); i++) {
+        const struct prepare_set *s = prepare_at(i), *found;
+        const char *version;
+        char name[100];
+        spt_err err;
+        snprintf(name, sizeof name, "%s:%s", s->name, s->version[0]);
+        EXPECT_OK(prepare_find(name, &found, &version, &err), &err);
+        EXPECT_TRUE(found == s && version == s->version[0]);
+        EXPECT_TRUE(prepare_splits(s) >= 1 && prepare_sources(s) >= 1 && prepare_features(s) >= 3);
+        for (size_t k = 0; k < prepare_splits(s); k++)
+            EXPECT_TRUE((size_t)s->split[k].source < prepare_sources(s));
+        for (size_t k = 0; k < prepare_sources(s); k++) {
+            buf path;
+            buf_init(&path, 1000);
+            EXPECT_EQ_I64(strlen(s->source[k].sha256), 64);
+            EXPECT_TRUE(s->source[k].size > 0);
+            EXPECT_OK(prepare_mirror_path(&s->source[k], &path, &err), &err);
+            EXPECT_TRUE(!strpbrk(buf_str(&path), "?&") && path_base(buf_str(&path))[0]);
+            buf_release(&path);
+        }
+    }
+}
+
+/* --- SQuAD and MRQA --------------------------------------------------------------------------- */
+
+struct source {
+    const char *text;
+    size_t left, piece;
+};
+
+static spt_status give(void *ctx, void *p, size_t n, size_t *got, spt_err *err)
+{
+    struct source *s = ctx;
+    *got = s->left < n ? s->left : n;
+    if (*got > s->piece)
+        *got = s->piece;
+    memcpy(p, s->text, *got);
+    s->text += *got;
+    s->left -= *got;
+    return SPT_OK;
+}
+
+static spt_status list(void *ctx, const char *key, record *r, spt_err *err)
+{
+    const struct field_text *t;
+    size_t n;
+    struct field_text context;
+    EXPECT_OK(record_text(r, "context", &context, err), err);
+    buf_addf(ctx, "%s [%s]", key, context.s);
+    const char *lists[] = {"answers/text", "answers"};
+    for (size_t i = 0; i < 2; i++)
+        if (record_find(r, lists[i]) && !record_texts(r, lists[i], &t, &n, NULL))
+            for (size_t k = 0; k < n; k++)
+                buf_addf(ctx, " %s", t[k].s);
+    buf_addc(ctx, '\n');
+    return SPT_OK;
+}
+
+static void squad(const char *text, bool v2, spt_status status, const char *want)
+{
+    for (size_t piece = 1; piece < 100; piece += piece) {
+        struct source s = {text, strlen(text), piece};
+        spt_err err = {0};
+        buf out;
+        buf_init(&out, 10000);
+        const spt_status st = raw_squad_stream(v2, "f.json", give, &s, list, &out, &err);
+        if (st != status)
+            fail_msg("%s: %s (%s)", text, spt_status_text(st), err.msg);
+        if (status)
+            EXPECT_MSG(&err, want);
+        else
+            EXPECT_STR(buf_str(&out), want);
+        buf_release(&out);
+    }
+}
+
+static void squad_articles(void **state)
+{
+    squad("{\"data\": [], \"version\": \"1.1\"}", false, SPT_OK, "");
+    squad("{\"version\": \"data\", \"x\": [[{\"data\": [1]}]], \"data\": [{\"title\": \"]}\\\"\", \"paragraphs\": "
+          "[{\"context\": \"c {\", \"qas\": [{\"id\": \"q1\", \"question\": \"?\", \"answers\": [{\"text\": "
+          "\"x\", \"answer_start\": 3}, {\"text\": \"y\", \"answer_start\": 4}]}]}]}, {\"paragraphs\": "
+          "[{\"context\": \"d\", \"qas\": [{\"id\": \"q2\", \"question\": \"?\", \"answers\": []}]}]}]}",
+          false, SPT_OK, "q1 [c {] x y\nq2 [d]\n");
+    squad("{\"data\": [{\"paragraphs\": [{\"context\": \"c\", \"qas\": [{\"id\": \"q\", \"question\": \"?\", "
+          "\"answers\": []}]}]}]}",
+          true, SPT_E_FORMAT, "f.json: article 1: question q has no is_impossible");
+    squad("{\"data\": [{\"paragraphs\": [{\"qas\": []}]}]}", false, SPT_E_FORMAT, "'context' is missing");
+    squad("{\"data\": {\"a\": 1}}", false, SPT_E_FORMAT, "'data' is an object, wanted an array");
+    squad("{\"version\": 1}", false, SPT_E_FORMAT, "'data' is missing");
+    squad("[1]", false, SPT_E_FORMAT, "wanted an object");
+    squad("", false, SPT_E_FORMAT, "f.json");
+    squad("{\"data\": [{\"paragraphs\": []}]} x", false, SPT_E_FORMAT, "f.json");
+    squad("{\"data\": [{\"paragraphs\": []}] \"x\": 1}", false, SPT_E_FORMAT, "f.json");
+    squad("{\"data\": [{\"paragraphs\": []} {\"paragraphs\": []}]}", false, SPT_E_FORMAT, "f.json");
+    squad("{\"data\": [{\"paragraphs\": [}]]}", false, SPT_E_FORMAT, "article 1");
+}
+
+static void squad_cut_short(void **state)
+{
+    static const char text[] = "{\"data\": [{\"title\": \"t\", \"paragraphs\": [{\"context\": \"c\", \"qas\": "
+                               "[{\"id\": \"q\", \"question\": \"?\", \"answers\": []}]}]}], \"v\": 1}";
+    for (size_t n = 0; n + 1 < sizeof text - 1; n++) {
+        struct source s = {text, n, 7};
+        spt_err err;
+        buf out;
+        buf_init(&out, 10000);
+        EXPECT_STATUS(raw_squad_stream(false, "f", give, &s, list, &out, &err), SPT_E_FORMAT);
+        buf_release(&out);
+    }
+}
+
+static void mrqa_lines(void **state)
+{
+    static const char text[] =
+        "{\"header\": {\"dataset\": \"Mini\", \"split\": \"dev\"}}\n"
+        "{\"context\": \" \xe2\x80\x83 two words \\n\", \"context_tokens\": [[\"two\", 3]], \"qas\": [{\"qid\": "
+        "\"7\", \"question\": \" who? \", \"question_tokens\": [], \"detected_answers\": [], \"answers\": "
+        "[\" kept \"]}]}\n";
+    struct source s = {text, strlen(text), 5};
+    spt_err err = {0};
+    buf out;
+    buf_init(&out, 10000);
+    EXPECT_OK(raw_mrqa_stream("test", "f", give, &s, list, &out, &err), &err);
+    EXPECT_STR(buf_str(&out), "test+Mini_7 [two words]  kept \n");
+    buf_release(&out);
+    for (size_t n = 1; n + 1 < sizeof text - 1; n++) {
+        struct source cut = {text, n, 11};
+        buf_init(&out, 10000);
+        const spt_status st = raw_mrqa_stream("test", "f", give, &cut, list, &out, &err);
+        const size_t header = strcspn(text, "\n"); /* alone, with or without its line end */
+        EXPECT_TRUE(st == SPT_E_FORMAT || n == header || n == header + 1);
+        buf_release(&out);
+    }
+}
+
+/* --- whole ------------------------------------------------------------------------------------ */
+
+static char dir[512];
+
+static spt_status nowhere(void *ctx, const struct prepare_source *s, buf *path, spt_err *err)
+{
+    return err_set(err, SPT_E_NOTFOUND, "no %s", s->file);
+}
+
+static spt_status prepare(const char *name, const char *from, spt_err *err)
+{
+    const struct prepare_set *set;
+    const char *version;
+    struct prepare_result r;
+    TRY(prepare_find(name, &set, &version, err));
+    const struct prepare_options o = {
+        .out = dir, .version = version, .from = from, .fetch = nowhere};
+    return prepare_run(set, &o, &r, err);
+}
+
+static void write_sst2(const char *below)
+{
+    char path[700];
+    static const char *const split[] = {"train", "dev", "test"};
+    snprintf(path, sizeof path, "%s/SST-2", below);
+    spt_err err;
+    EXPECT_OK(fs_make_dirs(path, &err), &err);
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/SST-2/%s.tsv", below, split[i]);
+        static const char text[] = "sentence\tlabel\ngood \t1\nbad \t0\n";
+        test_write(path, text, sizeof text - 1);
+    }
+}
+
+static spt_status whole(void *ctx, spt_err *err)
+{
+    char there[700];
+    snprintf(there, sizeof there, "%s/glue", dir);
+    TRY(fs_remove_tree(there, err));
+    const spt_status st = prepare("glue/sst2", ctx, err);
+    struct fs_info info;
+    if (st && fs_stat(there, &info, NULL) == SPT_OK) { /* whatever failed: a whole one, or none */
+        spt_err why;
+        tfds *d = NULL;
+        snprintf(there, sizeof there, "%s/glue/sst2/2.0.0", dir);
+        if (fs_stat(there, &info, NULL) == SPT_OK && !tfds_open(dir, "glue/sst2:2.0.0", &d, &why))
+            EXPECT_EQ_I64(tfds_splits(d), 3);
+        tfds_close(d);
+    }
+    return st;
+}
+
+static void faults(void **state)
+{
+    char from[512];
+    snprintf(dir, sizeof dir, "%s", test_path(test_tmpdir(), "out"));
+    snprintf(from, sizeof from, "%s", test_path(test_tmpdir(), "from"));
+    write_sst2(from);
+    EXPECT_TRUE(fault_every_alloc(whole, from) > 50);
+    EXPECT_TRUE(fault_every_syscall(whole, from, 5 /* EIO */) > 30);
+    EXPECT_TRUE(fault_every_syscall(whole, from, 28 /* ENOSPC */) > 30);
+    EXPECT_TRUE(fault_every_syscall(whole, from, FAULT_SHORT) > 30);
+}
+
+static void refusals(void **state)
+{
+    spt_err err = {0};
+    char from[512], path[700];
+    snprintf(dir, sizeof dir, "%s", test_path(test_tmpdir(), "refused"));
+    snprintf(from, sizeof from, "%s", test_path(test_tmpdir(), "other"));
+    EXPECT_STATUS(prepare("glue/sst2", NULL, &err), SPT_E_NOTFOUND);
+    EXPECT_MSG(&err, "no SST-2.zip");
+    EXPECT_STATUS(prepare("glue/sst2", "/nonexistent", &err), SPT_E_NOTFOUND);
+    EXPECT_STATUS(prepare("glue/nothing", from, &err), SPT_E_CONFIG);
+    write_sst2(from);
+    snprintf(path, sizeof path, "%s/SST-2/dev.tsv", from);
+    test_write(path, "sentence\tlabel\n", 15);
+    EXPECT_STATUS(prepare("glue/sst2", from, &err), SPT_E_FORMAT);
+    EXPECT_MSG(&err, "no examples for split validation");
+    EXPECT_TRUE(!fs_exists(dir)); /* not even empty folders */
+    test_write(path, "sentence\tlabel\nx\t1\n", 19);
+    EXPECT_OK(prepare("glue/sst2", from, &err), &err);
+    EXPECT_OK(prepare("glue/sst2", from, &err), &err); /* is there */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(table_is_consistent), cmocka_unit_test(squad_articles),
+        cmocka_unit_test(squad_cut_short),     cmocka_unit_test(mrqa_lines),
+        cmocka_unit_test(refusals),            cmocka_unit_test(faults),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
