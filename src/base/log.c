@@ -7,7 +7,7 @@
 static log_sink_fn sink;
 static void *sink_ctx;
 static atomic_ulong warnings;
-static bool quiet; /* see log_hold */
+static enum log_hold held;
 
 void log_set_sink(log_sink_fn fn, void *ctx)
 {
@@ -28,14 +28,14 @@ static void emit(enum log_level level, const char *fmt, va_list ap)
     sink(sink_ctx, level, line);
 }
 
-void log_hold(bool held)
+void log_hold(enum log_hold what)
 {
-    quiet = held;
+    held = what;
 }
 
 void log_info(const char *fmt, ...)
 {
-    if (quiet)
+    if (held)
         return;
     va_list ap;
     va_start(ap, fmt);
@@ -50,6 +50,8 @@ unsigned long log_warnings(void)
 
 void log_warning(const char *fmt, ...)
 {
+    if (held == LOG_HOLD_ALL)
+        return;
     warnings++;
     va_list ap;
     va_start(ap, fmt);

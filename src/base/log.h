@@ -3,8 +3,6 @@
 #ifndef SPT_BASE_LOG_H
 #define SPT_BASE_LOG_H
 
-#include <stdbool.h>
-
 #include "base/status.h"
 
 enum log_level { LOG_INFO, LOG_WARNING };
@@ -16,9 +14,10 @@ void log_set_sink(log_sink_fn sink, void *ctx);
 /* One line without '\n'. Control characters are replaced before the sink sees it. */
 void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_warning(const char *fmt, ...) PRINTF_LIKE(1, 2);
-/* Between hold(true) and hold(false) log_info says nothing: a job inside a job that tells its own
- * story. Warnings still come. */
-void log_hold(bool held);
+/* What is not told for now: a job inside a job tells its own story. Warnings that are held are not
+ * counted either. */
+enum log_hold { LOG_HOLD_NOTHING, LOG_HOLD_INFO, LOG_HOLD_ALL };
+void log_hold(enum log_hold what);
 /* Warnings so far, told or dropped: what --strict looks at. */
 unsigned long log_warnings(void);
 

@@ -734,6 +734,7 @@ static spt_status answered(struct transfer *t, spt_err *err)
 {
     const int status = status_of(t);
     char cause[128], number[64], location[8192];
+    TRY(buf_status(&t->r->headers, "headers", err)); /* none is missing */
     if (may_retry(status)) {
         snprintf(cause, sizeof cause, "the server answered %s",
                  http_status_text(status, number, sizeof number));

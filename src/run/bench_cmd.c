@@ -11,6 +11,7 @@
 #include "os/os.h"
 #include "run/commands.h"
 #include "run/engine.h"
+#include "run/places.h"
 #include "run/profile_text.h"
 
 enum { TEXT_MAX = 1 << 16 };
@@ -139,7 +140,11 @@ static spt_status load(struct bench *b, spt_err *err)
     const bool file = s->model && s->model[0];
     b->config = shape_of(s->size);
     if (file) {
-        TRY(t5_source_open(s->model, &opts, &b->source, err));
+        char *path = NULL;
+        TRY(place_find(s, s->model, HUB_MODEL, &path, err));
+        const spt_status st = t5_source_open(path, &opts, &b->source, err);
+        mem_free(path);
+        TRY(st);
         b->config = *t5_source_config(b->source);
     }
     b->absorb = !strcmp(s->cross_attention, "absorbed") ||

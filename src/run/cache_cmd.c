@@ -12,6 +12,7 @@
 #include "run/data_cmd.h"
 #include "run/dir_lock.h"
 #include "run/gin_job.h"
+#include "run/places.h"
 #include "task/cache.h"
 #include "task/tfds.h"
 #include "task/user_task.h"
@@ -194,26 +195,27 @@ static spt_status each_task(struct gin_job *j, const struct pipeline_options *o,
 spt_status run_cache_job(struct gin_job *j, spt_err *err)
 {
     const struct settings *s = j->s;
-    const char *from = s->vocab && *s->vocab ? s->vocab : s->model;
     const char *dir = j->flags->tfds_data_dir;
     vocab *v = NULL;
     if (!s->arguments)
         return err_set(err, SPT_E_USAGE, "which task? (spt cache TASK --vocab FILE --out DIR)");
     if (!s->output || !*s->output)
         return err_set(err, SPT_E_USAGE, "--out DIR is missing: the root of the caches");
-    if (!from || !*from)
-        return err_set(err, SPT_E_USAGE, "--vocab FILE (or --model DIR) is missing");
     if (!dir || !*dir)
         dir = os_getenv("TFDS_DATA_DIR");
     TRY(each_task(j, NULL, false, err));
-    TRY(vocab_open(from, NULL, &v, err));
+    char *from = NULL;
+    TRY(place_vocab(s, &from, err));
+    spt_status st = vocab_open(from, NULL, &v, err);
+    mem_free(from);
+    TRY(st);
     const struct pipeline_options o = {
         .tfds_dir = dir && *dir ? dir : NULL,
         .raw_dir = dir && *dir ? dir : NULL,
         .vocabulary = v,
         .stop = stop_requested,
     };
-    const spt_status st = each_task(j, &o, true, err);
+    st = each_task(j, &o, true, err);
     vocab_close(v);
     return st;
 }

@@ -24,7 +24,8 @@
     X(find_module, FIND_MODULE, run_find_module) \
     X(bench, BENCH, run_bench) \
     X(demo, DEMO, run_demo) \
-    X(data, DATA, run_data)
+    X(data, DATA, run_data) \
+    X(models, MODELS, run_models)
 
 enum command_index {
 #define COMMAND_INDEX(name, bit, fn) COMMAND_INDEX_##bit,

@@ -135,10 +135,10 @@ static spt_status accuracy(const struct demo *d, const char *prompt, bool shown,
     buf answers;
     buf_init(&answers, OUTPUT_MAX);
     spt_status st = shown || !prompt ? show(d, word, "", err) : SPT_OK;
-    log_hold(true);
+    log_hold(LOG_HOLD_INFO);
     if (!st)
         st = command(d, run_eval, word, &answers, err);
-    log_hold(false);
+    log_hold(LOG_HOLD_NOTHING);
     if (!st)
         st = read_accuracy(&answers, out, err);
     buf_release(&answers);
@@ -156,10 +156,10 @@ static spt_status before(const struct demo *d, double *none, double *random, spt
     const char *const word[] = {"init", "model", buf_str(&d->model), "length",
                                 "20",   "init",  "uniform",          "seed",
                                 "1",    "out",   buf_str(&path),     NULL};
-    log_hold(true);
+    log_hold(LOG_HOLD_INFO);
     if (!st)
         st = command(d, run_init, word, NULL, err);
-    log_hold(false);
+    log_hold(LOG_HOLD_NOTHING);
     if (!st)
         st = accuracy(d, buf_str(&path), false, random, err);
     buf_release(&path);
@@ -226,9 +226,9 @@ static spt_status answers(const struct demo *d, spt_err *err)
     TRY(show(d, word, "", err));
     TRY(fs_read_all(buf_str(&d->messages), OUTPUT_MAX, &messages, &size, err));
     buf_init(&lines, OUTPUT_MAX);
-    log_hold(true);
+    log_hold(LOG_HOLD_INFO);
     spt_status st = command(d, run_infer, word, &lines, err);
-    log_hold(false);
+    log_hold(LOG_HOLD_NOTHING);
     if (!st)
         st = pair_lines(d, &lines, messages, err);
     buf_release(&lines);

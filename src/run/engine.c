@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "ops/profile.h"
+#include "run/places.h"
 
 char *count_text(int64_t n, char *text)
 {
@@ -90,9 +91,19 @@ static spt_status check_vocabulary(const struct engine *e, bool strict, spt_err 
 static spt_status open_parts(const struct settings *s, struct engine *e, spt_err *err)
 {
     const struct t5_source_opts opts = {.max_distance = s->max_distance};
-    TRY(t5_source_open(s->model, &opts, &e->source, err));
+    const bool own_vocab = !(s->vocab && s->vocab[0]);
+    char *path = NULL;
+    TRY(place_find(s, s->model, own_vocab ? HUB_MODEL | HUB_VOCAB : HUB_MODEL, &path, err));
+    spt_status st = t5_source_open(path, &opts, &e->source, err);
+    mem_free(path);
+    TRY(st);
     e->config = *t5_source_config(e->source);
-    TRY(vocab_open(s->vocab ? s->vocab : s->model, NULL, &e->vocab, err));
+    if (!(e->base_name = place_name(s->model)))
+        return err_nomem(err, strlen(s->model));
+    TRY(place_vocab(s, &path, err));
+    st = vocab_open(path, NULL, &e->vocab, err);
+    mem_free(path);
+    TRY(st);
     log_info("vocabulary: %s", vocab_rule_text(e->vocab));
     return check_vocabulary(e, s->strict, err);
 }
@@ -182,6 +193,7 @@ void engine_close(struct engine *e)
     ops_close(e->ops);
     t5_source_close(e->source);
     vocab_close(e->vocab);
+    mem_free(e->base_name);
     *e = (struct engine){0};
 }
 

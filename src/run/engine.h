@@ -16,6 +16,7 @@ struct engine {
     t5_model *model; /* NULL until engine_load_model */
     struct t5_config config;
     char base_hash[33];
+    char *base_name; /* what prompts call it: "org/name", or the last part of its path */
     enum ops_compute compute;
     const char *prompt_compute; /* what --compute auto means: the prompt's, NULL: float32 */
 };

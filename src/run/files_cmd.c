@@ -10,6 +10,7 @@
 #include "run/commands.h"
 #include "data/records.h"
 #include "run/engine.h"
+#include "run/places.h"
 #include "run/prompt_session.h"
 #include "store/npy.h"
 #include "store/store.h"
@@ -230,7 +231,11 @@ spt_status run_inspect(struct settings *s, struct run_output *out, spt_err *err)
     for (size_t i = 0; i < s->arguments; i++) {
         buf text;
         buf_init(&text, TEXT_MAX);
-        spt_status st = inspect_one(s, s->argument[i], &text, err);
+        char *path = NULL;
+        spt_status st = place_find(s, s->argument[i], HUB_ANY, &path, err);
+        if (!st)
+            st = inspect_one(s, path, &text, err);
+        mem_free(path);
         if (!st)
             st = output_text(out, &text, err);
         buf_release(&text);
@@ -247,7 +252,11 @@ static spt_status shape_of_base(const struct settings *s, struct prompt_write_op
     if (!s->model || !s->model[0])
         return SPT_OK;
     t5_source *source;
-    TRY(t5_source_open(s->model, NULL, &source, err));
+    char *path = NULL;
+    TRY(place_find(s, s->model, HUB_MODEL, &path, err));
+    const spt_status st = t5_source_open(path, NULL, &source, err);
+    mem_free(path);
+    TRY(st);
     o->num_heads = t5_source_config(source)->heads;
     o->num_layers = t5_source_config(source)->enc_layers;
     *width = t5_source_config(source)->width;
@@ -314,9 +323,12 @@ spt_status run_extract(struct settings *s, struct run_output *out, spt_err *err)
         return err_set(err, SPT_E_USAGE, "spt extract CHECKPOINT VARIABLE OUT.npy");
     store *st_in;
     const struct store_opts opts = {.npy_bf16 = s->npy_bf16};
-    TRY(store_open(s->argument[0], &opts, &st_in, err));
+    char *path = NULL;
+    TRY(place_find(s, s->argument[0], HUB_ANY, &path, err));
+    spt_status st = store_open(path, &opts, &st_in, err);
+    mem_free(path);
+    TRY(st);
     size_t i;
-    spt_status st = SPT_OK;
     if (!find_variable(st_in, s->argument[1], &i)) {
         const char *near = nearest_word(s->argument[1], store_name_at, st_in);
         st = err_set(err, SPT_E_CONFIG, "%s has no variable \"%s\"%s%s (see `spt inspect %s`)",
@@ -510,9 +522,8 @@ static spt_status tokenize_line(const struct settings *s, const vocab *v, const 
 
 spt_status run_tokenize(struct settings *s, struct run_output *out, spt_err *err)
 {
-    const char *from = s->vocab && s->vocab[0] ? s->vocab : s->model;
-    if (!from || !from[0])
-        return err_set(err, SPT_E_USAGE, "--model DIR or --vocab FILE is missing");
+    char *from = NULL;
+    TRY(place_vocab(s, &from, err));
     vocab *v = NULL;
     records *r = NULL;
     size_t slot;
@@ -544,6 +555,7 @@ spt_status run_tokenize(struct settings *s, struct run_output *out, spt_err *err
     records_close(r);
     vocab_ids_release(&ids);
     vocab_close(v);
+    mem_free(from);
     buf_release(&text);
     return st;
 }

@@ -116,6 +116,13 @@ static const spt_command commands[] = {
          "  spt data prepare glue/sst2 --out data\n"
          "  spt data prepare squad/v1.1 --from downloads --out data\n"
          "  spt data convert dev.tsv dev.jsonl --task glue_sst2_v200_examples"},
+    [COMMAND_INDEX_MODELS] =
+        {"models", "[list] | get NAME ...", "models of the Hugging Face hub on this machine",
+         "Lists what lies in the hub's cache: name, revision, size, shape, and whether spt can use\n"
+         "it. \"get\" fetches models or adapters, or a newer commit of them, and prints where they\n"
+         "are.\n\n"
+         "  spt models\n"
+         "  spt models get google/t5-small-lm-adapt"},
 };
 
 unsigned spt_version_num(void)
@@ -414,8 +421,10 @@ spt_status spt_job_run(spt_job *j, const spt_sink *sink, spt_err *err)
     }
     warnings_before = log_warnings();
     j->settings.comm = j->ranks;
+    j->settings.sink = out.sink;
     const spt_status st = comm_close(j->ranks, run_here(j, &out, err), err);
     j->settings.comm = j->settings.part = j->settings.data_ranks = NULL;
+    j->settings.sink = NULL;
     j->silent = !comm_speaks(j->ranks);
     return out.closed || (j->silent && reader_gone(err)) ? SPT_OK : st;
 }

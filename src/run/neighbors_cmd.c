@@ -10,6 +10,7 @@
 #include "run/dataset.h"
 #include "run/init_prompt.h"
 #include "run/neighbors.h"
+#include "run/places.h"
 #include "run/prompt_session.h"
 #include "text/json.h"
 
@@ -441,8 +442,12 @@ spt_status run_neighbors(struct settings *s, struct run_output *out, spt_err *er
         return err_set(err, SPT_E_USAGE, "give one prompt file or run directory");
     TRY(engine_open(s, &e, err));
     spt_status st = prompt_open(s, s->argument[0], e.config.width, &p, err);
+    char *start = NULL;
+    if (!st && is_set(s->start))
+        st = place_find(s, s->start, HUB_ADAPTER, &start, err);
     if (!st)
-        st = neighborhood_find(&e, p, s->start, s->neighbors, &n, err);
+        st = neighborhood_find(&e, p, start, s->neighbors, &n, err);
+    mem_free(start);
     if (!st)
         st = tell(&n, s, out, &e, p, err);
     neighborhood_release(&n);

@@ -6,12 +6,16 @@
 #include "fs/fs.h"
 #include "prompt/prompt_io.h"
 #include "run/commands.h"
+#include "run/places.h"
 
 spt_status prompt_open(const struct settings *s, const char *path, int64_t width,
                        struct prompt **out, spt_err *err)
 {
     const struct prompt_read_opts o = {.width = width, .npy_bf16 = s->npy_bf16};
-    const spt_status st = prompt_read(path, &o, out, err);
+    char *place = NULL;
+    TRY(place_find(s, path, HUB_ADAPTER, &place, err));
+    const spt_status st = prompt_read(place, &o, out, err);
+    mem_free(place);
     return st && err && !strstr(err->msg, path) ? err_wrap(err, st, "%s", path) : st;
 }
 
@@ -73,7 +77,7 @@ spt_status prompt_compare(const struct settings *s, const struct engine *e,
     struct prompt_want want;
     prompt_want_init(&want);
     want.base_hash = e->base_hash;
-    want.base_name = path_base(s->model);
+    want.base_name = e->base_name;
     want.vocab_hash = vocab_hash(e->vocab);
     want.vocab_rule = vocab_rule_name(e->vocab);
     want.compute = engine_compute_name(e);

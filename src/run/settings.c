@@ -40,6 +40,7 @@
 #define B CMD_BENCH
 #define D CMD_DEMO
 #define Z CMD_DATA
+#define M CMD_MODELS
 #define USES (T | E | I | S | C)
 
 enum { BIG = 1000000000 };
@@ -238,7 +239,8 @@ const struct option_row option_table[] = {
     INT("max-distance", max_distance, "0", 0, BIG, USES | N | G | B,
         "relative-position distance of a T5X model whose table is not 32 wide"),
     /* behaviour */
-    SWITCH("json", json, USES | N | K | P | G | B, "machine-readable output"),
+    SWITCH("json", json, USES | N | K | P | G | B | M, "machine-readable output"),
+    SWITCH("names", names, M, "only the names of models that spt can use, one a line"),
     SWITCH("resume", resume, T, "continue the run in --out from its last checkpoint"),
     SWITCH("dry-run", dry_run, T, "say what would be done, and stop"),
     SWITCH("strict", strict, USES, "treat warnings as errors (exit code 1)"),
@@ -251,7 +253,7 @@ const struct option_row option_table[] = {
            "write the numbers of each step's examples into train.jsonl"),
     CHOICE("progress", progress, "auto|always|never", "auto", T | E | I | S,
            "one changing line on a terminal, plain lines elsewhere"),
-    SWITCH("quiet", quiet, USES | N | K | V | X | P | G | R | H | B | D | Z,
+    SWITCH("quiet", quiet, USES | N | K | V | X | P | G | R | H | B | D | Z | M,
            "no story on stderr, only warnings"),
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];

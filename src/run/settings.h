@@ -15,6 +15,7 @@ enum { MAX_ARGUMENTS = 64 };
 
 struct settings {
     const char *command;
+    const spt_sink *sink; /* for progress of fetching; may be NULL */
     comm *comm; /* the ranks that do the job together; NULL: one process */
     comm *part, *data_ranks; /* those that hold one model together, and those that share the data
                                 (ranks.h); NULL: this one alone */
@@ -74,6 +75,7 @@ struct settings {
     char *bandwidth;
     /* behaviour */
     bool remat, json, resume, dry_run, strict, save_full, decode, log_examples, quiet, npy_bf16;
+    bool names;
     char *progress, *memory;
     bool profile;
 

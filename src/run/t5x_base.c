@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "fs/fs.h"
 #include "prompt/prompt_io.h"
+#include "run/places.h"
 #include "run/t5x_save.h"
 #include "store/npy.h"
 #include "text/regex.h"
@@ -242,7 +243,11 @@ static spt_status open_vocabulary(struct t5x_base *b, spt_err *err)
     o.extra_ids_ascending = m->extra_ids_ascending;
     if (m->extra_ids < 0 || m->extra_ids > 1000)
         return err_set(err, SPT_E_CONFIG, "extra_ids = %lld", (long long)m->extra_ids);
-    spt_status st = vocab_open(m->vocab_file, &o, &b->engine.vocab, err);
+    char *place = NULL;
+    const struct settings named = {.vocab = (char *)(uintptr_t)m->vocab_file};
+    TRY(place_vocab(&named, &place, err));
+    spt_status st = vocab_open(place, &o, &b->engine.vocab, err);
+    mem_free(place);
     if (!st)
         return SPT_OK;
     if (!strncmp(m->vocab_file, "gs://", 5)) {
@@ -492,7 +497,11 @@ spt_status t5x_base_open(struct t5x_base *b, const struct gin_model *m, const st
 {
     *b = (struct t5x_base){.model = m, .path = path, .resumed = resumed};
     const struct t5_source_opts opts = {.max_distance = m->max_distance};
-    TRY(t5_source_open(path, &opts, &b->engine.source, err));
+    char *place = NULL;
+    TRY(place_find(NULL, path, HUB_MODEL, &place, err));
+    const spt_status st = t5_source_open(place, &opts, &b->engine.source, err);
+    mem_free(place);
+    TRY(st);
     b->engine.config = *t5_source_config(b->engine.source);
     TRY(check_shape(m, &b->engine.config, path, err));
     TRY(open_vocabulary(b, err));

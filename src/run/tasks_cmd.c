@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "fs/fs.h"
 #include "run/gin_job.h"
+#include "run/places.h"
 #include "run/task_data.h"
 #include "text/json.h"
 
@@ -81,13 +82,14 @@ static spt_status list(const struct task_env *e, const char *part, struct run_ou
 
 static spt_status open_vocabulary(const struct settings *s, vocab **out, spt_err *err)
 {
-    const char *path = s->vocab && s->vocab[0] ? s->vocab : s->model;
     struct vocab_opts o;
-    if (!path || !path[0])
-        return err_set(err, SPT_E_USAGE, "--vocab FILE is missing (or --model DIR)");
+    char *path = NULL;
+    TRY(place_vocab(s, &path, err));
     vocab_opts_init(&o);
     o.rule = !strcmp(path, "bytes") ? VOCAB_BYTES : VOCAB_SEQIO;
-    return vocab_open(path, &o, out, err);
+    const spt_status st = vocab_open(path, &o, out, err);
+    mem_free(path);
+    return st;
 }
 
 static void put_ids(json_writer *w, const char *name, const int32_t *ids, size_t n)

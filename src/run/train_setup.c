@@ -176,7 +176,6 @@ spt_status train_use_settings(struct trainer *t, spt_err *err)
 static spt_status fill_use(struct trainer *t, spt_err *err)
 {
     struct prompt_use *u = &t->prompt->use;
-    const struct settings *s = t->s;
     const struct {
         char **field;
         const char *value;
@@ -184,7 +183,7 @@ static spt_status fill_use(struct trainer *t, spt_err *err)
         {&u->input_template, examples_input_template(t->train)},
         {&u->target_template, examples_target_template(t->train)},
         {&u->base_hash, t->engine.base_hash[0] ? t->engine.base_hash : NULL},
-        {&u->base_name, path_base(s->model)},
+        {&u->base_name, t->engine.base_name},
         {&u->vocab_hash, vocab_hash(t->engine.vocab)},
         {&u->vocab_rule, vocab_rule_name(t->engine.vocab)},
         {&u->compute, engine_compute_name(&t->engine)},

@@ -3,7 +3,7 @@
 
     python3 tests/server/server.py --port-file F [--files DIR] [--bucket NAME=DIR ...]
                                    [--empty-bucket NAME ...] [--private NAME=TOKEN ...]
-                                   [--tls CERT KEY] [--parent PID]
+                                   [--hub DIR [--hub-token TOKEN]] [--tls CERT KEY] [--parent PID]
 
 It listens on a free port of 127.0.0.1 and writes the number to F when it is ready. It ends when the
 process PID is gone (--parent), so that a killed test leaves nothing behind. Python's own library only.
@@ -11,6 +11,7 @@ process PID is gone (--parent), so that a killed test leaves nothing behind. Pyt
 Modules (each answers the paths it knows; see their texts):
     files.py   /files/...              a directory, with ranges, ETag, Last-Modified
     gcs.py     /storage/v1, /upload/.. the JSON API of Google Cloud Storage, tokens, metadata server
+    hub.py     /api/models/.., /ORG/NAME/resolve/..   a model hub and its CDN on another port
 Further modules: a class with `handle(self, rq)` that returns False when the path is not its own,
 added to the list in main().
 
@@ -37,6 +38,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from faults import Faults  # noqa: E402
 from files import Files  # noqa: E402
 from gcs import Gcs  # noqa: E402
+from hub import Hub  # noqa: E402
 
 
 class Dropped(Exception):
@@ -283,6 +285,8 @@ def main():
     p.add_argument("--bucket", action="append", default=[])
     p.add_argument("--empty-bucket", action="append", default=[])
     p.add_argument("--private", action="append", default=[])
+    p.add_argument("--hub", help="directory of repositories (hub.py)")
+    p.add_argument("--hub-token", help="the token that opens gated and private repositories")
     p.add_argument("--no-compose", action="store_true", help="as emulators that lack it")
     p.add_argument("--page", type=int, default=1000, help="items of a listing's page at most")
     p.add_argument("--key", help="PEM private key whose public half checks signed requests")
@@ -297,11 +301,8 @@ def main():
     server.hooks = {}
     server.options = a
     server.modules = [Files(a.files), Gcs(a)]
-    try:
-        from hub import Hub
-        server.modules.append(Hub(a))
-    except ImportError:
-        pass
+    if a.hub:
+        server.modules.append(Hub(a, server, Server, Handler))
     if a.tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*a.tls)

@@ -66,8 +66,31 @@ static void pieces(void **state)
         }
 }
 
+static void sha1(void **state)
+{
+    (void)state;
+    static const char *const want[] = {
+        "da39a3ee5e6b4b0d3255bfef95601890afd80709", "c1c8bbdc22796e28c0e15163d20899b65621d65a",
+        "c2db330f6083854c99d4b5bfb6e8f29f201be699", "0098ba824b5c16427bd7a1122a5a442a25ec644d",
+        "291e9a6c66994949b57ba5e650361e98fc36b1ba"};
+    static const size_t length[] = {0, 55, 56, 64, 1000};
+    char a[1000], text[2 * SHA1_SIZE + 1];
+    uint8_t d[SHA1_SIZE];
+    memset(a, 'a', sizeof a);
+    for (size_t i = 0; i < 5; i++)
+        for (size_t piece = 1; piece <= 130; piece += 7) {
+            sha1_state s;
+            sha1_start(&s);
+            for (size_t at = 0; at < length[i]; at += piece)
+                sha1_more(&s, a + at, length[i] - at < piece ? length[i] - at : piece);
+            sha1_finish(&s, d);
+            EXPECT_STR(digest_text(d, sizeof d, text), want[i]);
+        }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(known_answers), cmocka_unit_test(pieces)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(known_answers), cmocka_unit_test(pieces),
+                                       cmocka_unit_test(sha1)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
