@@ -32,8 +32,9 @@ static spt_status check_prompt(struct settings *s, spt_err *err)
 static spt_status check_training(struct settings *s, struct run_output *out, json_writer *w,
                                  spt_err *err)
 {
-    struct trainer t = {0};
-    spt_status st = train_open_plan(&t, s, out, err);
+    struct training t = {0};
+    const struct train_member one = {s, ""};
+    spt_status st = train_open_plan(&t, s, &one, 1, out, err);
     if (!st)
         st = train_try_step(&t, err); /* reads every weight: values, hash */
     if (!st)

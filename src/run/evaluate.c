@@ -1049,3 +1049,8 @@ bool figure_lower_is_better(const char *metric)
 {
     return !strcmp(metric, "loss");
 }
+
+bool figure_is_better(const char *metric, double a, double b)
+{
+    return figure_lower_is_better(metric) ? a < b : a > b;
+}

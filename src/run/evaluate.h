@@ -101,5 +101,7 @@ void figures_of(const struct answers *a, const examples *x, const struct task_te
 /* Value and direction of a metric by its option name. */
 double figure_value(const struct figures *f, const char *metric);
 bool figure_lower_is_better(const char *metric);
+/* Strictly better; NaN never is. */
+bool figure_is_better(const char *metric, double a, double b);
 
 #endif

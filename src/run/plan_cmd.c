@@ -24,7 +24,15 @@ static void items_of(const struct train_cost *c, struct item item[ITEMS])
         item[i] = all[i];
 }
 
-static void as_json(const struct trainer *t, const struct item *item, buf *out)
+static int64_t most_steps(const struct training *t)
+{
+    int64_t most = 0;
+    for (size_t i = 0; i < t->runs; i++)
+        most = t->run[i].plan.steps > most ? t->run[i].plan.steps : most;
+    return most;
+}
+
+static void as_json(const struct training *t, const struct item *item, buf *out)
 {
     json_writer w;
     json_write_init(&w, out, JSON_SPACED);
@@ -39,15 +47,15 @@ static void as_json(const struct trainer *t, const struct item *item, buf *out)
     json_i64(&w, (int64_t)t->cost.total);
     json_end_object(&w);
     json_key(&w, "rows_in_flight");
-    json_i64(&w, t->plan.rows_in_flight);
+    json_i64(&w, t->rows_in_flight);
     json_key(&w, "micro_rows");
-    json_i64(&w, t->plan.micro_rows);
+    json_i64(&w, t->micro_rows);
     json_key(&w, "remat");
-    json_bool(&w, t->plan.remat);
+    json_bool(&w, t->remat);
     json_key(&w, "compute");
     json_string(&w, engine_compute_name(&t->engine));
     json_key(&w, "steps");
-    json_i64(&w, t->plan.steps);
+    json_i64(&w, most_steps(t));
     json_key(&w, "operations_per_step");
     json_f64(&w, t->cost.operations);
     json_key(&w, "seconds_per_step");
@@ -56,22 +64,22 @@ static void as_json(const struct trainer *t, const struct item *item, buf *out)
     buf_addc(out, '\n');
 }
 
-static void as_text(const struct trainer *t, const struct item *item, buf *out)
+static void as_text(const struct training *t, const struct item *item, buf *out)
 {
     char text[32];
     for (int i = 0; i < ITEMS; i++)
         buf_addf(out, "%-28s %12s\n", item[i].name, bytes_text(item[i].bytes, text));
     buf_addf(out, "%-28s %12s\n", "peak memory", bytes_text(t->cost.total, text));
     buf_addf(out, "%-28s %12s\n", "encoder rows in flight",
-             count_text(t->plan.rows_in_flight, text));
-    buf_addf(out, "%-28s %12s\n", "layers computed again", t->plan.remat ? "yes" : "no");
+             count_text(t->rows_in_flight, text));
+    buf_addf(out, "%-28s %12s\n", "layers computed again", t->remat ? "yes" : "no");
     buf_addf(out, "%-28s %9.2f G\n", "useful operations a step", t->cost.operations * 1e-9);
     buf_addf(out, "%-28s %10.3g s\n", "a step", t->cost.seconds);
     buf_addf(out, "%-28s %10.0f s\n", "all steps, no evaluation",
-             t->cost.seconds * (double)t->plan.steps);
+             t->cost.seconds * (double)most_steps(t));
 }
 
-static spt_status tell(struct trainer *t, struct run_output *out, spt_err *err)
+static spt_status tell(struct training *t, struct run_output *out, spt_err *err)
 {
     struct item item[ITEMS];
     buf text;
@@ -85,8 +93,9 @@ static spt_status tell(struct trainer *t, struct run_output *out, spt_err *err)
 
 spt_status run_plan(struct settings *s, struct run_output *out, spt_err *err)
 {
-    struct trainer t = {0};
-    spt_status st = train_open_plan(&t, s, out, err);
+    struct training t = {0};
+    const struct train_member one = {s, ""};
+    spt_status st = train_open_plan(&t, s, &one, 1, out, err);
     if (!st)
         st = train_count_seconds(&t, err);
     if (!st)

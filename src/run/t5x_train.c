@@ -358,11 +358,12 @@ static spt_status train_step_of(struct t5x_trainer *t, struct t5x_metrics *m, sp
         return err_set(err, SPT_E_CONFIG, "the training data of %s ended at step %lld",
                        c->train.task, (long long)step_of(t));
     TRY(step_gradient(t, b, m, err));
-    TRY(gradient_check(&t->gradient, t->gradient.sum, "gradient of the prompt", err));
+    const struct prompt *p = t->base.prompt;
+    TRY(gradient_check(t->gradient.sum, p->P, p->E, "gradient of the prompt", err));
     const float lr = lr_at(&c->lr, step_of(t));
     optim_step(t->base.optim, &t->base.prompt->rows, (const float *const *)&t->gradient.sum,
                c->model.own_learning_rate ? (float)c->model.learning_rate : lr);
-    TRY(gradient_check_prompt(&t->gradient, t->base.prompt->rows, err));
+    TRY(gradient_check_prompt(p->rows, p->P, p->E, err));
     t5x_metrics_rate(m, lr);
     tell_progress(t, m);
     return SPT_OK;

@@ -61,38 +61,42 @@ struct counted {
     ops *real;
 };
 
-static spt_status count_open(struct trainer *t, struct counted *c, spt_err *err)
+static spt_status count_open(struct training *a, struct counted *c, spt_err *err)
 {
-    *c = (struct counted){.real = t->engine.ops};
+    *c = (struct counted){.real = a->engine.ops};
     TRY(ops_count_open(ops_profile_inner(c->real), large_page(), &c->count, err));
     const spt_status st = ops_profile_open(c->count, &c->watch, err);
     if (st) {
         ops_close(c->count);
         return st;
     }
-    return engine_count_model(&t->engine, c->watch, train_uses(t), &c->model, err);
+    return engine_count_model(&a->engine, c->watch, train_uses(a), &c->model, err);
 }
 
-static void count_close(struct trainer *t, struct counted *c)
+static void count_close(struct training *a, struct counted *c)
 {
-    train_drop_storage(t);
-    t->engine.ops = c->real;
-    t->engine.model = NULL;
+    train_drop_storage(a);
+    a->engine.ops = c->real;
+    a->engine.model = NULL;
     t5_model_free(c->model);
     ops_close(c->watch);
 }
 
-static spt_status count_steps(struct trainer *t, int64_t steps, spt_err *err)
+static int64_t steps_to_count(const struct training *a)
 {
-    const struct batch_position at = train_order_tell(t->order);
-    for (int64_t i = 0; i < steps; i++) {
-        const uint32_t *which;
-        size_t n;
-        struct t5_loss loss;
-        TRY(train_order_next(t->order, &which, &n, err));
-        TRY(train_gradient(t, which, n, &loss, err));
-    }
-    return train_order_seek(t->order, at, err);
+    int64_t steps = 1;
+    for (size_t i = 0; i < a->runs; i++)
+        steps = a->run[i].plan.steps > steps ? a->run[i].plan.steps : steps;
+    return steps < STEPS ? steps : STEPS;
+}
+
+static spt_status count_steps(struct training *a, int64_t steps, spt_err *err)
+{
+    for (int64_t i = 0; i < steps; i++)
+        TRY(train_gradient(a, err));
+    for (size_t i = 0; i < a->runs; i++)
+        TRY(train_order_seek(a->run[i].order, (struct batch_position){0}, err));
+    return SPT_OK;
 }
 
 static spt_status longest_of(const examples *x, size_t size, examples *to, spt_err *err)
@@ -113,16 +117,16 @@ static spt_status longest_of(const examples *x, size_t size, examples *to, spt_e
     return st;
 }
 
-static spt_status count_evaluation(struct trainer *t, spt_err *err)
+static spt_status count_evaluation(struct training *a, spt_err *err)
 {
     examples *some;
-    struct answers a = {0};
-    const struct t5_prompts prompts = prompts_of(t->prompt);
+    struct answers answers = {0};
+    const struct t5_prompts prompts = prompts_of(a->run[0].prompt);
     TRY(examples_new(&some, err));
-    spt_status st = longest_of(t->eval, (size_t)t->evaluator.opts.batch, some, err);
+    spt_status st = longest_of(a->eval, (size_t)a->evaluator.opts.batch, some, err);
     if (!st)
-        st = evaluate(&t->evaluator, &prompts, some, &a, err);
-    answers_release(&a);
+        st = evaluate(&a->evaluator, &prompts, some, &answers, err);
+    answers_release(&answers);
     examples_free(some);
     return st;
 }
@@ -132,43 +136,46 @@ static double most(double a, double b)
     return a > b ? a : b;
 }
 
-static void book_steps(struct trainer *t, const struct counted *c, int64_t steps)
+static void book_steps(struct training *a, const struct counted *c, int64_t steps)
 {
     const struct ops_profile_line *l = ops_profile_lines(c->watch);
-    t->cost.operations = t->cost.seconds = 0;
+    a->cost.operations = a->cost.seconds = 0;
     for (int i = 0; i < OPS_PROFILE_KINDS; i++) {
-        t->cost.operations += l[i].operations / (double)steps;
-        t->cost.seconds += l[i].model / (double)steps;
+        a->cost.operations += l[i].operations / (double)steps;
+        a->cost.seconds += l[i].model / (double)steps;
     }
 }
 
-static spt_status count_with(struct trainer *t, struct counted *c, double process,
+static spt_status count_with(struct training *a, struct counted *c, double process,
                              const struct speeds *speeds, spt_err *err)
 {
-    struct train_cost *cost = &t->cost;
-    const size_t PE = (size_t)(t->plan.P * t->plan.E) * sizeof(float);
-    t->engine.model = c->model;
-    t->engine.ops = c->watch;
+    struct train_cost *cost = &a->cost;
+    a->engine.model = c->model;
+    a->engine.ops = c->watch;
     const struct ops_count loaded = ops_count_take(c->count);
-    TRY(train_make_storage(t, err));
-    const int64_t steps = t->plan.steps < 1 ? 1 : t->plan.steps < STEPS ? t->plan.steps : STEPS;
+    TRY(train_make_storage(a, err));
+    const int64_t steps = steps_to_count(a);
     ops_profile_reset(c->watch);
     if (speeds)
         ops_profile_model(c->watch, speeds->rate, speeds->bandwidth);
-    TRY(count_steps(t, steps, err));
-    book_steps(t, c, steps);
+    TRY(count_steps(a, steps, err));
+    book_steps(a, c, steps);
     const struct ops_count trained = ops_count_take(c->count);
-    if (t->eval)
-        TRY(count_evaluation(t, err));
+    if (a->eval)
+        TRY(count_evaluation(a, err));
     const struct ops_count all = ops_count_take(c->count);
-    const int64_t shards = t->plan.batch < GRADIENT_SHARDS ? t->plan.batch : GRADIENT_SHARDS;
 
-    cost->optimiser = (double)optim_bytes(t->optim);
+    cost->optimiser = 0;
+    cost->gradients = (double)gradient_bytes(&a->gradient);
+    for (size_t i = 0; i < a->runs; i++) {
+        const struct train_plan *p = &a->run[i].plan;
+        cost->optimiser += (double)optim_bytes(a->run[i].optim);
+        cost->gradients += (double)(p->P * p->E) * sizeof(float);
+    }
     cost->process = most(process - cost->optimiser, 0);
     cost->weights = loaded.weights + loaded.buffers;
     cost->activations =
-        trained.buffers - loaded.buffers + (double)t5_acts_host_bytes(t->gradient.acts);
-    cost->gradients = (double)(shards + 1) * (double)PE;
+        trained.buffers - loaded.buffers + (double)t5_acts_host_bytes(a->gradient.acts);
     cost->scratch = all.scratch;
     cost->evaluation = all.buffers - trained.buffers;
     cost->total = cost->process +
@@ -177,15 +184,15 @@ static spt_status count_with(struct trainer *t, struct counted *c, double proces
     return SPT_OK;
 }
 
-static spt_status count_once(struct trainer *t, double process, const struct speeds *speeds,
+static spt_status count_once(struct training *a, double process, const struct speeds *speeds,
                              spt_err *err)
 {
     struct counted c;
-    spt_status st = count_open(t, &c, err);
+    spt_status st = count_open(a, &c, err);
     if (!st)
-        st = count_with(t, &c, process, speeds, err);
+        st = count_with(a, &c, process, speeds, err);
     if (c.watch)
-        count_close(t, &c);
+        count_close(a, &c);
     return st;
 }
 
@@ -212,29 +219,29 @@ static spt_status parse_bytes(const char *text, double *out, spt_err *err)
 
 /* Rows in flight first (they cost little), then layers computed again (a third more work); neither
  * changes a bit of the result. */
-static spt_status fit(struct trainer *t, double process, spt_err *err)
+static spt_status fit(struct training *a, double process, spt_err *err)
 {
     double limit = 0;
-    TRY(parse_bytes(t->s->memory, &limit, err));
+    TRY(parse_bytes(a->s->memory, &limit, err));
     struct train_cost least = {0};
     int64_t rows = 0;
     bool remat = false;
-    const bool fixed_rows = settings_given(t->s, "micro-rows") || t->s->micro_batch;
-    for (int again = t->s->remat; again < 2; again++)
-        for (int64_t r = t->s->micro_rows;; r /= 2) {
-            t->plan.remat = again;
-            train_set_rows(t, r);
-            TRY(count_once(t, process, NULL, err));
-            if (t->cost.total <= limit) {
-                if (again != t->s->remat || r != t->s->micro_rows)
-                    log_info("--memory %s: %lld encoder rows in flight%s", t->s->memory,
-                             (long long)t->plan.rows_in_flight,
+    const bool fixed_rows = settings_given(a->s, "micro-rows") || a->s->micro_batch;
+    for (int again = a->s->remat; again < 2; again++)
+        for (int64_t r = a->s->micro_rows;; r /= 2) {
+            a->remat = again;
+            train_set_rows(a, r);
+            TRY(count_once(a, process, NULL, err));
+            if (a->cost.total <= limit) {
+                if (again != a->s->remat || r != a->s->micro_rows)
+                    log_info("--memory %s: %lld encoder rows in flight%s", a->s->memory,
+                             (long long)a->rows_in_flight,
                              again ? ", layers computed again (--remat)" : "");
                 return SPT_OK;
             }
-            if (!rows || t->cost.total < least.total) {
-                least = t->cost;
-                rows = t->plan.micro_rows;
+            if (!rows || a->cost.total < least.total) {
+                least = a->cost;
+                rows = a->micro_rows;
                 remat = again;
             }
             if (fixed_rows || r / 2 < LEAST_ROWS)
@@ -244,21 +251,21 @@ static spt_status fit(struct trainer *t, double process, spt_err *err)
     return err_set(err, SPT_E_NOMEM,
                    "--memory %s is too little: the least is %s (--micro-rows %lld%s), of it %s of "
                    "%s weights%s",
-                   t->s->memory, bytes_text(least.total, need), (long long)rows,
+                   a->s->memory, bytes_text(least.total, need), (long long)rows,
                    remat ? " --remat" : "", bytes_text(least.weights, weights),
-                   engine_compute_name(&t->engine),
-                   t->engine.compute == OPS_BFLOAT16 ? "" : "; --compute bfloat16 halves them");
+                   engine_compute_name(&a->engine),
+                   a->engine.compute == OPS_BFLOAT16 ? "" : "; --compute bfloat16 halves them");
 }
 
-spt_status train_count(struct trainer *t, spt_err *err)
+spt_status train_count(struct training *a, spt_err *err)
 {
     const double process = resident();
-    TRY(engine_open_ops(&t->engine, t->s, t->s->profile, err));
-    return t->s->memory && t->s->memory[0] ? fit(t, process, err)
-                                           : count_once(t, process, NULL, err);
+    TRY(engine_open_ops(&a->engine, a->s, a->s->profile, err));
+    return a->s->memory && a->s->memory[0] ? fit(a, process, err)
+                                           : count_once(a, process, NULL, err);
 }
 
-spt_status train_count_seconds(struct trainer *t, spt_err *err)
+spt_status train_count_seconds(struct training *a, spt_err *err)
 {
     static const struct {
         enum ops_profile_kind kind;
@@ -269,12 +276,12 @@ spt_status train_count_seconds(struct trainer *t, spt_err *err)
         {OPS_P_HEAD, 0.90, true},      {OPS_P_HEAD_T, 0.84, true},
         {OPS_P_ATTENTION, 0.50, true}, {OPS_P_ATTENTION_BWD, 0.44, true},
     };
-    ops *real = ops_profile_inner(t->engine.ops);
-    const bool half = t->engine.compute == OPS_BFLOAT16 && ops_native_bfloat16();
+    ops *real = ops_profile_inner(a->engine.ops);
+    const bool half = a->engine.compute == OPS_BFLOAT16 && ops_native_bfloat16();
     const double single = ops_cpu_peak(real, false, 0.1);
     const double peak = half ? ops_cpu_peak(real, true, 0.1) : single;
     struct speeds s = {.bandwidth = ops_cpu_bandwidth(real, 0.1)};
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
         s.rate[shares[i].kind] = shares[i].share * (shares[i].single ? single : peak);
-    return count_once(t, t->cost.process + t->cost.optimiser, &s, err);
+    return count_once(a, a->cost.process + a->cost.optimiser, &s, err);
 }

@@ -11,16 +11,16 @@ static double seconds(int64_t ns)
     return (double)ns * 1e-9;
 }
 
-static struct profile_run steps_run(const struct trainer *t, double peak,
+static struct profile_run steps_run(const struct training *a, double peak,
                                     struct profile_part part[PARTS])
 {
-    const struct train_times *s = &t->spent;
+    const struct train_times *s = &a->spent;
     part[0] = (struct profile_part){"data", seconds(s->data)};
     part[1] = (struct profile_part){"optimiser", seconds(s->optimiser)};
     part[2] = (struct profile_part){"logs", seconds(s->logs)};
     return (struct profile_run){
         .what = "training step",
-        .line = t->stepped,
+        .line = a->stepped,
         .steps = s->steps,
         .total = seconds(s->data + s->gradient + s->optimiser + s->logs),
         .peak = peak,
@@ -29,13 +29,13 @@ static struct profile_run steps_run(const struct trainer *t, double peak,
     };
 }
 
-static struct profile_run evaluations_run(const struct trainer *t, double peak)
+static struct profile_run evaluations_run(const struct training *a, double peak)
 {
     return (struct profile_run){
         .what = "evaluation",
-        .line = t->evaluated,
-        .steps = t->spent.evaluations,
-        .total = seconds(t->spent.evaluation),
+        .line = a->evaluated,
+        .steps = a->spent.evaluations,
+        .total = seconds(a->spent.evaluation),
         .peak = peak,
     };
 }
@@ -51,7 +51,7 @@ static void log_lines(const buf *text)
     }
 }
 
-static spt_status write_json(struct trainer *t, const struct profile_run *steps,
+static spt_status write_json(struct training *a, const struct profile_run *steps,
                              const struct profile_run *evaluations, buf *out, spt_err *err)
 {
     json_writer w;
@@ -69,24 +69,24 @@ static spt_status write_json(struct trainer *t, const struct profile_run *steps,
         profile_json(evaluations, &w);
     }
     json_key(&w, "saving_seconds");
-    json_f64(&w, seconds(t->spent.saving));
+    json_f64(&w, seconds(a->spent.saving));
     json_end_object(&w);
     buf_addc(out, '\n');
-    return output_text(t->out, out, err);
+    return output_text(a->out, out, err);
 }
 
-spt_status train_tell_profile(struct trainer *t, spt_err *err)
+spt_status train_tell_profile(struct training *a, spt_err *err)
 {
-    if (!t->spent.steps) {
+    if (!a->spent.steps) {
         log_info("--profile: no step was made");
         return SPT_OK;
     }
-    ops *inner = ops_profile_inner(t->engine.ops);
-    const bool half = t->engine.compute == OPS_BFLOAT16 && ops_native_bfloat16();
+    ops *inner = ops_profile_inner(a->engine.ops);
+    const bool half = a->engine.compute == OPS_BFLOAT16 && ops_native_bfloat16();
     const double peak = ops_cpu_peak(inner, half, 0.5);
     struct profile_part part[PARTS];
-    const struct profile_run steps = steps_run(t, peak, part);
-    const struct profile_run evaluations = evaluations_run(t, peak);
+    const struct profile_run steps = steps_run(a, peak, part);
+    const struct profile_run evaluations = evaluations_run(a, peak);
     buf text;
     buf_init(&text, TEXT_MAX);
     if (peak > 0)
@@ -94,13 +94,13 @@ spt_status train_tell_profile(struct trainer *t, spt_err *err)
                  peak * 1e-9, half ? "bfloat16" : "float32", ops_cpu_threads(inner));
     profile_text(&steps, &text);
     profile_text(&evaluations, &text);
-    if (t->spent.saving)
-        buf_addf(&text, "saving: %.2f s in all\n", seconds(t->spent.saving));
+    if (a->spent.saving)
+        buf_addf(&text, "saving: %.2f s in all\n", seconds(a->spent.saving));
     spt_status st = buf_status(&text, "profile", err);
     if (!st)
         log_lines(&text);
-    if (!st && t->s->json)
-        st = write_json(t, &steps, &evaluations, &text, err);
+    if (!st && a->s->json)
+        st = write_json(a, &steps, &evaluations, &text, err);
     buf_release(&text);
     return st;
 }

@@ -11,120 +11,186 @@ enum { LINE_MAX_BYTES = 1 << 24 };
 
 /* --- the plan ------------------------------------------------------------------------------------ */
 
-void train_tell_plan(const struct trainer *t)
+static void tell_lengths(const struct training *a)
+{
+    const struct prompt_use *u = &a->run[0].prompt->use;
+    const struct train_plan *p = &a->run[0].plan;
+    char n[32], frozen[32];
+    const char *side = u->side == PROMPT_DECODER ? "decoder" : "encoder";
+    count_text(config_parameters(&a->engine.config), frozen);
+    if (a->runs == 1) {
+        log_info("prompt: %lld x %lld = %s trainable numbers in front of the %s (%s); %s frozen",
+                 (long long)p->P, (long long)p->E, count_text(p->P * p->E, n), side, p->init_text,
+                 frozen);
+        return;
+    }
+    int64_t all = 0;
+    for (size_t i = 0; i < a->runs; i++)
+        all += a->run[i].plan.P * p->E;
+    log_info("%zu prompts of width %lld, %s trainable numbers in front of the %s; %s frozen",
+             a->runs, (long long)p->E, count_text(all, n), side, frozen);
+}
+
+static void tell_run(const struct trainer *t)
 {
     const struct train_plan *p = &t->plan;
-    char a[32], b[32], c[32];
-    log_info("prompt: %lld x %lld = %s trainable numbers in front of the %s (%s); %s frozen",
-             (long long)p->P, (long long)p->E, count_text(p->P * p->E, a),
-             t->prompt->use.side == PROMPT_DECODER ? "decoder" : "encoder", p->init_text,
-             count_text(config_parameters(&t->engine.config), b));
-    if (t->task.labels) {
+    if (t->name[0])
+        log_info("%s: %lld rows (%s), %lld steps of %lld examples, %s, lr %g, seed %u", t->name,
+                 (long long)p->P, p->init_text, (long long)p->steps, (long long)p->batch,
+                 t->s->optimizer, t->s->lr, t->seed);
+    else
+        log_info("steps: %lld of %lld examples (%lld a pass), evaluation every %lld, checkpoint "
+                 "every %lld; %s, lr %g, seed %u",
+                 (long long)p->steps, (long long)p->batch, (long long)p->steps_per_epoch,
+                 (long long)p->eval_every, (long long)p->save_every, t->s->optimizer, t->s->lr,
+                 t->seed);
+}
+
+void train_tell_plan(const struct training *a)
+{
+    char rows[32], bytes[32];
+    int64_t steps = 0;
+    tell_lengths(a);
+    if (a->task.labels) {
         buf text;
         buf_init(&text, 4096);
-        label_set_describe(t->task.labels, &text);
-        log_info("labels (%s): %s; answers by %s", t->task.labels_from, buf_str(&text),
-                 p->generate ? "decoding" : "ranking them");
+        label_set_describe(a->task.labels, &text);
+        log_info("labels (%s): %s; answers by %s", a->task.labels_from, buf_str(&text),
+                 a->generate ? "decoding" : "ranking them");
         buf_release(&text);
     } else {
         log_info("targets are free text; answers by decoding");
     }
-    log_info("steps: %lld of %lld examples (%lld a pass), evaluation every %lld, checkpoint every "
-             "%lld; %s, lr %g, seed %u",
-             (long long)p->steps, (long long)p->batch, (long long)p->steps_per_epoch,
-             (long long)p->eval_every, (long long)p->save_every, t->s->optimizer, t->s->lr,
-             t->seed);
-    if (p->step_seconds > 0) {
-        const double all = p->step_seconds * (double)p->steps;
-        log_info("time: %.3g s a step, %.0f:%02.0f for all of them, evaluations not counted",
-                 p->step_seconds, floor(all / 60), floor(fmod(all, 60)));
+    for (size_t i = 0; i < a->runs; i++) {
+        tell_run(&a->run[i]);
+        steps = a->run[i].plan.steps > steps ? a->run[i].plan.steps : steps;
     }
-    log_info("memory: about %s, %s encoder rows in flight%s", bytes_text(t->cost.total, c),
-             count_text(p->rows_in_flight, a), p->remat ? ", layers computed again" : "");
+    if (a->step_seconds > 0) {
+        const double all = a->step_seconds * (double)steps;
+        log_info("time: %.3g s a step, %.0f:%02.0f for all of them, evaluations not counted",
+                 a->step_seconds, floor(all / 60), floor(fmod(all, 60)));
+    }
+    log_info("memory: about %s, %s encoder rows in flight%s", bytes_text(a->cost.total, bytes),
+             count_text(a->rows_in_flight, rows), a->remat ? ", layers computed again" : "");
 }
 
-void train_plan_json(const struct trainer *t, json_writer *w)
+void train_plan_json(const struct training *a, json_writer *w)
 {
+    const struct trainer *t = a->run;
     const struct train_plan *p = &t->plan;
     const struct {
         const char *name;
         int64_t value;
     } numbers[] = {{"rows", p->P},
                    {"width", p->E},
-                   {"frozen", config_parameters(&t->engine.config)},
-                   {"labels", t->task.labels ? (int64_t)label_set_count(t->task.labels) : 0},
+                   {"frozen", config_parameters(&a->engine.config)},
+                   {"labels", a->task.labels ? (int64_t)label_set_count(a->task.labels) : 0},
                    {"steps", p->steps},
                    {"batch", p->batch},
                    {"eval_every", p->eval_every},
                    {"seed", t->seed},
-                   {"memory", (int64_t)t->cost.total}};
+                   {"memory", (int64_t)a->cost.total}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         json_key(w, numbers[i].name);
         json_i64(w, numbers[i].value);
     }
     json_key(w, "by");
-    json_string(w, p->generate ? "generate" : "rank");
+    json_string(w, a->generate ? "generate" : "rank");
     json_key(w, "metric");
-    json_string(w, p->metric);
+    json_string(w, a->metric);
     json_key(w, "initialiser");
     json_string(w, p->init_text);
     json_key(w, "step_seconds");
-    json_f64(w, p->step_seconds);
+    json_f64(w, a->step_seconds);
 }
 
 /* --- progress ------------------------------------------------------------------------------------- */
 
-static bool wants_progress(const struct trainer *t)
+static bool wants_progress(const struct training *a)
 {
-    const char *p = t->s->progress;
-    return !t->s->quiet && t->out->sink->progress && strcmp(p, "never") &&
-           (t->out->sink->terminal || !strcmp(p, "always"));
+    const char *p = a->s->progress;
+    return !a->s->quiet && a->out->sink->progress && strcmp(p, "never") &&
+           (a->out->sink->terminal || !strcmp(p, "always"));
 }
 
-static double per_second(const struct trainer *t)
+/* Seconds for the examples that are still to come. */
+static double seconds_left(const struct training *a, double rate)
 {
-    const double s = (double)(os_monotonic_ns() - t->started_ns) / 1e9;
-    return s > 0 ? (double)t->examples_done / s : 0;
+    double rows = 0;
+    for (size_t i = 0; i < a->runs; i++) {
+        const struct trainer *t = &a->run[i];
+        if (!t->left)
+            rows += (double)((t->plan.steps - t->state.step) * t->plan.batch);
+    }
+    return rate > 0 ? rows / rate : 0;
 }
 
-static void progress_text(const struct trainer *t, const struct t5_loss *loss, char *line,
-                          size_t cap)
+static double loss_per_token(const struct t5_loss *l)
 {
-    const double rate = per_second(t);
-    const double left =
-        rate > 0 ? (double)((t->plan.steps - t->state.step) * t->plan.batch) / rate : 0;
-    int n = snprintf(line, cap, "step %lld/%lld  loss %.4f  %.0f examples/s  %.0f:%02.0f left",
-                     (long long)t->state.step, (long long)t->plan.steps,
-                     loss->weight_sum > 0 ? loss->loss / loss->weight_sum : NAN, rate,
-                     floor(left / 60), fmod(left, 60));
-    if (t->state.best_step >= 0 && n > 0 && (size_t)n < cap)
-        snprintf(line + n, cap - (size_t)n, "  %s %.2f (best %.2f at %lld)", t->plan.metric,
+    return l->weight_sum > 0 ? l->loss / l->weight_sum : NAN;
+}
+
+/* One run: its loss and scores. Several: the range of their losses, and the best score. */
+static void progress_text(const struct training *a, char *line, size_t cap)
+{
+    const double s = (double)(os_monotonic_ns() - a->started_ns) / 1e9;
+    const double rate = s > 0 ? (double)a->examples_done / s : 0, left = seconds_left(a, rate);
+    const struct trainer *best = NULL, *t = a->run;
+    double low = INFINITY, high = -INFINITY;
+    size_t n = 0;
+    for (size_t i = 0; i < a->runs; i++) {
+        const struct trainer *k = &a->run[i];
+        if (k->state.best_step >= 0 &&
+            (!best || figure_is_better(a->metric, k->state.best_score, best->state.best_score)))
+            best = k;
+        if (k->left)
+            continue;
+        const double loss = loss_per_token(&a->part[n++].loss);
+        t = k->state.step > t->state.step ? k : t;
+        low = loss < low ? loss : low;
+        high = loss > high ? loss : high;
+    }
+    int at = snprintf(line, cap, "step %lld/%lld", (long long)t->state.step,
+                      (long long)t->plan.steps);
+    if (a->runs > 1)
+        at += snprintf(line + at, cap - (size_t)at, "  %zu of %zu runs  loss %.4f to %.4f", n,
+                       a->runs, low, high);
+    else
+        at += snprintf(line + at, cap - (size_t)at, "  loss %.4f", loss_per_token(&a->part->loss));
+    at += snprintf(line + at, cap - (size_t)at, "  %.0f examples/s  %.0f:%02.0f left", rate,
+                   floor(left / 60), fmod(left, 60));
+    if (best && a->runs > 1)
+        snprintf(line + at, cap - (size_t)at, "  best %s %.2f (%s)", a->metric,
+                 best->state.best_score, best->name);
+    else if (best)
+        snprintf(line + at, cap - (size_t)at, "  %s %.2f (best %.2f at %lld)", a->metric,
                  t->last_score, t->state.best_score, (long long)t->state.best_step);
 }
 
-void train_tell_step(struct trainer *t, const struct t5_loss *loss, bool last)
+void train_tell_step(struct training *a)
 {
     const int64_t now = os_monotonic_ns();
-    if (!wants_progress(t) || (!last && now - t->last_progress_ns < 200000000))
+    if (!wants_progress(a) || now - a->last_progress_ns < 200000000)
         return;
-    char line[256];
-    t->last_progress_ns = now;
-    progress_text(t, loss, line, sizeof line);
-    t->out->sink->progress(t->out->sink->ctx, line);
+    char line[512];
+    a->last_progress_ns = now;
+    progress_text(a, line, sizeof line);
+    a->out->sink->progress(a->out->sink->ctx, line);
 }
 
 void train_tell_end(struct trainer *t, const struct prompt *best)
 {
-    if (wants_progress(t))
-        t->out->sink->progress(t->out->sink->ctx, NULL);
+    const char *name = t->name, *sep = name[0] ? ": " : "";
+    if (wants_progress(t->all))
+        t->all->out->sink->progress(t->all->out->sink->ctx, NULL);
     if (t->state.stopped_early)
-        log_info("stopped at step %lld: no improvement in %lld evaluations",
+        log_info("%s%sstopped at step %lld: no improvement in %lld evaluations", name, sep,
                  (long long)t->state.step, (long long)t->state.without_improvement);
     if (t->state.best_step >= 0)
-        log_info("best prompt: step %lld, %s %.2f; use it with --prompt %s",
-                 (long long)best->use.step, t->plan.metric, t->state.best_score, t->s->out);
+        log_info("%s%sbest prompt: step %lld, %s %.2f; use it with --prompt %s", name, sep,
+                 (long long)best->use.step, t->all->metric, t->state.best_score, t->s->out);
     else
-        log_info("prompt of step %lld written; use it with --prompt %s",
+        log_info("%s%sprompt of step %lld written; use it with --prompt %s", name, sep,
                  (long long)best->use.step, t->s->out);
 }
 
@@ -135,12 +201,15 @@ static spt_status emit(struct trainer *t, fs_log *log, const char *event, buf *l
     buf_addc(line, '\n');
     TRY(buf_status(line, "log line", err));
     TRY(fs_log_append(log, buf_str(line), line->len, err));
-    if (!t->s->json)
+    if (!t->all->s->json)
         return SPT_OK;
     buf out;
     buf_init(&out, LINE_MAX_BYTES);
-    buf_addf(&out, "{\"event\": \"%s\", %s", event, buf_str(line) + 1);
-    const spt_status st = output_text(t->out, &out, err);
+    buf_addf(&out, "{\"event\": \"%s\", ", event);
+    if (t->name[0]) /* letters, digits and "._+-" only */
+        buf_addf(&out, "\"run\": \"%s\", ", t->name);
+    buf_adds(&out, buf_str(line) + 1);
+    const spt_status st = output_text(t->all->out, &out, err);
     buf_release(&out);
     return st;
 }
@@ -200,7 +269,7 @@ spt_status train_log_step(struct trainer *t, const struct t5_loss *loss, float l
         {"cross_ent_loss", loss->loss - loss->z_loss},
         {"accuracy", loss->counted ? (double)loss->correct / (double)loss->counted : NAN},
         {"learning_rate", lr},
-        {"gradient_norm", norm(t->gradient.sum, PE)},
+        {"gradient_norm", norm(t->sum, PE)},
         {"prompt_norm", norm(t->prompt->rows, PE)},
         {"examples", (double)n},
     };
@@ -242,8 +311,9 @@ spt_status train_log_eval(struct trainer *t, const struct figures *f, bool impro
     object(&line, t->state.step, kept, n);
     const spt_status st = emit(t, t->logs.eval, "eval", &line, err);
     buf_release(&line);
-    if (!wants_progress(t) || improved)
-        log_info("step %lld: %s %.2f%s", (long long)t->state.step, t->plan.metric, t->last_score,
+    if (!wants_progress(t->all) || improved)
+        log_info("%s%sstep %lld: %s %.2f%s", t->name, t->name[0] ? ": " : "",
+                 (long long)t->state.step, t->all->metric, t->last_score,
                  improved ? " (best)" : "");
     return st;
 }

@@ -36,12 +36,12 @@ spt_status train_identity(const struct trainer *t, buf *out, spt_err *err)
 {
     const struct settings *s = t->s;
     char hex[33];
-    TRY(dataset_hash(t->train, hex, err));
-    buf_addf(out, "base model = %s\nvocabulary = %s\ntraining data = %s\n", t->engine.base_hash,
-             vocab_hash(t->engine.vocab), hex);
+    TRY(dataset_hash(t->all->train, hex, err));
+    buf_addf(out, "base model = %s\nvocabulary = %s\ntraining data = %s\n", t->all->engine.base_hash,
+             vocab_hash(t->all->engine.vocab), hex);
     buf_addf(out, "prompt = %lld x %lld, %s\n", (long long)t->plan.P, (long long)t->plan.E,
              t->plan.init_text);
-    buf_addf(out, "compute = %s\n", t->engine.compute == OPS_BFLOAT16 ? "bfloat16" : "float32");
+    buf_addf(out, "compute = %s\n", t->all->engine.compute == OPS_BFLOAT16 ? "bfloat16" : "float32");
     buf_addf(out, "batch = %lld\n", (long long)t->plan.batch);
     buf_addf(out, "optimizer = %s, lr %.17g, schedule %s, warmup %lld\n", s->optimizer, s->lr,
              s->schedule, (long long)s->warmup);
@@ -49,8 +49,8 @@ spt_status train_identity(const struct trainer *t, buf *out, spt_err *err)
     buf_addf(out, "loss = z %.17g, smoothing %.17g, normalize %s\n", s->z_loss, s->label_smoothing,
              s->normalize);
     buf_addf(out, "dropout = %.17g\ncombine = %s\nside = %s\n", s->dropout, s->combine, s->side);
-    buf_addf(out, "lengths = %lld, %lld\n", (long long)t->task.max_input,
-             (long long)t->task.max_target);
+    buf_addf(out, "lengths = %lld, %lld\n", (long long)t->all->task.max_input,
+             (long long)t->all->task.max_target);
     return buf_status(out, "identity", err);
 }
 
@@ -150,7 +150,7 @@ static spt_status write_best(const struct trainer *t, spt_err *err)
     const struct prompt_best best = {
         .file = prompt_file_name(t->state.best_step, name),
         .step = t->state.best_step,
-        .metric = t->plan.metric,
+        .metric = t->all->metric,
         .score = t->state.best_score,
     };
     return prompt_best_write(t->s->out, &best, err);
@@ -163,9 +163,9 @@ static spt_status describe_prompt(struct trainer *t, spt_err *err)
         return prompt_set_text(&t->prompt->use.scores, NULL, err);
     char scores[128];
     if (isnan(t->last_score))
-        snprintf(scores, sizeof scores, "{\"%s\": null}", t->plan.metric);
+        snprintf(scores, sizeof scores, "{\"%s\": null}", t->all->metric);
     else
-        snprintf(scores, sizeof scores, "{\"%s\": %.17g}", t->plan.metric, t->last_score);
+        snprintf(scores, sizeof scores, "{\"%s\": %.17g}", t->all->metric, t->last_score);
     return prompt_set_text(&t->prompt->use.scores, scores, err);
 }
 
@@ -254,8 +254,8 @@ spt_status train_compare_ranks(const struct trainer *t, spt_err *err)
     spt_status st = train_identity(t, &text, err);
     if (!st)
         st = settings_text(t->s, &text, err);
-    if (!st && t->eval)
-        st = dataset_hash(t->eval, hex, err);
+    if (!st && t->all->eval)
+        st = dataset_hash(t->all->eval, hex, err);
     buf_addf(&text, "evaluation data = %s\n", hex);
     put_number_hash(&text, "prompt", t->prompt->rows,
                     (size_t)(t->plan.P * t->plan.E) * sizeof(float));
@@ -264,6 +264,24 @@ spt_status train_compare_ranks(const struct trainer *t, spt_err *err)
     st = ranks_same_text(t->s->comm, &text, st, err);
     buf_release(&text);
     return st;
+}
+
+bool train_saved_seed(const char *dir, uint32_t *seed)
+{
+    ckpt_loaded *l;
+    spt_err err;
+    const struct tensor_shape words = shape_1d(STATE_WORDS);
+    const void *p;
+    if (ckpt_load_latest(dir, &l, &err))
+        return false;
+    const bool found = !ckpt_loaded_get(l, ITEM_STATE, DT_I64, &words, &p, &err);
+    if (found) {
+        int64_t w[STATE_WORDS];
+        memcpy(w, p, sizeof w);
+        *seed = (uint32_t)w[7];
+    }
+    ckpt_loaded_free(l);
+    return found;
 }
 
 static spt_status restore_items(struct trainer *t, const ckpt_loaded *l, spt_err *err)
@@ -292,7 +310,7 @@ static spt_status restore_items(struct trainer *t, const ckpt_loaded *l, spt_err
         memcpy(slot->data, p, bytes);
     }
     unpack_state(t, w);
-    t->evaluation_owed = t->eval && ckpt_loaded_tensor(l, ITEM_OWED);
+    t->evaluation_owed = t->all->eval && ckpt_loaded_tensor(l, ITEM_OWED);
     t->trainer_key = rng_split_at(rng_key_of(t->seed), 2, 1, RNG_CLASSIC);
     return train_use_settings(t, err);
 }
@@ -301,7 +319,7 @@ static spt_status restore_items(struct trainer *t, const ckpt_loaded *l, spt_err
 static spt_status reorder(struct trainer *t, spt_err *err)
 {
     const struct train_order_options o = {
-        .count = examples_count(t->train),
+        .count = examples_count(t->all->train),
         .batch = (size_t)t->plan.batch,
         .seed = t->seed,
     };
@@ -424,9 +442,9 @@ spt_status train_open_logs(struct trainer *t, spt_err *err)
         st = open_log(t, l, LOG_TRAIN, &t->logs.train, err);
     if (!st)
         st = open_events(t, l, DIR_EVENTS, &t->logs.events, err);
-    if (!st && t->eval)
+    if (!st && t->all->eval)
         st = open_log(t, l, LOG_EVAL, &t->logs.eval, err);
-    if (!st && t->eval)
+    if (!st && t->all->eval)
         st = open_events(t, l, DIR_SCORES, &t->logs.scores, err);
     ckpt_loaded_free(l);
     return st;
@@ -453,7 +471,7 @@ static spt_status save_full(struct trainer *t, const struct prompt *p, spt_err *
     const struct tensor_view rows = {DT_F32, shape_2d(p->P, p->E), p->rows};
     const struct t5x_save how = {.step = p->use.step, .target_dtype = DT_F32};
     bool skipped;
-    spt_status st = t5x_saving_open(&w, t->engine.source, 1, err);
+    spt_status st = t5x_saving_open(&w, t->all->engine.source, 1, err);
     if (!st)
         st = t5x_saving_add(&w, "target/",
                             p->use.side == PROMPT_DECODER ? PROMPT_T5X_DECODER : PROMPT_T5X_ENCODER,
