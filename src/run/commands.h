@@ -7,6 +7,7 @@
 /* name, bit name, function: the order is the order of `spt help`. */
 #define COMMAND_MAP(X)                  \
     X(train, TRAIN, run_train)          \
+    X(sweep, SWEEP, run_sweep)          \
     X(eval, EVAL, run_eval)             \
     X(infer, INFER, run_infer)          \
     X(score, SCORE, run_score)          \

@@ -105,8 +105,8 @@ static spt_status work_new(struct gradient *g, int64_t together, int64_t dec_row
     if (!w)
         return err_nomem(err, sizeof *w);
     const int64_t prompts = g->prompts ? g->prompts : 1;
-    const int64_t shards = examples < prompts * GRADIENT_SHARDS ? examples : prompts * GRADIENT_SHARDS;
-    const int64_t most = shards * g->P;
+    const int64_t shards = prompts * GRADIENT_SHARDS;
+    const int64_t most = (examples < shards ? examples : shards) * g->P;
     w->together = together;
     w->dec_rows = dec_rows;
     /* An open shard has an example in the range, whose prompt rows are among the range's rows. */

@@ -16,6 +16,17 @@ static const spt_command commands[] = {
          "metric on --eval is named by RUN/best.json; a killed run continues with\n"
          "--resume to the same bits.\n\n"
          "  spt train --model t5-base-lm --train train.tsv --eval dev.tsv --out run"},
+    [COMMAND_INDEX_SWEEP] =
+        {"sweep", "--model DIR --train FILE [--eval FILE] --out DIR --seeds N,N,..",
+         "train many prompts at once over one model",
+         "Every combination of --seeds, --lrs, --inits and --lengths (and every row of --runs) is a\n"
+         "run of its own in OUT/NAME, with the bits that spt train gives it; all share passes\n"
+         "through the frozen model, so that several cost less than one after the other. Takes\n"
+         "the options of train for all runs. Prints a table, the best run first, and writes\n"
+         "OUT/sweep.jsonl. A killed sweep continues with --resume to the same bits; a larger grid\n"
+         "with --resume adds runs to an old one.\n\n"
+         "  spt sweep --model t5-base-lm --train train.tsv --eval dev.tsv --out sweep \\\n"
+         "      --seeds 1,2,3 --lrs 0.3,0.1"},
     [COMMAND_INDEX_EVAL] =
         {"eval", "--model DIR --prompt FILE --data FILE", "evaluate a prompt on labelled examples",
          "Answers every example, by ranking the labels or by decoding, and prints the metrics\n"
@@ -364,7 +375,8 @@ spt_status output_text(struct run_output *o, const buf *text, spt_err *err)
 /* Commands that take arguments say themselves which are too many; these take none, or one. */
 static spt_status check_arguments(const struct settings *s, spt_err *err)
 {
-    const uint32_t none = CMD_TRAIN | CMD_CHECK | CMD_INIT | CMD_DEMO, one = CMD_TOKENIZE;
+    const uint32_t none = CMD_TRAIN | CMD_SWEEP | CMD_CHECK | CMD_INIT | CMD_DEMO,
+                   one = CMD_TOKENIZE;
     const uint32_t bit = command_bit(s->command);
     const size_t most = bit & none ? 0 : bit & one ? 1 : MAX_ARGUMENTS;
     if (s->arguments <= most)

@@ -1,4 +1,5 @@
 /* `spt plan`: what a training run takes, before a weight is read. */
+#include "run/sweep_runs.h"
 #include "run/train_internal.h"
 #include "text/json.h"
 
@@ -91,15 +92,34 @@ static spt_status tell(struct training *t, struct run_output *out, spt_err *err)
     return st;
 }
 
-spt_status run_plan(struct settings *s, struct run_output *out, spt_err *err)
+static spt_status plan_members(struct settings *s, const struct train_member *m, size_t n,
+                               struct run_output *out, spt_err *err)
 {
     struct training t = {0};
-    const struct train_member one = {s, ""};
-    spt_status st = train_open_plan(&t, s, &one, 1, out, err);
+    spt_status st = train_open_plan(&t, s, m, n, out, err);
     if (!st)
         st = train_count_seconds(&t, err);
     if (!st)
         st = tell(&t, out, err);
     train_close(&t);
+    return st;
+}
+
+spt_status run_plan(struct settings *s, struct run_output *out, spt_err *err)
+{
+    struct sweep_runs r = {0};
+    if (!sweep_asked(s)) {
+        const struct train_member one = {s, ""};
+        return plan_members(s, &one, 1, out, err);
+    }
+    TRY(sweep_runs_make(s, &r, err));
+    struct train_member *m = mem_alloc(r.count, sizeof *m);
+    spt_status st = m ? SPT_OK : err_nomem(err, r.count * sizeof *m);
+    for (size_t i = 0; !st && i < r.count; i++)
+        m[i] = (struct train_member){&r.run[i].settings, r.run[i].name};
+    if (!st)
+        st = plan_members(s, m, r.count, out, err);
+    mem_free(m);
+    sweep_runs_release(&r);
     return st;
 }

@@ -23,7 +23,8 @@
 #define SWITCH(name, field, commands, help) \
     {{name, NULL, "", help}, OPTION_SWITCH, F(field), 0, 0, NULL, commands}
 
-#define T CMD_TRAIN
+#define T (CMD_TRAIN | CMD_SWEEP)
+#define W (CMD_SWEEP | CMD_PLAN)
 #define E CMD_EVAL
 #define I CMD_INFER
 #define S CMD_SCORE
@@ -53,7 +54,8 @@ const struct option_row option_table[] = {
          "SentencePiece model, when it does not lie beside the model; \"bytes\" for ByT5"),
     TEXT("train", train, "FILE", "", T | C, "training examples: TSV, CSV or JSON Lines, or .gz"),
     TEXT("eval", eval, "FILE", "", T | C, "held-out examples to choose the best prompt by"),
-    TEXT("out", out, "DIR", "", T, "run directory; made when absent"),
+    TEXT("out", out, "DIR", "", CMD_TRAIN, "run directory; made when absent"),
+    TEXT("out", out, "DIR", "", CMD_SWEEP, "directory of the sweep: every run is DIR/NAME"),
     TEXT("out", out, "DIR", "", D, "run directory to keep (default: a temporary one)"),
     TEXT("out", out, "DIR", "", I,
          "directory for the reference's sharded outputs; an interrupted run continues there"),
@@ -165,6 +167,13 @@ const struct option_row option_table[] = {
     TEXT("seed", seed, "N", "", T | N | C | E | I,
          "seed of initialisation, order, dropout and sampling (default: drawn)"),
     TEXT("seed", seed, "N", "1", D, "seed of the training"),
+    /* many runs */
+    TEXT("seeds", seeds, "N,N,..", "", W, "a run for each seed"),
+    TEXT("lrs", lrs, "X,X,..", "", W, "a run for each learning rate"),
+    TEXT("inits", inits, "KIND,..", "", W, "a run for each --init"),
+    TEXT("lengths", lengths, "N,N,..", "", W, "a run for each prompt length"),
+    TEXT("runs", runs, "FILE", "", W,
+         "a run for each row of a table or JSON Lines: columns are options, \"name\" names the run"),
     /* evaluation */
     CHOICE("metric", metric, "auto|accuracy|macro-f1|f1|exact-match|loss", "auto", T | C,
            "score that chooses the best prompt (auto: accuracy)"),
@@ -206,7 +215,7 @@ const struct option_row option_table[] = {
     CHOICE("mode", mode, "answers|predict|predict_with_aux|score", "answers", I,
            "lines as the reference's inference program writes them; decodes by its beam search of "
            "one beam unless told otherwise"),
-    TEXT("plugin", plugin, "FILE.so", "", T | E | I | N | C | H | L | CMD_FIND_MODULE,
+    TEXT("plugin", plugin, "FILE.so", "", CMD_TRAIN | E | I | N | C | H | L | CMD_FIND_MODULE,
          "load a plug-in, with gin flags (may be given several times; docs/reference/plugins.md)"),
     TEXT("splits", splits, "A,B,..", "", H, "splits to cache (default: all that the task has)"),
     INT("shards", shards, "64", 1, 65536, H, "files per split"),
@@ -276,6 +285,11 @@ static bool is_outward(const struct option_row *o)
 static void *field(struct settings *s, const struct option_row *o)
 {
     return (char *)s + o->offset;
+}
+
+static const void *const_field(const struct settings *s, const struct option_row *o)
+{
+    return (const char *)s + o->offset;
 }
 
 static const struct option_row *find(const char *command, const char *name)
@@ -433,6 +447,46 @@ spt_status settings_set(struct settings *s, const char *option, const char *valu
     TRY(assign(s, o, negated ? "no" : value ? value : "yes", err));
     s->given[o - option_table] = 1;
     return SPT_OK;
+}
+
+/* The value of an option in the words that settings_set takes. */
+static spt_status value_text(const struct settings *s, const struct option_row *o, buf *out,
+                             spt_err *err)
+{
+    const void *at = const_field(s, o);
+    buf_clear(out);
+    if (o->kind == OPTION_TEXT)
+        buf_adds(out, *(char *const *)at);
+    else if (o->kind == OPTION_INT)
+        buf_addf(out, "%lld", (long long)*(const int64_t *)at);
+    else if (o->kind == OPTION_REAL)
+        buf_addf(out, "%.17g", *(const double *)at);
+    else
+        buf_adds(out, *(const bool *)at ? "yes" : "no");
+    return buf_status(out, "option", err);
+}
+
+spt_status settings_copy(struct settings *to, const struct settings *from, spt_err *err)
+{
+    const uint32_t bit = command_bit(from->command);
+    buf value;
+    buf_init(&value, 1 << 24);
+    to->comm = from->comm;
+    to->gin = from->gin;
+    spt_status st = SPT_OK;
+    for (size_t i = 0; !st && i < option_count; i++) {
+        const struct option_row *o = &option_table[i];
+        const struct option_row *same = find(to->command, o->pub.name);
+        if (!(o->commands & bit) || !from->given[i] || !same || same->offset != o->offset)
+            continue;
+        st = value_text(from, o, &value, err);
+        if (!st)
+            st = settings_set(to, o->pub.name, buf_str(&value), err);
+    }
+    buf_release(&value);
+    if (!st && from->bindings && !(to->bindings = mem_strdup(from->bindings)))
+        st = err_nomem(err, strlen(from->bindings));
+    return st;
 }
 
 bool settings_given(const struct settings *s, const char *option)

@@ -57,6 +57,8 @@ struct settings {
     /* neighbors, report */
     char *start, *html;
     int64_t neighbors;
+    /* sweep: lists, and a table of settings */
+    char *seeds, *lrs, *inits, *lengths, *runs;
     /* plug-ins: one path a line; cache */
     char *plugin, *splits;
     int64_t shards;
@@ -107,6 +109,8 @@ void settings_release(struct settings *s);
 spt_status settings_set(struct settings *s, const char *option, const char *value, spt_err *err);
 /* Whether the user set the option (by name). */
 bool settings_given(const struct settings *s, const char *option);
+/* Sets all that was given and that both commands have. */
+spt_status settings_copy(struct settings *to, const struct settings *from, spt_err *err);
 /* The settings that the user gave as gin bindings of our own names, "spt.lr = 0.3": what reproduces
  * the numbers of the run. Left out: where and how to report (out, resume, quiet, threads, ...). */
 spt_status settings_text(const struct settings *s, buf *out, spt_err *err);

@@ -164,8 +164,9 @@ static spt_status make_prompt(struct trainer *t, spt_err *err)
     float *rows = mem_alloc_aligned((size_t)(plan->P * plan->E), sizeof *rows);
     if (!rows)
         return err_nomem(err, (size_t)(plan->P * plan->E) * sizeof *rows);
-    spt_status st = prompt_start(t->s, &t->all->engine, t->all->task.labels, plan->init, plan->P, t->seed,
-                                 rows, plan->init_text, sizeof plan->init_text, err);
+    spt_status st =
+        prompt_start(t->s, &t->all->engine, t->all->task.labels, plan->init, plan->P, t->seed,
+                     rows, plan->init_text, sizeof plan->init_text, err);
     if (!st)
         st = prompt_new(plan->P, plan->E, rows, NULL, &t->prompt, err);
     mem_free_aligned(rows);
