@@ -472,6 +472,8 @@ spt_status settings_copy(struct settings *to, const struct settings *from, spt_e
     buf value;
     buf_init(&value, 1 << 24);
     to->comm = from->comm;
+    to->part = from->part;
+    to->data_ranks = from->data_ranks;
     to->gin = from->gin;
     spt_status st = SPT_OK;
     for (size_t i = 0; !st && i < option_count; i++) {
