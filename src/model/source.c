@@ -304,6 +304,13 @@ static spt_status open_files(t5_source *s, const char *path, const struct t5_sou
 {
     struct source_roles roles = {0};
     TRY(store_open(path, NULL, &s->files.s, err));
+    if (opts && opts->adapt) {
+        store *in = s->files.s;
+        s->files.prefix = "target/";
+        TRY(source_refuse_scanned(&s->files, err));
+        s->files.s = NULL;
+        TRY(opts->adapt(opts->adapt_ctx, in, &s->files.s, err));
+    }
     TRY(find_naming(&s->files, err));
     TRY(read_config(&s->files, path, err));
     TRY(source_configure(&s->files, opts, &s->config, &roles, err));

@@ -8,11 +8,16 @@
 
 #include "model/config.h"
 #include "store/hf_config.h"
+#include "store/store.h"
 
 typedef struct t5_source t5_source;
 
 struct t5_source_opts {
     int64_t max_distance; /* 0: from the config, or 128 with 32 buckets (rulings 15) */
+    /* Unless NULL: gives the tensors in another way, "target/..." as in a T5X checkpoint. Takes `in`
+     * over, also on failure. */
+    spt_status (*adapt)(void *ctx, store *in, store **out, spt_err *err);
+    void *adapt_ctx;
 };
 
 /* One parameter: a view into the mapped file (or an owned decoded copy), valid until released. */

@@ -62,7 +62,7 @@ static int64_t count_layers(const struct source_files *f, const char *pattern)
     return most + 1;
 }
 
-static spt_status refuse_scanned(const struct source_files *f, spt_err *err)
+spt_status source_refuse_scanned(const struct source_files *f, spt_err *err)
 {
     static const char *const patterns[] = {"encoder/encoder/", "decoder/decoder/",
                                            "encoder/layers/", "decoder/layers/"};
@@ -345,7 +345,7 @@ static spt_status configure_t5x(const struct source_files *f, struct t5_config *
                                 struct source_roles *roles, spt_err *err)
 {
     size_t i;
-    TRY(refuse_scanned(f, err));
+    TRY(source_refuse_scanned(f, err));
     c->per_layer_bias = source_find(f, "encoder/layers_0/relpos_bias/rel_embedding", &i);
     TRY(find_embedding(f, &roles->embedding, err));
     TRY(read_sizes(f, c, roles->embedding, err));

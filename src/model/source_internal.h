@@ -19,6 +19,9 @@ bool source_find(const struct source_files *f, const char *name, size_t *index);
 /* Two tensors hold equal values (as float32). */
 spt_status source_same_values(store *s, size_t a, size_t b, bool *same, spt_err *err);
 
+/* Checkpoints of scan_layers, by name. */
+spt_status source_refuse_scanned(const struct source_files *f, spt_err *err);
+
 /* The tensors that serve as token embedding and as output head. */
 struct source_roles {
     size_t embedding;

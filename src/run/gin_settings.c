@@ -392,7 +392,8 @@ static void read_mlp(struct gs *g, const gin_value *layer, struct gin_model *m, 
     only_bool(g, &a, "use_bias", false);
     only_bool(g, &a, "fuse_kernels", false);
     only_none(g, &a, "intermediate_conv");
-    (void)arg(g, &a, "activations"); /* the checkpoint's kernels say gated or not */
+    const gin_value acts = arg(g, &a, "activations");
+    m->gated = (acts.kind == GIN_TUPLE || acts.kind == GIN_LIST) && acts.count == 2;
     (void)dtype_text(g, &a, "dtype");
 }
 
@@ -446,6 +447,7 @@ static void read_stack(struct gs *g, const gin_value *stack, bool decoder, struc
     if (decoder) {
         read_dropout(g, stack, "dropout_factory", rate);
         const gin_value head = made(g, stack, "output_logits_factory");
+        m->head_is_embedding = head.kind != GIN_OBJECT;
         if (head.kind == GIN_OBJECT) {
             only_bool(g, &head, "use_bias", false);
             same(g, &head, "features", &m->vocab, positive(g, &head, "features"));

@@ -39,6 +39,8 @@ struct gin_texts {
 struct gin_model {
     /* The shape, to be compared with the checkpoint. */
     int64_t vocab, width, heads, head_dim, ff, enc_layers, dec_layers, buckets, max_distance;
+    bool gated;             /* two activations: wi_0 and wi_1 */
+    bool head_is_embedding; /* no output_logits_factory */
     struct gin_prompt prompt;
     double dropout;
     bool bfloat16; /* activations */

@@ -9,7 +9,6 @@
 #include "run/places.h"
 #include "run/t5x_save.h"
 #include "store/npy.h"
-#include "text/regex.h"
 
 #define PROMPT_TARGET "target/" PROMPT_T5X_ENCODER
 #define PROMPT_STATES "state/param_states/" PROMPT_T5X_ENCODER "/"
@@ -74,98 +73,60 @@ spt_status t5x_choose(const char *model_dir, const struct gin_restore *r, char *
     return choose_configured(r, path, err);
 }
 
-/* --- assignment map ----------------------------------------------------------------------------- */
+/* --- the base ------------------------------------------------------------------------------------- */
 
-enum origin { ORIGIN_SAME, ORIGIN_SKIP, ORIGIN_OTHER };
-
-struct mapping {
-    const struct gin_restore *r;
-    regex **re;
-    bool *used;
-    size_t n;
-};
-
-static void mapping_close(struct mapping *m)
+/* The state of a frozen parameter is None; patterns that match its name are used all the same. */
+static spt_status use_state_names(const struct t5x_base *b, struct t5x_map *m, spt_err *err)
 {
-    for (size_t i = 0; m->re && i < m->n; i++)
-        regex_free(m->re[i]);
-    mem_free(m->re);
-    mem_free(m->used);
-}
-
-static spt_status mapping_open(struct mapping *m, const struct gin_restore *r, bool resumed,
-                               spt_err *err)
-{
-    *m = (struct mapping){.r = r};
-    if (!r || resumed || !r->maps)
-        return SPT_OK; /* a run's own checkpoint is taken as it is */
-    m->n = r->maps;
-    m->re = mem_zalloc(m->n, sizeof(regex *));
-    m->used = mem_zalloc(m->n, sizeof *m->used);
-    if (!m->re || !m->used)
-        return err_nomem(err, m->n * sizeof *m->re);
-    for (size_t i = 0; i < m->n; i++) {
-        const spt_status st = regex_compile(r->from[i], strlen(r->from[i]), 0, &m->re[i], err);
-        if (st)
-            return err_wrap(err, st, "assignment_map: %s", r->from[i]);
-    }
-    return SPT_OK;
-}
-
-/* The first pattern that matches the whole name counts. */
-static spt_status origin_of(struct mapping *m, const char *name, enum origin *out, buf *other,
-                            spt_err *err)
-{
-    *out = ORIGIN_SAME;
-    for (size_t i = 0; i < m->n; i++) {
-        bool matched;
-        TRY(regex_full(m->re[i], name, strlen(name), &matched, NULL, 0, err));
-        if (!matched)
-            continue;
-        m->used[i] = true;
-        *out = m->r->to[i] ? ORIGIN_OTHER : ORIGIN_SKIP;
-        buf_clear(other);
-        return m->r->to[i] ? regex_replace(m->re[i], name, strlen(name), m->r->to[i], other, err)
-                           : SPT_OK;
-    }
-    return SPT_OK;
-}
-
-static spt_status mapping_done(const struct mapping *m, spt_err *err)
-{
-    for (size_t i = 0; i < m->n; i++)
-        if (!m->used[i])
-            return err_set(err, SPT_E_CONFIG,
-                           "Unused patterns in `assignment_map`: %s matches no parameter of the "
-                           "model",
-                           m->r->from[i]);
-    return SPT_OK;
-}
-
-/* Frozen weights must come under their own names: we neither make them up nor rename them. */
-static spt_status check_base_names(const struct t5x_base *b, struct mapping *m, bool train,
-                                   spt_err *err)
-{
+    enum t5x_origin ignored;
     buf other;
     buf_init(&other, PATH_BYTES);
     spt_status st = SPT_OK;
     for (size_t i = 0; !st && i < t5_source_count(b->engine.source); i++) {
         char name[NAME_BYTES];
-        enum origin origin;
-        const char *base = t5_source_name(b->engine.source, i);
-        snprintf(name, sizeof name, "target/%s", base);
-        st = origin_of(m, name, &origin, &other, err);
-        if (!st && origin != ORIGIN_SAME && strcmp(buf_str(&other), name))
-            st = err_set(err, SPT_E_CONFIG,
-                         "assignment_map also selects %s: weights of the frozen base can neither "
-                         "be left out nor renamed",
-                         name);
-        snprintf(name, sizeof name, "state/param_states/%s", base);
-        if (!st && train)
-            st = origin_of(m, name, &origin, &other, err);
+        snprintf(name, sizeof name, "state/param_states/%s", t5_source_name(b->engine.source, i));
+        st = t5x_map_find(m, name, &ignored, &other, err);
     }
     buf_release(&other);
     return st;
+}
+
+static struct rng_key init_key(bool train, uint64_t seed)
+{
+    const struct rng_key key = rng_key_of((int64_t)seed);
+    return train ? rng_split_at(key, 2, 0, RNG_CLASSIC) : key;
+}
+
+static void describe_view(const struct t5x_base *b, struct t5x_view *v, struct t5x_map *map)
+{
+    const struct gin_model *m = b->model;
+    v->map = map;
+    v->config = (struct t5_config){
+        .vocab = m->vocab,
+        .width = m->width,
+        .heads = m->heads,
+        .head_dim = m->head_dim,
+        .ff = m->ff,
+        .enc_layers = m->enc_layers,
+        .dec_layers = m->dec_layers,
+        .buckets = m->buckets,
+        .max_distance = m->max_distance,
+        .gated = m->gated,
+        .head_is_embedding = m->head_is_embedding,
+    };
+}
+
+/* A T5X checkpoint is seen through the map; other kinds of directories are taken as they are. */
+static spt_status open_source(struct t5x_base *b, struct t5x_map *map, const char *path,
+                              struct t5x_view *view, t5_source **out, spt_err *err)
+{
+    struct t5_source_opts opts = {.max_distance = b->model->max_distance};
+    if (t5x_detect(path) == T5X_LEGACY) {
+        opts.adapt = t5x_view_adapt;
+        opts.adapt_ctx = view;
+        describe_view(b, view, map);
+    }
+    return t5_source_open(path, &opts, out, err);
 }
 
 /* --- the trained parameters --------------------------------------------------------------------- */
@@ -383,123 +344,175 @@ static spt_status stored_rows(t5x_reader *r, const char *name, int64_t P, int64_
     return SPT_OK;
 }
 
-static spt_status stored_slots(struct t5x_base *b, t5x_reader *r, spt_err *err)
-{
-    for (size_t i = 0; i < optim_slot_count(b->optim); i++) {
-        const struct optim_slot *s = optim_slot_at(b->optim, i);
-        char name[NAME_BYTES], got[SHAPE_TEXT], want[SHAPE_TEXT];
-        struct t5x_value v;
-        size_t n, bytes;
-        if (!strcmp(s->name, "step"))
-            continue;
-        snprintf(name, sizeof name, "state/%s", s->name);
-        const struct t5x_leaf *leaf = t5x_find(r, name);
-        if (!leaf || leaf->kind != T5X_TENSOR)
-            return err_set(err, SPT_E_CONFIG,
-                           "%s has no %s: it was written by another optimizer or without a prompt",
-                           b->path, name);
-        if (!shape_equal(&leaf->shape, &s->shape))
-            return err_set(err, SPT_E_CONFIG, "Shape of %s in checkpoint %s does not match "
-                                              "expected %s",
-                           name, shape_text(&leaf->shape, got), shape_text(&s->shape, want));
-        TRY(tensor_size(s->dtype, &s->shape, &n, &bytes, err));
-        TRY(t5x_read(r, leaf, &v, err));
-        if (v.view.dtype == s->dtype)
-            memcpy(s->data, v.view.data, bytes);
-        else if (s->dtype == DT_F32)
-            tensor_to_f32(&v.view, 0, n, s->data);
-        else
-            return err_set(err, SPT_E_CONFIG, "%s is %s, wanted %s", name,
-                           dtype_name(v.view.dtype), dtype_name(s->dtype));
-        t5x_release(&v);
-    }
-    return SPT_OK;
-}
+/* What restores a leaf of the run: the checkpoint, through the map, or nothing. */
+struct restoring {
+    struct t5x_base *b;
+    struct t5x_map *map;
+    t5x_reader *reader; /* NULL: a directory of another kind, without a prompt */
+    bool fallback;
+    const char *why_not;
+};
 
-/* The prompt and its slots: from the checkpoint under the mapped name, or from scratch. */
-static spt_status restore_prompt(struct t5x_base *b, const struct gin_restore *r,
-                                 struct mapping *m, bool train, uint64_t seed, float *rows,
-                                 spt_err *err)
+/* *leaf NULL: the leaf is to be made from scratch. */
+static spt_status find_leaf(const struct restoring *r, const char *name,
+                            const struct t5x_leaf **leaf, spt_err *err)
 {
-    t5x_reader *reader = NULL;
-    enum origin origin = ORIGIN_SAME, ignored;
-    const bool fallback = r && r->fallback && !b->resumed;
-    const int64_t P = b->model->prompt.P, E = b->engine.config.width;
-    buf name, other;
-    buf_init(&name, PATH_BYTES);
+    enum t5x_origin origin;
+    buf other;
     buf_init(&other, PATH_BYTES);
-    buf_adds(&name, PROMPT_TARGET);
-    spt_status st = origin_of(m, PROMPT_TARGET, &origin, &other, err);
-    if (!st && origin == ORIGIN_OTHER) {
-        buf_clear(&name);
-        buf_adds(&name, buf_str(&other));
-    }
-    static const char *const slots[] = {"m", "v", "v_col", "v_row"};
-    for (size_t i = 0; !st && train && i < sizeof slots / sizeof *slots; i++) {
-        char slot[NAME_BYTES];
-        snprintf(slot, sizeof slot, PROMPT_STATES "%s", slots[i]);
-        st = origin_of(m, slot, &ignored, &other, err);
-    }
-    if (!st)
-        st = origin_of(m, "state/step", &ignored, &other, err);
-    if (!st && t5x_detect(b->path) == T5X_LEGACY)
-        st = t5x_open(b->path, &reader, err);
-    const bool there = !st && reader && origin != ORIGIN_SKIP && t5x_find(reader, buf_str(&name));
-    if (!st && there) {
-        st = stored_rows(reader, buf_str(&name), P, E, rows, err);
-        if (!st && train && (b->resumed || t5x_find(reader, PROMPT_STATES "v") ||
-                             b->model->optim.kind != OPTIM_ADAFACTOR))
-            st = stored_slots(b, reader, err);
-        b->prompt_restored = true;
-    } else if (!st && origin == ORIGIN_OTHER) {
-        st = err_set(err, SPT_E_CONFIG, "assignment_map: %s has no %s", b->path, buf_str(&name));
-    } else if (!st && !fallback) {
-        st = err_set(err, SPT_E_CONFIG,
-                     "%s %s %s and RestoreCheckpointConfig.fallback_to_scratch is %s",
-                     b->path, origin == ORIGIN_SKIP ? "is not asked for" : "has no", PROMPT_TARGET,
-                     b->resumed ? "off for a run's own checkpoint" : "False");
-    } else if (!st) {
-        st = fresh_rows(b, train, seed, rows, err);
-    }
-    t5x_close(reader);
-    buf_release(&name);
+    *leaf = NULL;
+    spt_status st = t5x_map_find(r->map, name, &origin, &other, err);
+    const char *from = origin == ORIGIN_OTHER ? buf_str(&other) : name;
+    if (!st && r->reader && origin != ORIGIN_SKIP)
+        *leaf = t5x_find(r->reader, from);
+    if (*leaf && (*leaf)->kind != T5X_TENSOR)
+        *leaf = NULL;
+    if (!st && !*leaf && origin == ORIGIN_OTHER)
+        st = err_set(err, SPT_E_CONFIG, "assignment_map: %s has no %s, which %s was to come from",
+                     r->b->path, from, name);
+    else if (!st && !*leaf && !r->fallback)
+        st = err_set(err, SPT_E_CONFIG, "%s %s %s and %s", r->b->path,
+                     origin == ORIGIN_SKIP ? "is not asked for" : "has no", name, r->why_not);
     buf_release(&other);
     return st;
 }
 
-static spt_status open_prompt(struct t5x_base *b, const struct gin_restore *r, bool train,
-                              uint64_t seed, spt_err *err)
+static spt_status stored_slot(const struct restoring *r, const struct optim_slot *s,
+                              const struct t5x_leaf *leaf, spt_err *err)
+{
+    char got[SHAPE_TEXT], want[SHAPE_TEXT];
+    struct t5x_value v;
+    size_t n, bytes;
+    if (!shape_equal(&leaf->shape, &s->shape))
+        return err_set(err, SPT_E_CONFIG,
+                       "Shape of %s in checkpoint %s does not match expected %s", leaf->name,
+                       shape_text(&leaf->shape, got), shape_text(&s->shape, want));
+    TRY(tensor_size(s->dtype, &s->shape, &n, &bytes, err));
+    TRY(t5x_read(r->reader, leaf, &v, err));
+    spt_status st = SPT_OK;
+    if (v.view.dtype == s->dtype)
+        memcpy(s->data, v.view.data, bytes);
+    else if (s->dtype == DT_F32)
+        tensor_to_f32(&v.view, 0, n, s->data);
+    else
+        st = err_set(err, SPT_E_CONFIG, "%s is %s, wanted %s", leaf->name,
+                     dtype_name(v.view.dtype), dtype_name(s->dtype));
+    t5x_release(&v);
+    return st;
+}
+
+/* The optimizer's slots; they start at zero. A base whose prompt another optimizer has trained has
+ * others, or none: then the prompt is taken and the slots start anew. */
+static spt_status restore_slots(const struct restoring *r, spt_err *err)
+{
+    for (size_t i = 0; i < optim_slot_count(r->b->optim); i++) {
+        const struct optim_slot *s = optim_slot_at(r->b->optim, i);
+        const struct t5x_leaf *leaf;
+        char name[NAME_BYTES];
+        if (!strcmp(s->name, "step"))
+            continue;
+        snprintf(name, sizeof name, "state/%s", s->name);
+        const spt_status st = find_leaf(r, name, &leaf, err);
+        if (st)
+            return err_wrap(err, st, "written by another optimizer or without a prompt");
+        if (leaf)
+            TRY(stored_slot(r, s, leaf, err));
+    }
+    return SPT_OK;
+}
+
+/* state/step: the base's, unless the map leaves it out or takes it from elsewhere. */
+static spt_status restore_step(const struct restoring *r, spt_err *err)
+{
+    const struct t5x_leaf *leaf;
+    struct t5x_value v;
+    float step;
+    if (!r->reader || !r->map->n)
+        return SPT_OK;
+    TRY(find_leaf(r, "state/step", &leaf, err));
+    if (!leaf)
+        r->b->step = 0;
+    if (!leaf || !strcmp(leaf->name, "state/step"))
+        return SPT_OK;
+    TRY(t5x_read(r->reader, leaf, &v, err));
+    const bool scalar = leaf->shape.rank == 0;
+    if (scalar)
+        tensor_to_f32(&v.view, 0, 1, &step);
+    const int64_t exact = scalar && v.view.dtype == DT_I32 ? *(const int32_t *)v.view.data
+                          : scalar                         ? (int64_t)step
+                                                           : -1;
+    t5x_release(&v);
+    if (exact < 0)
+        return err_set(err, SPT_E_CONFIG, "assignment_map: %s is no step", leaf->name);
+    r->b->step = exact;
+    return SPT_OK;
+}
+
+static spt_status restore_prompt(const struct restoring *r, const struct gin_restore *how,
+                                 bool train, uint64_t seed, float *rows, spt_err *err)
+{
+    struct t5x_base *b = r->b;
+    const int64_t P = b->model->prompt.P, E = b->engine.config.width;
+    const struct t5x_leaf *leaf;
+    TRY(find_leaf(r, PROMPT_TARGET, &leaf, err));
+    if (!leaf)
+        TRY(fresh_rows(b, train, seed, rows, err));
+    else
+        TRY(stored_rows(r->reader, leaf->name, P, E, rows, err));
+    if (leaf && how && how->has_dtype && !b->resumed)
+        t5x_round(rows, (size_t)(P * E), how->dtype);
+    b->prompt_restored = leaf != NULL;
+    return train ? restore_slots(r, err) : SPT_OK;
+}
+
+static const char *why_not(const struct t5x_base *b)
+{
+    return b->resumed ? "a run's own checkpoint is taken as it is, without fallback_to_scratch"
+                      : "RestoreCheckpointConfig.fallback_to_scratch is False";
+}
+
+static spt_status open_prompt(struct t5x_base *b, const struct gin_restore *how,
+                              struct t5x_map *map, bool train, uint64_t seed, spt_err *err)
 {
     const int64_t P = b->model->prompt.P, E = b->engine.config.width;
-    struct mapping m = {0};
+    struct restoring r = {.b = b,
+                          .map = map,
+                          .fallback = how && how->fallback && !b->resumed,
+                          .why_not = why_not(b)};
     float *rows = NULL;
-    spt_status st = mapping_open(&m, r, b->resumed, err);
-    if (!st)
-        st = check_base_names(b, &m, train, err);
+    spt_status st = train ? use_state_names(b, map, err) : SPT_OK;
+    if (!st && t5x_detect(b->path) == T5X_LEGACY)
+        st = t5x_open(b->path, &r.reader, err);
     if (!st && P) {
         rows = mem_alloc_aligned((size_t)(P * E), sizeof *rows);
-        st = rows ? restore_prompt(b, r, &m, train, seed, rows, err)
+        st = rows ? restore_prompt(&r, how, train, seed, rows, err)
                   : err_nomem(err, (size_t)(P * E) * sizeof *rows);
     }
     if (!st)
-        st = mapping_done(&m, err);
+        st = restore_step(&r, err);
     if (!st && P)
         st = prompt_new(P, E, rows, NULL, &b->prompt, err);
     if (!st && P)
         b->prompt->use.combine = b->model->prompt.combine;
     mem_free_aligned(rows);
-    mapping_close(&m);
+    t5x_close(r.reader);
     return st;
 }
 
-spt_status t5x_base_open(struct t5x_base *b, const struct gin_model *m, const struct gin_restore *r,
-                         char *path, bool resumed, bool train, uint64_t seed, spt_err *err)
+static spt_status open_mapped(struct t5x_base *b, const struct gin_restore *r, struct t5x_map *map,
+                              bool train, uint64_t seed, spt_err *err)
 {
-    *b = (struct t5x_base){.model = m, .path = path, .resumed = resumed};
-    const struct t5_source_opts opts = {.max_distance = m->max_distance};
+    const struct gin_model *m = b->model;
+    const char *path = b->path;
     char *place = NULL;
     TRY(place_find(NULL, path, HUB_MODEL, &place, err));
-    const spt_status st = t5_source_open(place, &opts, &b->engine.source, err);
+    b->view.fallback = r && r->fallback && !b->resumed;
+    b->view.rounds = r && r->has_dtype && r->dtype != DT_F32 && !b->resumed &&
+                     t5x_detect(place) == T5X_LEGACY;
+    b->view.dtype = r ? r->dtype : DT_F32;
+    b->view.why_not = why_not(b);
+    b->view.params = init_key(train, seed);
+    const spt_status st = open_source(b, map, place, &b->view, &b->engine.source, err);
     mem_free(place);
     TRY(st);
     b->engine.config = *t5_source_config(b->engine.source);
@@ -518,15 +531,29 @@ spt_status t5x_base_open(struct t5x_base *b, const struct gin_model *m, const st
             PROMPT_T5X_ENCODER, shape_2d(m->prompt.P, b->engine.config.width), NULL};
         TRY(optim_new(&m->optim, &param, 1, &b->optim, err));
     }
-    TRY(open_prompt(b, r, train, seed, err));
+    TRY(open_prompt(b, r, map, train, seed, err));
     if (train)
         optim_set_step(b->optim, b->step);
-    return SPT_OK;
+    return t5x_map_done(map, err);
+}
+
+spt_status t5x_base_open(struct t5x_base *b, const struct gin_model *m, const struct gin_restore *r,
+                         char *path, bool resumed, bool train, uint64_t seed, spt_err *err)
+{
+    struct t5x_map map;
+    *b = (struct t5x_base){.model = m, .path = path, .resumed = resumed};
+    /* A run's own checkpoint is taken as it is. */
+    spt_status st = t5x_map_open(&map, resumed ? NULL : r, err);
+    if (!st)
+        st = open_mapped(b, r, &map, train, seed, err);
+    t5x_map_close(&map);
+    return st;
 }
 
 /* --- weights --------------------------------------------------------------------------------------- */
 
-/* RestoreCheckpointConfig.dtype = 'bfloat16': weights are rounded while they are read. */
+/* RestoreCheckpointConfig.dtype = 'bfloat16' and a directory that is no T5X checkpoint (which
+ * t5x_map.h rounds): weights are rounded while they are prepared. */
 struct rounding {
     t5_source *source;
     enum dtype dtype;
@@ -544,9 +571,7 @@ static spt_status rounded_param(void *ctx, const char *name, struct t5_param *ou
         return st ? st : err_nomem(err, bytes);
     }
     tensor_to_f32(&out->m.view, 0, n, f);
-    for (size_t i = 0; i < n; i++)
-        f[i] = r->dtype == DT_BF16 ? bf16_to_f32(f32_to_bf16(f[i]))
-                                   : f16_to_f32(f32_to_f16(f[i]));
+    t5x_round(f, n, r->dtype);
     const bool transposed = out->m.transposed;
     const struct tensor_shape shape = out->m.view.shape;
     t5_source_release(r->source, out);
@@ -576,7 +601,7 @@ spt_status t5x_base_load(struct t5x_base *b, const struct settings *s, const str
     };
     TRY(ops_open(&cfg, &e->ops, err));
     const unsigned uses = train ? T5_BACKWARD : 0;
-    if (!r || !r->has_dtype || r->dtype == DT_F32 || b->resumed)
+    if (!r || !r->has_dtype || r->dtype == DT_F32 || b->resumed || b->view.rounds)
         return t5_model_new(e->ops, e->source, uses, &e->model, err);
     struct rounding rounding = {e->source, r->dtype};
     const struct t5_getter get = {&rounding, &e->config, rounded_param, rounded_release};
@@ -588,6 +613,7 @@ void t5x_base_close(struct t5x_base *b)
     optim_free(b->optim);
     prompt_free(b->prompt);
     engine_close(&b->engine);
+    t5x_view_release(&b->view);
     mem_free(b->path);
     *b = (struct t5x_base){0};
 }
@@ -643,16 +669,20 @@ static spt_status follow(struct t5x_base *b, const char *dir, spt_err *err)
 {
     if (fs_exists(b->path))
         return SPT_OK;
-    const struct t5_source_opts opts = {.max_distance = b->model->max_distance};
+    struct t5x_map none = {0};
+    struct t5x_view view = {.why_not = "it was written by this run"};
     t5_source *source;
     char *path;
     TRY(step_path(dir, b->step, &path, err));
-    const spt_status st = t5_source_open(path, &opts, &source, err);
+    const spt_status st = open_source(b, &none, path, &view, &source, err);
     if (st) {
+        t5x_view_release(&view);
         mem_free(path);
         return st;
     }
     t5_source_close(b->engine.source);
+    t5x_view_release(&b->view);
+    b->view = view; /* nothing of it is made from scratch: its place does not matter */
     mem_free(b->path);
     b->engine.source = source;
     b->path = path;

@@ -5,12 +5,13 @@
 #define SPT_RUN_T5X_BASE_H
 
 #include "run/engine.h"
-#include "run/gin_settings.h"
+#include "run/t5x_map.h"
 #include "store/t5x_checkpoint.h"
 
 struct t5x_base {
     const struct gin_model *model;
     struct engine engine;
+    struct t5x_view view; /* what the engine's source shows of the checkpoint */
     char *path;    /* the checkpoint that was restored, and where frozen weights are read from */
     bool resumed;  /* it is one of the run's own */
     int64_t step;  /* of the optimizer */
