@@ -14,6 +14,7 @@
 #include "fs/fs.h"
 #include "model/hash_cache.h"
 #include "model/source_internal.h"
+#include "os/os.h"
 
 enum { CHUNK = 16384 /* elements converted at a time */ };
 
@@ -23,6 +24,8 @@ struct entry {
     hash128 digest;
 };
 
+enum { SPARING = 1 << 20 }; /* elements looked at together when memory is short */
+
 struct t5_source {
     struct source_files files;
     struct t5_config config;
@@ -31,6 +34,7 @@ struct t5_source {
     size_t count;
     hash_state *h;  /* for digests; NULL until the first one */
     float *chunk;   /* [CHUNK] */
+    bool sparing;
     char known[33]; /* the hash of all, from the cache, or "" */
 };
 
@@ -397,6 +401,13 @@ static void hash_flat(hash_state *h, const struct tensor_view *v, size_t n, floa
     }
 }
 
+/* What a look takes at once when memory is short: the elements first .. first + n, dense. */
+static struct tensor_view window(const struct tensor_view *v, size_t first, size_t n)
+{
+    return (struct tensor_view){v->dtype, shape_1d((int64_t)n),
+                                (const char *)v->data + first * dtype_size(v->dtype)};
+}
+
 /* The file holds [N, K]; values go in as [K, N]. A stripe of rows k .. k+S is gathered at a time,
  * so that every cache line of the file is read once. */
 enum { STRIPE = 16 };
@@ -430,6 +441,15 @@ static spt_status prepare_hash(t5_source *s, spt_err *err)
     return s->chunk ? SPT_OK : err_nomem(err, CHUNK * sizeof *s->chunk);
 }
 
+/* The mapped pages of [from, from + n) are not needed now. */
+static void let_go(const void *from, size_t n)
+{
+    const uintptr_t page = 4096, start = (uintptr_t)from / page * page;
+    const uintptr_t end = ((uintptr_t)from + n) / page * page;
+    if (end > start)
+        (void)os_drop((void *)start, end - start);
+}
+
 /* Digest of one parameter: XXH3-128 of its float32 values in T5X order, little endian. */
 static spt_status digest(t5_source *s, size_t k, const struct tensor_view *v, spt_err *err)
 {
@@ -443,12 +463,45 @@ static spt_status digest(t5_source *s, size_t k, const struct tensor_view *v, sp
     return SPT_OK;
 }
 
+/* view_find_nonfinite, a piece at a time, without keeping the pages. */
+static bool find_nonfinite_sparing(const struct tensor_view *v, size_t n, size_t *at)
+{
+    for (size_t i = 0; i < n; i += SPARING) {
+        const struct tensor_view part = window(v, i, n - i < SPARING ? n - i : SPARING);
+        const bool found = view_find_nonfinite(&part, at);
+        let_go(part.data, (size_t)part.shape.dim[0] * dtype_size(v->dtype));
+        if (found) {
+            *at += i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static spt_status digest_sparing(t5_source *s, size_t k, const struct tensor_view *v, size_t n,
+                                 spt_err *err)
+{
+    if (s->files.hf && s->name[k].transposed)
+        return digest(s, k, v, err);
+    TRY(prepare_hash(s, err));
+    hash_reset(s->h);
+    for (size_t i = 0; i < n; i += SPARING) {
+        const struct tensor_view part = window(v, i, n - i < SPARING ? n - i : SPARING);
+        hash_flat(s->h, &part, (size_t)part.shape.dim[0], s->chunk);
+        let_go(part.data, (size_t)part.shape.dim[0] * dtype_size(v->dtype));
+    }
+    s->entry[k].digest = hash_value(s->h);
+    return SPT_OK;
+}
+
 /* The first time that a parameter's values pass by, they are checked and hashed. */
 static spt_status first_look(t5_source *s, size_t k, const struct store_data *d, spt_err *err)
 {
     size_t at;
     char t[SHAPE_TEXT];
-    if (view_find_nonfinite(&d->view, &at)) {
+    const size_t n = store_at(s->files.s, s->entry[k].index)->elements;
+    const bool sparing = s->sparing && !d->owned && n > SPARING;
+    if (sparing ? find_nonfinite_sparing(&d->view, n, &at) : view_find_nonfinite(&d->view, &at)) {
         float value = 0;
         tensor_to_f32(&d->view, at, 1, &value);
         return err_set(err, SPT_E_FORMAT, "%s: tensor '%s' is %g at %s", store_path(s->files.s),
@@ -456,7 +509,7 @@ static spt_status first_look(t5_source *s, size_t k, const struct store_data *d,
                        shape_index_text(&d->view.shape, at, t));
     }
     if (!s->known[0])
-        TRY(digest(s, k, &d->view, err));
+        TRY(sparing ? digest_sparing(s, k, &d->view, n, err) : digest(s, k, &d->view, err));
     s->entry[k].seen = true;
     return SPT_OK;
 }
@@ -544,6 +597,11 @@ void t5_source_release(t5_source *s, struct t5_param *p)
     struct store_data d = {.view = p->m.view, .owned = p->owned, .index = s->entry[p->id].index};
     store_release(s->files.s, &d);
     memset(p, 0, sizeof *p);
+}
+
+void t5_source_sparing(t5_source *s)
+{
+    s->sparing = true;
 }
 
 spt_status t5_source_hash(t5_source *s, char hex[33], spt_err *err)

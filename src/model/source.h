@@ -43,6 +43,8 @@ spt_status t5_source_param(t5_source *s, const char *name, struct t5_param *out,
 /* The same without data (NULL): shape, type and orientation as the file has them. Not released. */
 spt_status t5_source_describe(const t5_source *s, const char *name, struct t5_param *out,
                               spt_err *err);
+/* A rank that will take a part of the parameters: checks and hashes let pages go as they pass. */
+void t5_source_sparing(t5_source *s);
 bool t5_source_has(const t5_source *s, const char *name);
 /* Forgets the copy, or lets the mapped pages go (rulings 9). */
 void t5_source_release(t5_source *s, struct t5_param *p);

@@ -98,6 +98,8 @@ static spt_status open_parts(const struct settings *s, struct engine *e, spt_err
     mem_free(path);
     TRY(st);
     e->config = *t5_source_config(e->source);
+    if (s->part)
+        t5_source_sparing(e->source);
     if (!(e->base_name = place_name(s->model)))
         return err_nomem(err, strlen(s->model));
     TRY(place_vocab(s, &path, err));
