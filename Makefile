@@ -4,6 +4,7 @@
 #   make SAN=address,undefined ...   the same under sanitizers, in build/san-address-undefined/
 #   make DEBUG=1 ...          -O0 with assertions, in build/debug/
 #   make MPI=1 ...            for several processes (docs/several-machines.md), in build/release-mpi/
+#   make MPI=1 MPICC=mpicc.mpich ...   the same with MPICH, in build/release-mpich/
 # Every variant has its own folder, so switching costs nothing. `make help` lists the targets.
 
 CC ?= gcc
@@ -30,9 +31,18 @@ VARIANT := $(VARIANT)-clang
 CXX := $(if $(filter default,$(origin CXX)),clang++,$(CXX))
 endif
 ifdef MPI
+CPPFLAGS += -DSPT_MPI
+ifdef MPICC
+# What a compiler wrapper adds: make MPI=1 MPICC=mpicc.mpich
+VARIANT := $(VARIANT)-$(if $(findstring mpich,$(MPICC)),mpich,mpi-$(notdir $(MPICC)))
+MPI_WORDS := $(shell $(MPICC) -show)
+CPPFLAGS += $(patsubst -I%,-isystem %,$(filter -I%,$(MPI_WORDS)))
+LDLIBS += $(filter -L% -l% -Wl%,$(MPI_WORDS))
+else
 VARIANT := $(VARIANT)-mpi
 MPIPKG ?= $(if $(shell pkg-config --exists ompi-c && echo yes),ompi-c,mpich)
-CPPFLAGS += -DSPT_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(MPIPKG)))
+CPPFLAGS += $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(MPIPKG)))
+endif
 endif
 B := build/$(VARIANT)
 # Commands are shown in short; V=1 shows them whole.

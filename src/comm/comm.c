@@ -480,6 +480,11 @@ struct comm_stats comm_take_stats(comm *c)
     return s;
 }
 
+size_t comm_held_bytes(const comm *c)
+{
+    return c ? c->scratch_cap * sizeof *c->scratch : 0;
+}
+
 /* --- opening ------------------------------------------------------------------------------- */
 
 /* Counting: c->words must make sense to the callers. */

@@ -70,6 +70,7 @@ struct comm_stats {
     int64_t wait_ns;
 };
 struct comm_stats comm_take_stats(comm *c);
+size_t comm_held_bytes(const comm *c); /* buffers of sums so far */
 
 /* --- transports -----------------------------------------------------------------------------
  * Of MPI in a build that has it (comm_mpi.c); tests have one between threads. */

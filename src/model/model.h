@@ -48,6 +48,8 @@ void t5_model_free(t5_model *m);
 const struct t5_config *t5_model_config(const t5_model *m);
 ops *t5_model_ops(const t5_model *m);
 size_t t5_model_bytes(const t5_model *m); /* of the prepared weights */
+/* Of buffers for what ranks tell each other, as large as passes have needed so far. */
+size_t t5_model_link_bytes(const t5_model *m);
 /* The embedding rows of ids, as float32 [n, E] (prompt initialisers). SPT_E_FORMAT for an id that
  * is not in 0..V-1. */
 spt_status t5_model_embed(const t5_model *m, const int32_t *ids, int64_t n, float *out,

@@ -160,6 +160,12 @@ void split_first_text(const t5_model *m, int64_t order, char *text, size_t cap)
     snprintf(text, cap, "%s", best.text);
 }
 
+size_t t5_model_link_bytes(const t5_model *m)
+{
+    const struct split_link *l = m->link;
+    return l ? l->cap * sizeof *l->host + l->loss_cap * sizeof *l->loss : 0;
+}
+
 spt_status model_check(const t5_model *m, spt_err *err)
 {
     struct split_link *l = m->link;

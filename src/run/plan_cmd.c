@@ -25,6 +25,57 @@ static void items_of(const struct train_cost *c, struct item item[ITEMS])
         item[i] = all[i];
 }
 
+static int64_t ranks_of(const struct training *t)
+{
+    return t->s->ranks > t->s->partitions ? t->s->ranks : t->s->partitions;
+}
+
+/* Bytes of the first rank, exactly, in the steps that were looked at. */
+static void exchange_json(const struct training *t, json_writer *w)
+{
+    const struct exchanged *x = &t->cost.counted;
+    if (ranks_of(t) == 1)
+        return;
+    const struct {
+        const char *name;
+        int64_t value;
+    } numbers[] = {{"ranks", ranks_of(t)},
+                   {"num_partitions", t->s->partitions},
+                   {"steps", x->steps},
+                   {"gradient_exchanges", x->gradients},
+                   {"sums", x->sums},
+                   {"sent_bytes", x->sent},
+                   {"received_bytes", x->received}};
+    json_key(w, "exchange");
+    json_begin_object(w);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        json_key(w, numbers[i].name);
+        json_i64(w, numbers[i].value);
+    }
+    json_key(w, "seconds_per_step");
+    json_f64(w, t->cost.exchange);
+    json_end_object(w);
+}
+
+static void exchange_text(const struct training *t, buf *out)
+{
+    char text[32];
+    const struct exchanged *x = &t->cost.counted;
+    const double steps = x->steps ? (double)x->steps : 1;
+    if (ranks_of(t) == 1)
+        return;
+    buf_addf(out, "%-28s %12lld\n", "ranks", (long long)ranks_of(t));
+    buf_addf(out, "%-28s %12lld\n", "parts of the model", (long long)t->s->partitions);
+    buf_addf(out, "%-28s %12s\n", "a rank sends in a step",
+             count_text((int64_t)((double)x->sent / steps + 0.5), text));
+    buf_addf(out, "%-28s %12s\n", "and receives (bytes)",
+             count_text((int64_t)((double)x->received / steps + 0.5), text));
+    buf_addf(out, "%-28s %12.1f\n", "exchanges in a step",
+             (double)(x->gradients + x->sums) / steps);
+    if (t->cost.exchange > 0)
+        buf_addf(out, "%-28s %10.3g s\n", "of a step, exchanges", t->cost.exchange);
+}
+
 static int64_t most_steps(const struct training *t)
 {
     int64_t most = 0;
@@ -60,7 +111,8 @@ static void as_json(const struct training *t, const struct item *item, buf *out)
     json_key(&w, "operations_per_step");
     json_f64(&w, t->cost.operations);
     json_key(&w, "seconds_per_step");
-    json_f64(&w, t->cost.seconds);
+    json_f64(&w, t->cost.seconds + t->cost.exchange);
+    exchange_json(t, &w);
     json_end_object(&w);
     buf_addc(out, '\n');
 }
@@ -75,9 +127,10 @@ static void as_text(const struct training *t, const struct item *item, buf *out)
              count_text(t->rows_in_flight, text));
     buf_addf(out, "%-28s %12s\n", "layers computed again", t->remat ? "yes" : "no");
     buf_addf(out, "%-28s %9.2f G\n", "useful operations a step", t->cost.operations * 1e-9);
-    buf_addf(out, "%-28s %10.3g s\n", "a step", t->cost.seconds);
-    buf_addf(out, "%-28s %10.0f s\n", "all steps, no evaluation",
-             t->cost.seconds * (double)most_steps(t));
+    exchange_text(t, out);
+    const double seconds = t->cost.seconds + t->cost.exchange;
+    buf_addf(out, "%-28s %10.3g s\n", "a step", seconds);
+    buf_addf(out, "%-28s %10.0f s\n", "all steps, no evaluation", seconds * (double)most_steps(t));
 }
 
 static spt_status tell(struct training *t, struct run_output *out, spt_err *err)

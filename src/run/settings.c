@@ -238,6 +238,9 @@ const struct option_row option_table[] = {
         "under mpirun: processes that hold one model together, each a part of every layer"),
     REAL("comm-timeout", comm_timeout, "600", 0, 1e6, T | E | I | S,
          "under mpirun: seconds to wait for a process that does not answer (0: for ever)"),
+    INT("ranks", ranks, "1", 1, 65536, CMD_PLAN, "processes that the run will have"),
+    TEXT("bandwidth", bandwidth, "SIZE", "", CMD_PLAN,
+         "bytes per second between two of them (1.25G for 10 Gbit/s): adds the exchanges' time"),
     CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "auto", T | C | B,
            "absorbed: no keys and values of the input, for short targets (auto: when it needs "
            "fewer operations)"),

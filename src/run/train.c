@@ -9,6 +9,37 @@
 #include "base/log.h"
 #include "run/train_internal.h"
 
+enum { STOP_ASKED = 1, STOP_TIME = 2 }; /* why to stop, as any rank sees it */
+
+static bool out_of_time(const struct training *a)
+{
+    return a->s->minutes > 0 &&
+           (double)(os_monotonic_ns() - a->started_ns) >= a->s->minutes * 60e9;
+}
+
+static unsigned own_reasons(void *ctx)
+{
+    return (stop_requested() ? STOP_ASKED : 0u) | (out_of_time(ctx) ? STOP_TIME : 0u);
+}
+
+static void add_stats(struct exchanged *x, struct comm_stats s)
+{
+    x->sent += s.sent;
+    x->received += s.received;
+    x->wait_ns += s.wait_ns;
+}
+
+static void book_exchanges(struct training *a)
+{
+    const struct comm_stats data = comm_take_stats(a->data), part = comm_take_stats(a->ranks);
+    struct exchanged *x = &a->exchanged;
+    x->steps++;
+    x->gradients += data.exchanges;
+    x->sums += part.exchanges;
+    add_stats(x, data);
+    add_stats(x, part);
+}
+
 /* The next batch of every run that takes part. */
 static spt_status next_batches(struct training *a, size_t *parts, spt_err *err)
 {
@@ -39,7 +70,13 @@ spt_status train_gradient(struct training *a, spt_err *err)
     const int64_t started = os_monotonic_ns();
     TRY(next_batches(a, &n, err));
     const int64_t made = os_monotonic_ns();
+    (void)comm_take_stats(a->data);
+    (void)comm_take_stats(a->ranks);
     TRY(gradient_of_parts(&a->gradient, a->part, n, err));
+    /* With ranks, reasons to stop went with the exchange. */
+    a->reasons = a->data ? a->gradient.told : own_reasons(a);
+    TRY(comm_any(a->ranks, &a->reasons, err));
+    book_exchanges(a);
     a->spent.data += made - started;
     a->spent.gradient += os_monotonic_ns() - made;
     return SPT_OK;
@@ -124,31 +161,11 @@ static spt_status train_step(struct training *a, spt_err *err)
     return SPT_OK;
 }
 
-enum { STOP_ASKED = 1, STOP_TIME = 2 }; /* why to stop, as any rank sees it */
-
-static bool out_of_time(const struct training *a)
-{
-    return a->s->minutes > 0 &&
-           (double)(os_monotonic_ns() - a->started_ns) >= a->s->minutes * 60e9;
-}
-
-static unsigned own_reasons(void *ctx)
-{
-    return (stop_requested() ? STOP_ASKED : 0u) | (out_of_time(ctx) ? STOP_TIME : 0u);
-}
-
 /* The same on all ranks, so that all leave the loop at the same step. */
 static spt_status reasons_to_stop(struct training *a, unsigned *why, spt_err *err)
 {
     *why = own_reasons(a);
     return comm_any(a->s->comm, why, err);
-}
-
-/* Those that went with the step's exchange of the gradient, as far as there was one. */
-static spt_status reasons_in_step(struct training *a, unsigned *why, spt_err *err)
-{
-    *why = a->s->data_ranks ? a->gradient.told : own_reasons(a);
-    return comm_any(a->s->part, why, err);
 }
 
 /* Only a strictly better score moves "best"; NaN never does (field case 23). */
@@ -321,14 +338,14 @@ spt_status train_loop(struct training *a, spt_err *err)
     size_t more;
     a->spent = (struct train_times){0}; /* counting before the run was not the run */
     ops_profile_reset(a->engine.ops);
+    a->exchanged = (struct exchanged){0};
     a->gradient.ask = own_reasons;
     a->gradient.ask_ctx = a;
     TRY(pay_evaluations(a, err));
     TRY(finish_over(a, false, &more, err));
     while (more) {
-        unsigned why;
         TRY(train_step(a, err));
-        TRY(reasons_in_step(a, &why, err));
+        unsigned why = a->reasons;
         const bool stop = why & STOP_TIME;
         TRY(evaluate_due(a, why, err));
         TRY(save_due(a, &why, err));

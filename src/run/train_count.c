@@ -59,7 +59,24 @@ struct counted {
     ops *count, *watch;
     t5_model *model;
     ops *real;
+    comm *ranks; /* counts what would be exchanged */
 };
+
+/* Ranks that only count take the place of those there are, or will be. */
+static spt_status count_ranks(struct training *a, struct counted *c, spt_err *err)
+{
+    const struct settings *s = a->s;
+    const bool plans = !strcmp(s->command, "plan");
+    const int64_t parts = s->partitions > 1 ? s->partitions : 1;
+    const int64_t size = plans ? (s->ranks > parts ? s->ranks : parts) : comm_size(s->comm);
+    if (size == 1)
+        return SPT_OK;
+    TRY(comm_count_open(comm_rank(s->comm), (int)size, &c->ranks, err));
+    TRY(comm_split(c->ranks, (int)parts, &a->ranks, &a->data, err));
+    a->engine.part = a->ranks;
+    a->engine.data = NULL; /* of an evaluation only the memory counts */
+    return SPT_OK;
+}
 
 static spt_status count_open(struct training *a, struct counted *c, spt_err *err)
 {
@@ -70,6 +87,7 @@ static spt_status count_open(struct training *a, struct counted *c, spt_err *err
         ops_close(c->count);
         return st;
     }
+    TRY(count_ranks(a, c, err));
     return engine_count_model(&a->engine, c->watch, train_uses(a), &c->model, err);
 }
 
@@ -80,6 +98,10 @@ static void count_close(struct training *a, struct counted *c)
     a->engine.model = NULL;
     t5_model_free(c->model);
     ops_close(c->watch);
+    comm_leave(c->ranks);
+    a->ranks = a->engine.part = a->s->part;
+    a->data = a->engine.data = a->s->data_ranks;
+    a->exchanged = (struct exchanged){0};
 }
 
 static int64_t steps_to_count(const struct training *a)
@@ -158,7 +180,9 @@ static spt_status count_with(struct training *a, struct counted *c, double proce
     ops_profile_reset(c->watch);
     if (speeds)
         ops_profile_model(c->watch, speeds->rate, speeds->bandwidth);
+    a->exchanged = (struct exchanged){0};
     TRY(count_steps(a, steps, err));
+    cost->counted = a->exchanged;
     book_steps(a, c, steps);
     const struct ops_count trained = ops_count_take(c->count);
     if (a->eval)
@@ -177,6 +201,8 @@ static spt_status count_with(struct training *a, struct counted *c, double proce
     cost->activations =
         trained.buffers - loaded.buffers + (double)t5_acts_host_bytes(a->gradient.acts);
     cost->scratch = all.scratch;
+    if (a->ranks) /* what is on its way between ranks */
+        cost->scratch += (double)(t5_model_link_bytes(c->model) + comm_held_bytes(a->ranks));
     cost->evaluation = all.buffers - trained.buffers;
     cost->total = cost->process +
                   most(loaded.loading, cost->weights + cost->activations + cost->gradients +
@@ -200,7 +226,7 @@ static spt_status count_once(struct training *a, double process, const struct sp
  * ------------------------------------------------------------------------------------- */
 
 /* "800M", "1.5GB", "123456": decimal units. */
-static spt_status parse_bytes(const char *text, double *out, spt_err *err)
+static spt_status parse_bytes(const char *option, const char *text, double *out, spt_err *err)
 {
     char *end;
     double x = strtod(text, &end);
@@ -211,8 +237,8 @@ static spt_status parse_bytes(const char *text, double *out, spt_err *err)
     end += u != NULL;
     end += (*end & ~0x20) == 'B';
     if (end == text || *end || !(x > 0))
-        return err_set(err, SPT_E_USAGE, "--memory: \"%s\" is not a size such as 800M or 1.5G",
-                       text);
+        return err_set(err, SPT_E_USAGE, "--%s: \"%s\" is not a size such as 800M or 1.5G",
+                       option, text);
     *out = x;
     return SPT_OK;
 }
@@ -222,7 +248,7 @@ static spt_status parse_bytes(const char *text, double *out, spt_err *err)
 static spt_status fit(struct training *a, double process, spt_err *err)
 {
     double limit = 0;
-    TRY(parse_bytes(a->s->memory, &limit, err));
+    TRY(parse_bytes("memory", a->s->memory, &limit, err));
     struct train_cost least = {0};
     int64_t rows = 0;
     bool remat = false;
@@ -257,12 +283,47 @@ static spt_status fit(struct training *a, double process, spt_err *err)
                    a->engine.compute == OPS_BFLOAT16 ? "" : "; --compute bfloat16 halves them");
 }
 
+/* Ranks that hold one model must cut batches alike: they take the smallest choice. */
+static spt_status same_ranges(struct training *a, spt_status st, spt_err *err)
+{
+    struct {
+        int64_t rows, remat;
+    } own = {a->micro_rows, a->remat}, at;
+    struct comm_bytes all = {0};
+    if (!a->ranks)
+        return st;
+    TRY(comm_gather(a->ranks, st, &own, sizeof own, &all, err));
+    for (int r = 0; r < comm_size(a->ranks); r++) {
+        memcpy(&at, all.bytes + all.off[r], sizeof at);
+        own.rows = at.rows < own.rows ? at.rows : own.rows;
+        own.remat |= at.remat;
+    }
+    comm_bytes_release(&all);
+    a->remat = own.remat;
+    train_set_rows(a, own.rows);
+    return SPT_OK;
+}
+
 spt_status train_count(struct training *a, spt_err *err)
 {
     const double process = resident();
     TRY(engine_open_ops(&a->engine, a->s, a->s->profile, err));
-    return a->s->memory && a->s->memory[0] ? fit(a, process, err)
-                                           : count_once(a, process, NULL, err);
+    if (!a->s->memory || !a->s->memory[0])
+        return count_once(a, process, NULL, err);
+    return same_ranges(a, fit(a, process, err), err);
+}
+
+static spt_status count_exchange(struct training *a, spt_err *err)
+{
+    const struct exchanged *x = &a->cost.counted;
+    const char *text = a->s->bandwidth;
+    double rate;
+    if (!text || !text[0])
+        return SPT_OK;
+    TRY(parse_bytes("bandwidth", text, &rate, err));
+    const int64_t bytes = x->sent > x->received ? x->sent : x->received;
+    a->cost.exchange = x->steps ? (double)bytes / (double)x->steps / rate : 0;
+    return SPT_OK;
 }
 
 spt_status train_count_seconds(struct training *a, spt_err *err)
@@ -283,5 +344,6 @@ spt_status train_count_seconds(struct training *a, spt_err *err)
     struct speeds s = {.bandwidth = ops_cpu_bandwidth(real, 0.1)};
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
         s.rate[shares[i].kind] = shares[i].share * (shares[i].single ? single : peak);
-    return count_once(a, a->cost.process + a->cost.optimiser, &s, err);
+    TRY(count_once(a, a->cost.process + a->cost.optimiser, &s, err));
+    return count_exchange(a, err);
 }

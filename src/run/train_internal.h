@@ -23,6 +23,15 @@ struct train_plan {
     char init_text[160];
 };
 
+/* Exchanges between ranks, of steps. */
+struct exchanged {
+    int64_t steps;
+    int64_t gradients; /* exchanges of the gradient: one a step */
+    int64_t sums;      /* of ranks that hold one model together */
+    int64_t sent, received; /* bytes of this rank */
+    int64_t wait_ns;        /* sending, receiving, and waiting for slower ranks */
+};
+
 /* What a run takes, known before a weight is read: the passes of a few steps and of an evaluation run
  * over operations that only count (ops/count.h). Bytes. */
 struct train_cost {
@@ -31,6 +40,9 @@ struct train_cost {
     double total;      /* the peak: of the sum of these, or of loading */
     double operations; /* useful ones of a step */
     double seconds;    /* of a step, by the speed of this machine; 0: not asked for */
+    double exchange;   /* seconds of its exchanges, by --bandwidth */
+    /* What the first rank tells the others in the steps that were counted. */
+    struct exchanged counted;
 };
 
 /* Everything that changes from step to step, besides prompt and optimiser: part of the checkpoint.
@@ -81,6 +93,10 @@ struct trainer {
 struct training {
     const struct settings *s; /* of the command: what all have in common */
     struct run_output *out;
+    comm *ranks, *data; /* who holds the model, who shares the data: of the settings; while counting,
+                           ones that only count */
+    unsigned reasons;   /* why to stop, as any rank saw it in the last step */
+    struct exchanged exchanged;
     struct engine engine;
     struct task_text task;
     examples *train, *eval;

@@ -51,6 +51,48 @@ static void log_lines(const buf *text)
     }
 }
 
+/* What the first rank told the others; per step and as a share of it. */
+static void exchanged_text(const struct training *a, buf *out)
+{
+    const struct exchanged *x = &a->exchanged;
+    char sent[32], got[32];
+    if (comm_size(a->s->comm) == 1 || !x->steps)
+        return;
+    const double n = (double)x->steps;
+    buf_addf(out,
+             "exchanges: %.1f a step (%lld of the gradient in %lld steps), %s sent and %s received a "
+             "step, %.3g s in them or waiting\n",
+             (double)(x->gradients + x->sums) / n, (long long)x->gradients, (long long)x->steps,
+             bytes_text((double)x->sent / n, sent), bytes_text((double)x->received / n, got),
+             seconds(x->wait_ns) / n);
+}
+
+static void exchanged_json(const struct training *a, json_writer *w)
+{
+    const struct exchanged *x = &a->exchanged;
+    if (comm_size(a->s->comm) == 1)
+        return;
+    const struct {
+        const char *name;
+        int64_t value;
+    } numbers[] = {{"ranks", comm_size(a->s->comm)},
+                   {"num_partitions", comm_size(a->ranks)},
+                   {"steps", x->steps},
+                   {"gradient_exchanges", x->gradients},
+                   {"sums", x->sums},
+                   {"sent_bytes", x->sent},
+                   {"received_bytes", x->received}};
+    json_key(w, "exchange");
+    json_begin_object(w);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        json_key(w, numbers[i].name);
+        json_i64(w, numbers[i].value);
+    }
+    json_key(w, "wait_seconds");
+    json_f64(w, seconds(x->wait_ns));
+    json_end_object(w);
+}
+
 static spt_status write_json(struct training *a, const struct profile_run *steps,
                              const struct profile_run *evaluations, buf *out, spt_err *err)
 {
@@ -68,6 +110,7 @@ static spt_status write_json(struct training *a, const struct profile_run *steps
         json_key(&w, "evaluation");
         profile_json(evaluations, &w);
     }
+    exchanged_json(a, &w);
     json_key(&w, "saving_seconds");
     json_f64(&w, seconds(a->spent.saving));
     json_end_object(&w);
@@ -94,6 +137,7 @@ spt_status train_tell_profile(struct training *a, spt_err *err)
                  peak * 1e-9, half ? "bfloat16" : "float32", ops_cpu_threads(inner));
     profile_text(&steps, &text);
     profile_text(&evaluations, &text);
+    exchanged_text(a, &text);
     if (a->spent.saving)
         buf_addf(&text, "saving: %.2f s in all\n", seconds(a->spent.saving));
     spt_status st = buf_status(&text, "profile", err);

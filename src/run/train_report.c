@@ -159,6 +159,14 @@ static void progress_text(const struct training *a, char *line, size_t cap)
         at += snprintf(line + at, cap - (size_t)at, "  loss %.4f", loss_per_token(&a->part->loss));
     at += snprintf(line + at, cap - (size_t)at, "  %.0f examples/s  %.0f:%02.0f left", rate,
                    floor(left / 60), fmod(left, 60));
+    const struct exchanged *x = &a->exchanged;
+    if (comm_size(a->s->comm) > 1 && x->steps) {
+        const double all = (double)(a->spent.gradient + a->spent.data + a->spent.optimiser);
+        char sent[32];
+        at += snprintf(line + at, cap - (size_t)at, "  %s a step to ranks, %.0f %% waiting",
+                       bytes_text((double)x->sent / (double)x->steps, sent),
+                       all > 0 ? 100 * (double)x->wait_ns / all : 0);
+    }
     if (best && a->runs > 1)
         snprintf(line + at, cap - (size_t)at, "  best %s %.2f (%s)", a->metric,
                  best->state.best_score, best->name);

@@ -259,7 +259,7 @@ static int64_t plan_gradient(struct training *a)
 {
     struct gradient *g = &a->gradient;
     *g = (struct gradient){.model = a->engine.model,
-                           .comm = a->s->data_ranks,
+                           .comm = a->data,
                            .loss = a->run[0].loss_opts,
                            .E = a->engine.config.width,
                            .prompts = (int64_t)a->runs,
@@ -340,6 +340,8 @@ spt_status train_open_plan(struct training *a, const struct settings *s,
 {
     a->s = s;
     a->out = out;
+    a->ranks = s->part;
+    a->data = s->data_ranks;
     a->started_ns = os_monotonic_ns();
     a->remat = s->remat;
     a->run = mem_zalloc(n, sizeof *a->run);

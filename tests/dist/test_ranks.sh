@@ -1,24 +1,7 @@
 #!/usr/bin/env bash
-# Several processes do one job: any number of ranks gives the bytes of one process. Builds its own
-# variant (make MPI=1) when Open MPI is installed; skipped otherwise.
-. tests/field/lib.sh
-if ! command -v mpirun >/dev/null || ! pkg-config --exists ompi-c 2>/dev/null; then
-    echo "skip ranks: mpirun or Open MPI's headers are missing (Debian: openmpi-bin libopenmpi-dev)"
-    exit 0
-fi
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl=self,vader,tcp
-export OMPI_MCA_mpi_yield_when_idle=1
-plain=$spt
-make -s -j"$(nproc)" MPI=1 SAN= DEBUG= build/release-mpi/spt >"$dir/make" 2>&1 </dev/null ||
-    { bad build_with_mpi "$(tail -n 5 "$dir/make")"; finish; }
+# Several processes do one job: any number of ranks gives the bytes of one process.
+. tests/dist/ranks.sh
 ok build_with_mpi
-spt=build/release-mpi/spt
-ranks() { # N COMMAND...: without mpirun's own remarks about exit codes
-    local n=$1
-    shift
-    timeout 120 mpirun -n "$n" "$@" </dev/null
-}
 
 refused plain_build_refuses 3 'built without MPI: build it with .make MPI=1' ranks 2 "$plain" eval --model $model --data x.tsv
 refused only_some_commands 2 'inspect runs as one process, not as 2 ranks' ranks 2 "$spt" inspect $model
@@ -30,14 +13,6 @@ run() { # N OUT [OPTION...]
     local n=$1 out=$2
     shift 2
     ranks "$n" "$spt" train --model $model --train $desk/train.tsv --eval "$dir/29/eval37.tsv" --out "$out" $opts "$@"
-}
-# What a run leaves, without times and addresses.
-same_run() { # NAME A B
-    "$plain" convert "$2" "$dir/a.npy" --quiet 2>/dev/null; "$plain" convert "$3" "$dir/b.npy" --quiet 2>/dev/null
-    expect "$1_prompt" cmp "$dir/a.npy" "$dir/b.npy"
-    rm -f "$dir/a.npy" "$dir/b.npy"
-    expect "$1_steps" cmp "$2/train.jsonl" "$3/train.jsonl"
-    expect "$1_evaluations" cmp "$2/eval.jsonl" "$3/eval.jsonl"
 }
 train20="--steps 8 --batch 13 --eval-every 4 --dropout 0.1 --log-examples"
 "$plain" train --model $model --train $desk/train.tsv --eval "$dir/29/eval37.tsv" --out "$dir/solo" $opts $train20 2>"$dir/err" || bad solo "$(cat "$dir/err")"
