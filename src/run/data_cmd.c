@@ -132,21 +132,20 @@ static spt_status each_of_task(const task_registry *r, const char *name, each_se
     return st;
 }
 
-/* "glue/sst2", "glue/sst2:1.0.0", "glue" (all of it), a task or a mixture. */
+/* "glue/sst2", "glue/sst2:1.0.0", "glue" (all of it), a task or a mixture (whose names may have a
+ * colon, too). */
 static spt_status each_set(const char *name, each_set_fn fn, void *ctx, spt_err *err)
 {
     const struct prepare_set *set;
     const char *version;
     const size_t len = strlen(name);
     bool group = false;
-    if (strchr(name, '/')) {
-        spt_err why;
-        const spt_status st = prepare_find(name, &set, &version, &why);
-        if (!st)
-            return fn(ctx, set, version, err);
-        if (strchr(name, ':'))
-            return err_set(err, st, "%s", why.msg);
-    }
+    spt_err why;
+    const spt_status found = prepare_find(name, &set, &version, &why);
+    if (!found)
+        return fn(ctx, set, version, err);
+    if (strchr(name, ':') && strchr(name, '/'))
+        return err_set(err, found, "%s", why.msg);
     for (size_t i = 0; i < prepare_count(); i++) {
         const struct prepare_set *p = prepare_at(i);
         if (strncmp(p->name, name, len) != 0 || p->name[len] != '/')
@@ -175,7 +174,10 @@ static void put_feature(buf *out, const struct tfds_feature *f)
     static const char *const kind[] = {"text", "string", "int32", "float32", "bool", "class"};
     buf_addf(out, "  %s: %s", f->path, kind[f->kind]);
     for (size_t i = 0; f->kind == FEATURE_CLASS && f->classes[i]; i++)
-        buf_addf(out, "%s%s", i ? ", " : " ", f->classes[i]);
+        if (*f->classes[i])
+            buf_addf(out, "%s%s", i ? ", " : " ", f->classes[i]);
+        else
+            buf_addf(out, "%s%zu", i ? ", " : " ", i);
     buf_addc(out, '\n');
 }
 

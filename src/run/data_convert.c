@@ -104,9 +104,12 @@ static spt_status set_class(record *to, const char *name, const char *const *cla
 static void field_name(const char *path, char *out, size_t room)
 {
     size_t n = 0;
-    for (const char *p = path; *p && n + 1 < room; p++)
-        if (*p != '[' && *p != ']')
+    bool inside = false;
+    for (const char *p = path; *p && n + 1 < room; p++) {
+        inside = *p == '[' || (inside && *p != ']');
+        if (!inside && *p != ']')
             out[n++] = *p;
+    }
     out[n] = 0;
 }
 
@@ -129,7 +132,7 @@ static spt_status set_feature(struct converting *k, const struct tfds_feature *f
         return err_nomem(err, strlen(f->path));
     field_name(f->path, name, strlen(f->path) + 1);
     const struct cell *c = cell_of(&k->row, name);
-    const bool list = strstr(f->path, "[]") != NULL;
+    const bool list = strchr(f->path, '[') != NULL;
     if (!c && f->kind == FEATURE_CLASS)
         return record_set_int(&k->raw, name, -1, err);
     if (!c && f->kind == FEATURE_FLOAT32)

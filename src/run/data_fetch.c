@@ -146,13 +146,15 @@ struct target {
     const char *url, *name, *sha256; /* sha256: NULL when not to be checked */
     uint64_t size;
     const char *path;
+    bool anew; /* what is there cannot be told from another file */
     char part[MAX_PATH + 8];
 };
 
 static bool stands(const struct target *g, spt_err *err)
 {
     struct fs_info info;
-    return fs_stat(g->path, &info, NULL) == SPT_OK && (!g->size || info.size == g->size) &&
+    return !g->anew && fs_stat(g->path, &info, NULL) == SPT_OK &&
+           (!g->size || info.size == g->size) &&
            (!g->sha256 || prepare_verify(g->path, g->sha256, err) == SPT_OK);
 }
 
@@ -251,10 +253,11 @@ static spt_status get(const struct data_fetch *f, struct target *g, spt_err *err
     if (stands(g, NULL))
         return SPT_OK;
     if (f->offline)
-        return err_set(err, SPT_E_NOTFOUND,
-                       "%s is not in %s and there is no network (SPT_OFFLINE): fetch %s elsewhere "
-                       "and give it with `spt data prepare --from`",
-                       g->name, f->dir, g->url);
+        return err_set(
+            err, SPT_E_NOTFOUND,
+            "%s is not in %s/downloads and there is no network (SPT_OFFLINE): fetch %s elsewhere "
+            "and give it with `spt data prepare --from`",
+            g->name, f->dir, g->url);
     snprintf(dir, sizeof dir, "%.*s", (int)(path_base(g->path) - g->path - 1), g->path);
     snprintf(g->part, sizeof g->part, "%s.part", g->path);
     TRY(fs_make_dirs(dir, err));
@@ -347,6 +350,7 @@ spt_status data_fetch_url(const struct data_fetch *f, const char *url, const cha
     struct target g = {.url = url,
                        .name = path_base(s.file),
                        .sha256 = sha256 && *sha256 ? sha256 : NULL,
+                       .anew = !sha256 || !*sha256,
                        .path = buf_str(path)};
     return st ? st : get(f, &g, err);
 }

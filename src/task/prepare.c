@@ -406,7 +406,7 @@ static spt_status read_mrpc(struct preparing *p, struct input *in, spt_err *err)
 
 static spt_status read_split(struct preparing *p, struct input *in, spt_err *err)
 {
-    const char *config = strchr(p->set->name, '/') + 1;
+    const char *slash = strchr(p->set->name, '/'), *config = slash ? slash + 1 : "";
     switch (p->set->kind) {
     case PREPARE_GLUE:
         return raw_glue_stream("glue", config, p->split->raw, in->name, archive_stream_read,
@@ -419,6 +419,8 @@ static spt_status read_split(struct preparing *p, struct input *in, spt_err *err
     case PREPARE_SQUAD:
         return raw_squad_stream(strcmp(config, "v2.0") == 0, in->name, archive_stream_read,
                                 in->stream, add_keyed, p, err);
+    case PREPARE_DPR:
+        return raw_dpr_stream(in->name, archive_stream_read, in->stream, add_keyed, p, err);
     case PREPARE_MRQA:
         return raw_mrqa_stream(p->split->raw, in->name, archive_stream_read, in->stream, add_keyed,
                                p, err);

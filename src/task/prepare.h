@@ -1,5 +1,5 @@
-/* Data sets that we can prepare ourselves, from their publishers' files: GLUE, SuperGLUE, SQuAD and
- * the parts of MRQA. What is written is what TFDS writes: names, fields, order of examples, shards.
+/* Data sets that we can prepare ourselves, from their publishers' files: GLUE, SuperGLUE, SQuAD, the
+ * parts of MRQA, and the pronouns that go with SuperGLUE's WSC. What is written is what TFDS writes: names, fields, order of examples, shards.
  * Facts (addresses, checksums, layouts) are those of TFDS 4.9.
  *
  *   const struct prepare_set *s = prepare_find("glue/sst2", &version, err);
@@ -17,7 +17,14 @@ enum {
     PREPARE_MAX_FEATURES = 17
 };
 
-enum prepare_kind { PREPARE_GLUE, PREPARE_MRPC, PREPARE_SUPER_GLUE, PREPARE_SQUAD, PREPARE_MRQA };
+enum prepare_kind {
+    PREPARE_GLUE,
+    PREPARE_MRPC,
+    PREPARE_SUPER_GLUE,
+    PREPARE_SQUAD,
+    PREPARE_MRQA,
+    PREPARE_DPR
+};
 
 /* A file as it is published. */
 struct prepare_source {

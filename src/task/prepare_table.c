@@ -11,6 +11,7 @@ static const char *const entails_two[] = {"entailment", "not_entailment", NULL};
 static const char *const entails_last[] = {"not_entailment", "entailment", NULL};
 static const char *const truth[] = {"False", "True", NULL};
 static const char *const commitment[] = {"entailment", "contradiction", "neutral", NULL};
+static const char *const two_numbers[] = {"", "", NULL};
 static const char *const choices[] = {"choice1", "choice2", NULL};
 
 #define STRING(name)                                                                               \
@@ -516,5 +517,22 @@ const struct prepare_set prepare_table[] = {
                  "1e861f197e739ead1947c60fa0917a02205dd48a559502194d7085ccd8608b64"}},
      .split = {{"test", 0, NULL, "test", 0}},
      .feature = {MRQA_FEATURES}},
+    {.name = "definite_pronoun_resolution",
+     .version = {"1.1.0"},
+     .kind = PREPARE_DPR,
+     .description = "Definite Pronoun Resolution: which of two candidates is meant",
+     .source = {{"https://s3.amazonaws.com/datasets.huggingface.co/definite_pronoun_resolution/"
+                 "train.c.txt",
+                 "train.c.txt", 160408,
+                 "c310158d0cbac1a556e3284e6c167f4478271d8d50b0b9d15dfe428c905a0867"},
+                {"https://s3.amazonaws.com/datasets.huggingface.co/definite_pronoun_resolution/"
+                 "test.c.txt",
+                 "test.c.txt",
+                 67044, "cf1cf025e1d59a5b363e6dcfbd5a13aae8a9830831ac16fd7f865aca7a1559d8"}},
+     .split = {{"test", 1, NULL, "test", 564}, {"train", 0, NULL, "train", 1322}},
+     .feature = {{"sentence", FEATURE_TEXT, NULL},
+                 {"pronoun", FEATURE_TEXT, NULL},
+                 {"candidates[2]", FEATURE_TEXT, NULL},
+                 {"label", FEATURE_CLASS, two_numbers}}},
 };
 const size_t prepare_table_count = sizeof prepare_table / sizeof *prepare_table;

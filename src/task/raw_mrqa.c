@@ -5,8 +5,6 @@
 
 #include "task/json_node.h"
 #include "task/raw_qa.h"
-#include "text/unicode.h"
-#include "text/utf8.h"
 
 enum { MAX_LINE = 256 << 20, MAX_SUBSET = 100, MAX_KEY = 4096 };
 
@@ -17,30 +15,6 @@ struct mrqa {
     void *ctx;
     record arena, out;
 };
-
-/* Where the character in front of p starts. */
-static const char *character_before(const char *p, const char *start)
-{
-    do
-        p--;
-    while (p > start && ((unsigned char)*p & 0xc0) == 0x80);
-    return p;
-}
-
-static struct field_text strip(struct field_text t)
-{
-    const char *p = t.s, *end = t.s + t.len;
-    uint32_t c;
-    for (size_t n; p < end && (n = utf8_decode(p, end, &c)) && unicode_is_space(c); p += n)
-        ;
-    while (end > p) {
-        const char *last = character_before(end, p);
-        if (!utf8_decode(last, end, &c) || !unicode_is_space(c))
-            break;
-        end = last;
-    }
-    return (struct field_text){p, (size_t)(end - p)};
-}
 
 /* [["token", 0], ["next", 6]] */
 static spt_status set_tokens(struct mrqa *m, const struct json_node *list,
@@ -114,7 +88,7 @@ static spt_status set_detected(struct mrqa *m, const struct json_node *answers, 
     for (const struct json_node *a = answers->child; a; a = a->next) {
         const struct json_node *t;
         TRY(json_node_need(a, "text", JSON_STRING, &t, err));
-        text[i++] = strip(t->text);
+        text[i++] = text_strip(t->text.s, t->text.len);
     }
     TRY(record_set_texts(&m->out, "detected_answers/text", text, n, err));
     TRY(set_spans(m, answers, "char_spans", chars, err));
@@ -140,7 +114,7 @@ static spt_status set_answers(struct mrqa *m, const struct json_node *answers, s
 static spt_status set_stripped(struct mrqa *m, const char *name, const struct json_node *n,
                                spt_err *err)
 {
-    const struct field_text t = strip(n->text);
+    const struct field_text t = text_strip(n->text.s, n->text.len);
     return record_set_text(&m->out, name, t.s, t.len, err);
 }
 

@@ -191,6 +191,9 @@ void text_collapse(buf *out, const char *s, size_t len);
 /* What remains behind the first space; the whole text when there is none. */
 void text_drop_first(const char **s, size_t *len);
 
+/* Without Unicode's white space at both ends (Python's str.strip). */
+struct field_text text_strip(const char *s, size_t len);
+
 typedef spt_status (*task_emit_fn)(void *ctx, record *r, spt_err *err);
 /* Raw example -> zero or more records with texts `inputs` and `targets` and the fields that are
  * passed through. `position`: number of the example in its stream (rank classification). The record

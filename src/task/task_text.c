@@ -9,6 +9,8 @@
 #include "base/mem.h"
 #include "codec/digest.h"
 #include "task/user_internal.h"
+#include "text/unicode.h"
+#include "text/utf8.h"
 
 enum { MAX_TEXT = 64 << 20, MAX_CANDIDATES = 1 << 20 };
 
@@ -59,6 +61,23 @@ void text_pad_punctuation(buf *out, const char *s, size_t len)
             space = false;
         }
     }
+}
+
+struct field_text text_strip(const char *s, size_t len)
+{
+    const char *p = s, *end = s + len;
+    uint32_t c;
+    for (size_t n; p < end && (n = utf8_decode(p, end, &c)) && unicode_is_space(c); p += n)
+        ;
+    while (end > p) {
+        const char *last = end - 1;
+        while (last > p && ((unsigned char)*last & 0xc0) == 0x80)
+            last--;
+        if (!utf8_decode(last, end, &c) || !unicode_is_space(c))
+            break;
+        end = last;
+    }
+    return (struct field_text){p, (size_t)(end - p)};
 }
 
 void text_drop_first(const char **s, size_t *len)

@@ -73,15 +73,21 @@ static void put_node(json_writer *j, const struct tfds_feature *const *f, size_t
                      int depth)
 {
     const char *rest = f[0]->path + skip;
-    if (strncmp(rest, "[]", 2) == 0) {
+    if (*rest == '[') {
+        const size_t digits = strspn(rest + 1, "0123456789");
+        char length[16] = "-1";
+        if (digits && digits < sizeof length) {
+            memcpy(length, rest + 1, digits);
+            length[digits] = 0;
+        }
         json_begin_object(j);
         put_class(j, MODULE "sequence_feature.Sequence");
         json_key(j, "sequence");
         json_begin_object(j);
         json_key(j, "feature");
-        put_node(j, f, n, skip + 2, depth);
+        put_node(j, f, n, skip + 2 + digits, depth);
         json_key(j, "length");
-        json_string(j, "-1");
+        json_string(j, length);
         json_end_object(j);
         json_end_object(j);
     } else if (*rest == '/') {

@@ -404,7 +404,7 @@ static spt_status write_features(const tfds_writer *w, spt_err *err)
         st = place(w, "features.json", &text, err);
     for (size_t i = 0; i < w->features && !st; i++) {
         const struct tfds_feature *f = &w->feature[i];
-        if (f->kind != FEATURE_CLASS)
+        if (f->kind != FEATURE_CLASS || !*f->classes[0])
             continue;
         buf_clear(&text);
         buf_clear(&name);

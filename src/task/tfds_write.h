@@ -16,11 +16,11 @@ enum tfds_feature_kind {
 };
 
 struct tfds_feature {
-    /* "idx/query" lies in a dictionary, "entities[]" is a sequence, "answers[]/text" a member of a
-     * sequence of dictionaries. Records name it without the brackets. */
+    /* "idx/query" lies in a dictionary, "entities[]" is a sequence ("candidates[2]" of that length),
+     * "answers[]/text" a member of a sequence of dictionaries. Records name it without the brackets. */
     const char *path;
     enum tfds_feature_kind kind;
-    const char *const *classes; /* FEATURE_CLASS: NULL behind the last */
+    const char *const *classes; /* FEATURE_CLASS: NULL behind the last; "" for those without name */
 };
 
 typedef struct tfds_writer tfds_writer;

@@ -34,12 +34,12 @@ unset SPT_DATA_MIRROR SPT_OFFLINE HF_HUB_OFFLINE
 python3 tests/support/mini_archives.py "$mini" 40
 
 # --- everything, from a mirror on disk ---
-SPT_DATA_MIRROR=$mini "$spt" data prepare glue super_glue squad mrqa --out "$dir/all" 2>"$dir/err"
+SPT_DATA_MIRROR=$mini "$spt" data prepare glue super_glue squad mrqa definite_pronoun_resolution --out "$dir/all" 2>"$dir/err"
 check all_are_prepared test $? -eq 0 -a "$(grep -c train "$dir/err")" -ge 25
-check every_set_has_its_files test "$(find "$dir/all" -name dataset_info.json | wc -l)" = 37 -a "$(find "$dir/all" -name features.json | wc -l)" = 37
+check every_set_has_its_files test "$(find "$dir/all" -name dataset_info.json | wc -l)" = 38 -a "$(find "$dir/all" -name features.json | wc -l)" = 38
 check nothing_else_is_left test "$(find "$dir/all" -name '*.tmp*' -o -name '*.run-*' | wc -l)" = 0
 "$spt" data list --out "$dir/all" >"$dir/list"
-check list_knows_them test "$(grep -c 'prepared' "$dir/list")" = 37
+check list_knows_them test "$(grep -c 'prepared' "$dir/list")" = 38
 "$spt" data info glue/sst2 --out "$dir/all" >"$dir/info"
 check info_names_the_source grep -q 'd67e16fb55739c1b32cdce9877596db1c127dc322d93c082281f64057c16deaa' "$dir/info"
 SPT_DATA_MIRROR=$mini "$spt" data prepare glue/sst2 --out "$dir/all" 2>"$dir/err"
@@ -47,6 +47,8 @@ check a_second_time_is_no_error test $? -eq 0
 check a_second_time_says_so grep -q 'is there already' "$dir/err"
 SPT_DATA_MIRROR=$mini "$spt" data prepare glue_v002_proportional --out "$dir/mix" 2>"$dir/err"
 check of_a_mixture test $? -eq 0 -a -d "$dir/mix/glue/mnli_matched/1.0.0" -a -d "$dir/mix/glue/ax/1.0.0"
+SPT_DATA_MIRROR=$mini "$spt" data prepare super_glue_v102_proportional --out "$dir/mix" 2>"$dir/err"
+check of_a_mixture_with_pronouns test $? -eq 0 -a -d "$dir/mix/definite_pronoun_resolution/1.1.0"
 # Order, fields and texts are those that TFDS wrote of the same files (tools/crosscheck/tfds_prepare.py).
 check same_as_tfds test "$(cd "$dir/all" && find . -name '*.tfrecord*' -o -name features.json -o -name '*.labels.txt' | LC_ALL=C sort | xargs md5sum | md5sum | cut -d' ' -f1)" = "$(cat tests/fixtures/data/prepared.md5)"
 
@@ -66,6 +68,22 @@ check of_several_files diff -r "$dir/all/glue/mrpc" "$dir/f/glue/mrpc"
 check of_json diff -r "$dir/all/squad/v2.0" "$dir/f/squad/v2.0"
 gzip -k "$dir/plain/SST-2"/*.tsv && rm "$dir/plain/SST-2"/*.tsv
 "$spt" data prepare glue/sst2 --from "$dir/plain" --out "$dir/g" --quiet && check from_gzipped_tables same "$dir/g"
+
+# What a killed command left goes with the next one; what another one is writing stays.
+mkdir -p "$dir/i/glue/sst2/2.0.0.tmp-0123456789abcdef" "$dir/i/glue/sst2/2.0.0.tmp-fedcba9876543210"
+mkfifo "$dir/fifo"
+echo half >"$dir/i/glue/sst2/2.0.0.tmp-0123456789abcdef/train.run-0"
+python3 -c "import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.flock(fd, fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()" "$dir/i/glue/sst2/2.0.0.tmp-fedcba9876543210" <"$dir/fifo" >"$dir/locked" &
+exec 9>"$dir/fifo"
+for _ in $(seq 100); do [ -s "$dir/locked" ] && break; sleep 0.1; done
+"$spt" data prepare glue/sst2 --from "$mini/$S" --out "$dir/i" 2>"$dir/err"
+check abandoned_halves_are_removed test $? -eq 0 -a ! -e "$dir/i/glue/sst2/2.0.0.tmp-0123456789abcdef"
+check halves_at_work_stay test -d "$dir/i/glue/sst2/2.0.0.tmp-fedcba9876543210"
+exec 9>&-
 
 # --- bad input ---
 make_zip() { # FILE PYTHON: z is the archive

@@ -2,7 +2,7 @@
 """Miniature data sets in the layout of their publishers: python3 mini_archives.py DIR [ROWS]
 
 Writes DIR/<host>/<path> for every file that `spt data info` names, as a mirror has them: GLUE and
-SuperGLUE archives, MRPC's three files, SQuAD, MRQA. Our own sentences; the oddities are those of the
+SuperGLUE archives, MRPC's three files, SQuAD, MRQA, definite pronouns. Our own sentences; the oddities are those of the
 real files: quotes that are no quotes, rows that lack columns, blank lines, a byte order mark, WSC spans
 that are not in their text, answers that stand twice. The same bytes every time.
 """
@@ -232,9 +232,18 @@ class Maker:
         self.put("participants-area.bioasq.org/MRQA2019/BioASQ.jsonl.gz", part("BioASQ", "dev", self.n("dev")))
 
 
+    def pronouns(self):
+        for k in ("train", "test"):
+            out = []
+            for i in range(self.n(k)):
+                a, b = self.rng.sample(NAMES, 2)
+                out.append(f"{a} {self.rng.choice(VERBS)} {b} because she was {i}.\nshe \n {a},{b} \n{(a, b)[i % 2]}\n\n")
+            self.put(f"s3.amazonaws.com/datasets.huggingface.co/definite_pronoun_resolution/{k}.c.txt", "".join(out))
+
+
 def main():
     m = Maker(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 40)
-    for group in (m.glue, m.super_glue, m.squad, m.mrqa):
+    for group in (m.glue, m.super_glue, m.squad, m.mrqa, m.pronouns):
         m.rng.seed(7)
         group()
 

@@ -3,7 +3,8 @@
 
     python3 -m venv V && V/bin/pip install tensorflow_datasets tensorflow-cpu
     python3 tests/support/mini_archives.py MIRROR
-    SPT_DATA_NO_VERIFY=1 SPT_DATA_MIRROR=MIRROR build/release/spt data prepare glue super_glue squad mrqa --out OURS
+    SPT_DATA_NO_VERIFY=1 SPT_DATA_MIRROR=MIRROR build/release/spt data prepare glue super_glue squad mrqa \\
+        definite_pronoun_resolution --out OURS
     V/bin/python tools/crosscheck/tfds_prepare.py MIRROR OURS THEIRS
 
 Runs TFDS's own builders with a download manager that takes files from MIRROR, then compares for every
@@ -30,6 +31,7 @@ SETS = {
     "squad": ["v1.1", "v2.0"],
     "mrqa": ["squad", "news_qa", "trivia_qa", "search_qa", "hotpot_qa", "natural_questions", "bio_asq", "drop",
              "duo_rc", "race", "relation_extraction", "textbook_qa"],
+    "definite_pronoun_resolution": [""],
 }
 NAMED = {"https://bit.ly/2BOtOJ7": "bit.ly/tsvsWithoutLabels_AX.tsv",
          "http://participants-area.bioasq.org/MRQA2019/": "participants-area.bioasq.org/MRQA2019/BioASQ.jsonl.gz"}
@@ -117,14 +119,15 @@ def main():
     tfds.disable_progress_bar()
     for group, configs in SETS.items():
         for config in configs:
-            builder = tfds.builder(f"{group}/{config}", data_dir=str(theirs))
+            name = f"{group}/{config}" if config else group
+            builder = tfds.builder(name, data_dir=str(theirs))
             type(builder)._make_download_manager = lambda self, **k: Downloads()
             with contextlib.redirect_stdout(sys.stderr):
                 builder.download_and_prepare(download_config=tfds.download.DownloadConfig(
                     try_download_gcs=False, compute_stats="skip"))
             d = pathlib.Path(builder.data_dir)
-            bad, n = compare(f"{group}/{config}", ours / d.relative_to(theirs), d)
-            print(f"{'not ok' if bad else 'ok'} {group}/{config} {d.name}: {n} records", *bad, sep="\n    ", flush=True)
+            bad, n = compare(name, ours / d.relative_to(theirs), d)
+            print(f"{'not ok' if bad else 'ok'} {name} {d.name}: {n} records", *bad, sep="\n    ", flush=True)
             failed += bool(bad)
     print(f"{failed} differ" if failed else "all agree")
     return failed > 0

@@ -15,7 +15,7 @@
 
 static void table_is_consistent(void **state)
 {
-    EXPECT_EQ_I64(prepare_count(), 37);
+    EXPECT_EQ_I64(prepare_count(), 38);
     for (size_t i = 0; i < prepare_count(); i++) {
         const struct prepare_set *s = prepare_at(i), *found;
         const char *version;
@@ -152,6 +152,49 @@ static void mrqa_lines(void **state)
     }
 }
 
+static spt_status pronouns(void *ctx, const char *key, record *r, spt_err *err)
+{
+    const struct field_text *t;
+    struct field_text s, p;
+    int64_t label;
+    size_t n;
+    EXPECT_OK(record_text(r, "sentence", &s, err), err);
+    EXPECT_OK(record_text(r, "pronoun", &p, err), err);
+    EXPECT_OK(record_texts(r, "candidates", &t, &n, err), err);
+    EXPECT_OK(record_int(r, "label", &label, err), err);
+    EXPECT_EQ_I64(n, 2);
+    buf_addf(ctx, "%s %s|%s|%s|%s|%lld\n", key, s.s, p.s, t[0].s, t[1].s, (long long)label);
+    return SPT_OK;
+}
+
+static void pronoun_lines(void **state)
+{
+    static const struct {
+        const char *text, *want;
+    } c[] = {
+        {"A met B.\nhe\nA,B\nB\n\nC ran. \n she\n C , D \nC\n\n", "0 A met B.|he|A|B|1\n1 C ran.|she|C|D|0\n"},
+        {"A met B.\nhe\nA,B\nB", "0 A met B.|he|A|B|1\n"},
+        {"", ""},
+        {"\nhe\n", ""},
+        {"A met B.\nhe\nA,B\nC\n", "line 4: \"C\" is none of the candidates"},
+        {"A met B.\nhe\nA\nA\n", "line 4: \"A\" are not two candidates"},
+        {"A met B.\nhe\nA,B,C\nA\n\n", "line 5: \"A,B,C\" are not two candidates"},
+    };
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        struct source s = {c[i].text, strlen(c[i].text), 3};
+        spt_err err = {0};
+        buf out;
+        buf_init(&out, 10000);
+        const spt_status st = raw_dpr_stream("f", give, &s, pronouns, &out, &err);
+        EXPECT_TRUE((st == SPT_E_FORMAT) == (i > 3));
+        if (st)
+            EXPECT_MSG(&err, c[i].want);
+        else
+            EXPECT_STR(buf_str(&out), c[i].want);
+        buf_release(&out);
+    }
+}
+
 /* --- whole ------------------------------------------------------------------------------------ */
 
 static char dir[512];
@@ -241,7 +284,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table_is_consistent), cmocka_unit_test(squad_articles),
-        cmocka_unit_test(squad_cut_short),     cmocka_unit_test(mrqa_lines),
+        cmocka_unit_test(squad_cut_short),     cmocka_unit_test(mrqa_lines), cmocka_unit_test(pronoun_lines),
         cmocka_unit_test(refusals),            cmocka_unit_test(faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
