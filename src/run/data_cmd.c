@@ -255,7 +255,7 @@ static void tell_result(const char *dir, const struct prepare_set *set, const ch
     buf_release(&text);
 }
 
-static spt_status prepare_one(void *ctx, const struct prepare_set *set, const char *version,
+static spt_status prepare_set(void *ctx, const struct prepare_set *set, const char *version,
                               spt_err *err)
 {
     struct work *w = ctx;
@@ -270,11 +270,16 @@ static spt_status prepare_one(void *ctx, const struct prepare_set *set, const ch
         .ctx = &w->fetch,
         .stop = stop_requested,
     };
-    const spt_status st = prepare_run(set, &o, &r, err);
-    if (st)
-        return err_wrap(err, st, "%s:%s", set->name, version);
+    TRY(prepare_run(set, &o, &r, err));
     tell_result(w->dir, set, version, &r);
     return SPT_OK;
+}
+
+static spt_status prepare_named(void *ctx, const struct prepare_set *set, const char *version,
+                                spt_err *err)
+{
+    const spt_status st = prepare_set(ctx, set, version, err);
+    return st ? err_wrap(err, st, "%s:%s", set->name, version) : SPT_OK;
 }
 
 static spt_status check_sha(const char *sha, spt_err *err)
@@ -306,7 +311,7 @@ static spt_status run_prepare(const struct settings *s, struct run_output *out, 
         w.from = buf_str(&path);
     }
     for (size_t i = 1; i < s->arguments && !st; i++)
-        st = each_set(s->argument[i], prepare_one, &w, err);
+        st = each_set(s->argument[i], prepare_named, &w, err);
     buf_release(&path);
     return st;
 }
@@ -351,7 +356,8 @@ static spt_status prepare_task(const struct task *t, const char *split, const ch
     if (task_data_exists(t, split ? split : any, dir))
         return SPT_OK;
     log_info("task %s: %s is not in %s; preparing it", t->name, t->dataset, dir);
-    return prepare_one(&w, set, version, err);
+    const spt_status st = prepare_set(&w, set, version, err);
+    return st ? err_wrap(err, st, "task %s needs data set %s", t->name, t->dataset) : SPT_OK;
 }
 
 spt_status data_prepare_missing_of(const struct task *t, const char *dir, spt_err *err)

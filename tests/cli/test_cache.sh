@@ -62,7 +62,7 @@ cache x small --splits train,dev; refused unknown_split 3 "no split 'dev'" small
 cache x small --splits 'train[:1]'; refused slice 2 'whole splits' small.err $?
 cache x pr:glue_sst2_v200_test_rc
 refused rank_task 3 'cannot be cached' pr:glue_sst2_v200_test_rc.err $?
-cache x glue_sst2_v200_examples --tfds_data_dir=.
+SPT_OFFLINE=1 cache x glue_sst2_v200_examples --tfds_data_dir=.
 refused absent_data_set 5 'needs data set glue/sst2:2.0.0' glue_sst2_v200_examples.err $?
 "$spt" cache small --vocab bytes --gin_file=tasks.gin 2>out.err; refused no_out 2 '--out' out.err $?
 "$spt" cache small --out x --gin_file=tasks.gin 2>vocab.err; refused no_vocab 2 '--vocab' vocab.err $?
