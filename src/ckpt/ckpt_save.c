@@ -33,7 +33,7 @@
 struct ckpt {
     char *dir;
     struct ckpt_opts opts;
-    int lock_fd;
+    fs_lock *lock;
     struct entry { /* states under their final name, ascending */
         int64_t step;
         bool has_score;
@@ -278,84 +278,25 @@ static spt_status read_states(ckpt *ck, spt_err *err)
 
 /* --- opening --- */
 
-static spt_status lock_held(const char *path, const char *dir, spt_err *err)
-{
-    char *who = NULL;
-    size_t n = 0;
-    if (fs_read_all(path, 256, &who, &n, NULL))
-        n = 0;
-    while (n && (unsigned char)who[n - 1] <= ' ')
-        n--;
-    const spt_status st =
-        err_set(err, SPT_E_CONFIG, "another trainer%s%.*s%s is at work in %s", n ? " (" : "",
-                (int)n, n ? who : "", n ? ")" : "", dir);
-    mem_free(who);
-    return st;
-}
-
-/* The kernel lets go of the lock when the process ends, however it ends. What is in the file is
- * for the message only. */
 static spt_status take_lock(ckpt *ck, spt_err *err)
 {
-    char who[200], host[128] = "";
+    char who[200], host[128] = "", holder[256];
     TRY(path_join(&ck->path, ck->dir, ".lock", err));
-    const int fd = os_open(buf_str(&ck->path), OS_READ | OS_WRITE | OS_CREATE);
-    if (fd < 0)
-        return err_sys(err, SPT_E_IO, -fd, "cannot open %s", buf_str(&ck->path));
-    const int r = os_lock(fd);
-    if (r < 0) {
-        os_close(fd);
-        return r == -EWOULDBLOCK
-                   ? lock_held(buf_str(&ck->path), ck->dir, err)
-                   : err_sys(err, SPT_E_IO, -r, "cannot lock %s", buf_str(&ck->path));
-    }
-    ck->lock_fd = fd;
     os_hostname(host, sizeof host);
-    const int n = snprintf(who, sizeof who, "process %d on %s\n", os_getpid(), host);
-    if (n > 0 && os_ftruncate(fd, 0) == 0)
-        os_write_full(fd, who, (size_t)n);
-    return SPT_OK;
-}
-
-/* The run directory's own entry must survive, too. */
-static spt_status sync_parent(const char *dir, spt_err *err)
-{
-    size_t n = strlen(dir);
-    while (n > 1 && dir[n - 1] == '/')
-        n--;
-    while (n && dir[n - 1] != '/')
-        n--;
-    buf parent;
-    buf_init(&parent, CKPT_MAX_PATH);
-    buf_add(&parent, n ? dir : ".", n ? n : 1);
-    spt_status st = buf_status(&parent, "path", err);
-    if (!st)
-        st = fs_sync_dir(buf_str(&parent), err);
-    buf_release(&parent);
-    return st;
-}
-
-/* Creates what is missing, level by level, each entry durable. */
-static spt_status make_durable_dirs(ckpt *ck, spt_err *err)
-{
-    for (size_t n = 1; ck->dir[n - 1]; n++) {
-        if (ck->dir[n] && ck->dir[n] != '/')
-            continue;
-        buf_clear(&ck->path);
-        buf_add(&ck->path, ck->dir, n);
-        TRY(buf_status(&ck->path, "path", err));
-        if (fs_is_dir(buf_str(&ck->path)))
-            continue;
-        TRY(fs_make_dirs(buf_str(&ck->path), err));
-        TRY(sync_parent(buf_str(&ck->path), err));
-    }
-    return SPT_OK;
+    snprintf(who, sizeof who, "process %d on %s\n", os_getpid(), host);
+    const spt_status st =
+        fs_lock_take(buf_str(&ck->path), who, &ck->lock, holder, sizeof holder, err);
+    if (st != SPT_E_CONFIG)
+        return st;
+    return err_set(err, st, "another trainer%s%s%s is at work in %s", holder[0] ? " (" : "", holder,
+                   holder[0] ? ")" : "", ck->dir);
 }
 
 static spt_status open_dir(ckpt *ck, spt_err *err)
 {
-    TRY(make_durable_dirs(ck, err));
+    TRY(fs_make_dirs_durable(ck->dir, err));
     TRY(take_lock(ck, err));
+    TRY(savedir_sweep(ck->dir, "state-", CKPT_MANIFEST_FILE, err));
     TRY(restore_trash(ck, err));
     TRY(read_states(ck, err));
     return clean(ck, err);
@@ -366,7 +307,6 @@ spt_status ckpt_open(const char *run_dir, const struct ckpt_opts *opts, ckpt **o
     ckpt *ck = mem_zalloc(1, sizeof *ck);
     if (!ck)
         return err_nomem(err, sizeof *ck);
-    ck->lock_fd = -1;
     if (opts)
         ck->opts = *opts;
     buf_init(&ck->path, CKPT_MAX_PATH);
@@ -385,8 +325,7 @@ void ckpt_close(ckpt *ck)
 {
     if (!ck)
         return;
-    if (ck->lock_fd >= 0)
-        os_close(ck->lock_fd);
+    fs_lock_release(ck->lock);
     fs_names_free(&ck->synced);
     buf_release(&ck->path);
     buf_release(&ck->other);
@@ -486,7 +425,8 @@ static spt_status begin_tmp(ckpt *ck, int64_t step, savedir **d, spt_err *err)
     buf_clear(&ck->path);
     buf_addf(&ck->path, "%s/tmp.%lld.%08x", ck->dir, (long long)step, salt);
     TRY(buf_status(&ck->path, "path", err));
-    return savedir_begin(buf_str(&ck->path), d, err);
+    TRY(set_path(ck, &ck->other, "state-", step, err));
+    return savedir_begin(buf_str(&ck->path), buf_str(&ck->other), CKPT_MANIFEST_FILE, d, err);
 }
 
 static spt_status publish(ckpt *ck, const struct manifest *m, const buf *state, const buf *text,
@@ -501,11 +441,11 @@ static spt_status publish(ckpt *ck, const struct manifest *m, const buf *state, 
     if (!st && replace)
         moved = !(st = to_trash(ck, m->step, err));
     if (!st)
-        st = set_path(ck, &ck->path, "state-", m->step, err);
+        st = fs_lock_check(ck->lock, err);
     if (st)
         savedir_abort(d);
     else
-        st = savedir_publish(d, buf_str(&ck->path), err);
+        st = savedir_publish(d, err);
     if (st && moved) { /* the old content goes back under its name */
         set_path(ck, &ck->path, "state-", m->step, NULL);
         set_path(ck, &ck->other, "trash.state-", m->step, NULL);

@@ -1,6 +1,11 @@
-/* Files wherever they live. Today: local paths. Schemes (gs://, https://) belong behind these
- * same calls; an unknown scheme is refused by name. Nothing above this layer calls os/ for files
- * that users name.
+/* Files wherever they live: local paths, gs://bucket/object (read and written), https:// (read).
+ * An unknown scheme is refused by name. Nothing above this layer calls os/ for files that users
+ * name, and nothing there looks at a scheme.
+ *
+ * Each store is one table of functions (fs_internal.h). What is far away is read through a cache of
+ * blocks (remote.h) and written by uploads whose last step makes them visible; buckets have no
+ * directories: one exists there while objects lie below it, and after fs_make_dirs in the same
+ * process.
  *
  * Reading: a whole mapping (fs_map), ranged reads (fs_file), a sequential stream (fs_stream).
  * Writing: whole files only, through a temporary that is synced and renamed (fs_writer): readers
@@ -31,10 +36,23 @@ bool fs_is_dir(const char *path);
 typedef struct fs_mapping {
     const unsigned char *bytes;
     size_t size;
-    bool owned; /* a heap copy (SPT_NO_MMAP=1, or a store without mapping) */
+    bool owned; /* a heap copy (SPT_NO_MMAP=1) */
+    struct remote *remote; /* far away: the file of the cache that fills by need; else NULL */
 } fs_mapping;
 spt_status fs_map(const char *path, fs_mapping *out, spt_err *err);
 void fs_unmap(fs_mapping *m); /* accepts an all-zero object */
+/* The same, but what is far away is not fetched: before bytes are touched, fs_need must have been
+ * told of them. Local files: no difference. */
+spt_status fs_map_lazily(const char *path, fs_mapping *out, spt_err *err);
+/* Fetches what is missing of a range. A file that was overwritten since it was mapped is SPT_E_IO. */
+spt_status fs_need(const fs_mapping *m, size_t offset, size_t size, spt_err *err);
+/* These files (absent ones included) will be read soon, whole: what is far away is fetched now, in
+ * parallel. Local files: nothing happens. */
+spt_status fs_expect(const char *const *path, size_t count, spt_err *err);
+/* Is reading there so quick that expecting is not worth the trouble? */
+bool fs_is_near(const char *path);
+/* The same for what lies below a directory, without fetching: only what is there, and how large. */
+spt_status fs_expect_below(const char *dir, spt_err *err);
 /* Name of the file that is mapped at this address, or NULL; for a handler of SIGBUS, which a file
  * that was cut short raises: async-signal-safe. Long names keep their end. */
 const char *fs_mapped_at(const void *address);
@@ -72,14 +90,31 @@ typedef struct fs_names {
 } fs_names;
 spt_status fs_list(const char *dir, fs_names *out, spt_err *err);
 void fs_names_free(fs_names *n);
+/* Copies a name to the end of the list. */
+spt_status fs_names_add(fs_names *n, const char *name, size_t len, spt_err *err);
 
 /* Creates the directory and its missing parents; an existing one is fine. */
 spt_status fs_make_dirs(const char *path, spt_err *err);
+/* The same, and the entries of those that are created are durable. */
+spt_status fs_make_dirs_durable(const char *path, spt_err *err);
 /* Removes a file, or a directory with everything in it; absent is fine. */
 spt_status fs_remove_tree(const char *path, spt_err *err);
 spt_status fs_rename(const char *from, const char *to, spt_err *err);
 /* Makes the entries of a directory durable. */
 spt_status fs_sync_dir(const char *path, spt_err *err);
+
+/* --- locks --- */
+
+/* One writer per run directory. A local lock is dropped by the system when its process dies; one in a
+ * bucket is an object with a lease that a thread renews, and a lease that ran out is taken over
+ * (SPT_LEASE_SECONDS, 60). `holder` gets what the holder wrote when the lock is taken: "" or its
+ * `who`; the status is then SPT_E_CONFIG. */
+typedef struct fs_lock fs_lock;
+spt_status fs_lock_take(const char *path, const char *who, fs_lock **out, char *holder, size_t cap,
+                        spt_err *err);
+/* Is it still ours? A lease can be lost while a process sleeps or has no network. */
+spt_status fs_lock_check(fs_lock *l, spt_err *err);
+void fs_lock_release(fs_lock *l); /* accepts NULL */
 
 /* --- writing --- */
 
@@ -103,8 +138,19 @@ spt_status fs_log_sync(fs_log *l, spt_err *err);
 uint64_t fs_log_size(const fs_log *l);
 void fs_log_close(fs_log *l);
 
+/* --- what is far away --- */
+
+/* Where copies are kept (NULL or "": SPT_CACHE_DIR, $XDG_CACHE_HOME/spt or ~/.cache/spt) and how many
+ * bytes of them ("800M", "64G", "0": nothing stays; NULL or "": SPT_CACHE_SIZE or 64G). Before the
+ * first use. */
+spt_status fs_set_cache(const char *dir, const char *size, spt_err *err);
+/* Frees what is kept between calls: connections, tokens. Nothing of fs/ may be open. */
+void fs_release(void);
+
 /* --- paths (text only) --- */
 
+/* "/x" or "scheme://x". */
+bool path_is_absolute(const char *path);
 /* dir + "/" + name; an absolute name stands alone. */
 spt_status path_join(buf *out, const char *dir, const char *name, spt_err *err);
 const char *path_base(const char *path);      /* behind the last '/' */

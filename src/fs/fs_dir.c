@@ -1,10 +1,10 @@
+/* Local directories. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "fs/fs_internal.h"
 
-enum { MAX_NAMES = 10000000, MAX_TREE_DEPTH = 64, MAX_PATH = 65536 };
+enum { MAX_TREE_DEPTH = 64, MAX_PATH = 65536 };
 
 struct listing {
     fs_names *names;
@@ -14,48 +14,57 @@ struct listing {
 static int add_name(void *ctx, const char *name)
 {
     struct listing *l = ctx;
-    fs_names *n = l->names;
-    if (mem_grow(&n->name, &n->cap, n->count + 1, sizeof *n->name, MAX_NAMES, l->err))
-        return 1;
-    n->name[n->count] = mem_strdup(name);
-    if (!n->name[n->count])
-        return 1;
-    n->count++;
-    return 0;
+    return fs_names_add(l->names, name, strlen(name), l->err) != SPT_OK;
 }
 
-static int by_name(const void *a, const void *b)
+spt_status local_list(const char *dir, fs_names *out, spt_err *err)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-spt_status fs_list(const char *dir, fs_names *out, spt_err *err)
-{
-    TRY(fs_check_scheme(dir, err));
-    fs_names names = {0};
-    struct listing l = {&names, err};
+    struct listing l = {out, err};
     const int r = os_list(dir, add_name, &l);
-    if (r) {
-        fs_names_free(&names);
+    if (r)
         return r < 0 ? fs_error(err, r, "cannot list", dir) : err_nomem(err, 0);
-    }
-    if (names.count)
-        qsort(names.name, names.count, sizeof *names.name, by_name);
-    *out = names;
     return SPT_OK;
 }
 
-void fs_names_free(fs_names *n)
+/* The entry of a directory in its parent must survive, too. */
+static spt_status sync_parent(const char *dir, spt_err *err)
 {
-    for (size_t i = 0; i < n->count; i++)
-        mem_free(n->name[i]);
-    mem_free(n->name);
-    *n = (fs_names){0};
+    size_t n = strlen(dir);
+    while (n > 1 && dir[n - 1] == '/')
+        n--;
+    while (n && dir[n - 1] != '/')
+        n--;
+    buf parent;
+    buf_init(&parent, MAX_PATH);
+    buf_add(&parent, n ? dir : ".", n ? n : 1);
+    spt_status st = buf_status(&parent, "path", err);
+    if (!st)
+        st = local_sync_dir(buf_str(&parent), err);
+    buf_release(&parent);
+    return st;
 }
 
-spt_status fs_make_dirs(const char *path, spt_err *err)
+static spt_status make_one(const char *p, bool durable, spt_err *err)
 {
-    TRY(fs_check_scheme(path, err));
+    struct os_stat s;
+    if (durable && os_stat(p, &s) == 0 && s.is_dir)
+        return SPT_OK;
+    const int r = os_mkdir(p);
+    if (r < 0 && !(os_stat(p, &s) == 0 && s.is_dir)) {
+        spt_status st = fs_error(err, r, "cannot create directory", p);
+        if (st == SPT_E_NOTFOUND) {
+            st = SPT_E_IO;
+            if (err)
+                err->code = st;
+        }
+        return st;
+    }
+    return durable ? sync_parent(p, err) : SPT_OK;
+}
+
+/* Level by level. */
+spt_status local_make_dirs(const char *path, bool durable, spt_err *err)
+{
     char *p = mem_strdup(path);
     if (!p)
         return err_nomem(err, strlen(path));
@@ -65,13 +74,7 @@ spt_status fs_make_dirs(const char *path, spt_err *err)
             continue;
         const char keep = *at;
         *at = '\0';
-        const int r = os_mkdir(p);
-        struct os_stat s;
-        if (r < 0 && !(os_stat(p, &s) == 0 && s.is_dir)) {
-            st = fs_error(err, r, "cannot create directory", p);
-            if (st == SPT_E_NOTFOUND)
-                st = err->code = SPT_E_IO;
-        }
+        st = make_one(p, durable, err);
         *at = keep;
         if (st || !keep)
             break;
@@ -108,51 +111,23 @@ static spt_status remove_tree(const char *path, int depth, spt_err *err)
     return st;
 }
 
-spt_status fs_remove_tree(const char *path, spt_err *err)
+spt_status local_remove_tree(const char *path, spt_err *err)
 {
-    TRY(fs_check_scheme(path, err));
     return remove_tree(path, 0, err);
 }
 
-spt_status fs_rename(const char *from, const char *to, spt_err *err)
+spt_status local_rename(const char *from, const char *to, spt_err *err)
 {
-    TRY(fs_check_scheme(from, err));
-    TRY(fs_check_scheme(to, err));
     const int r = os_rename(from, to);
     return r < 0 ? fs_error(err, r, "cannot rename", from) : SPT_OK;
 }
 
-spt_status fs_sync_dir(const char *path, spt_err *err)
+spt_status local_sync_dir(const char *path, spt_err *err)
 {
-    TRY(fs_check_scheme(path, err));
     const int fd = os_open(path, OS_READ | OS_DIR);
     if (fd < 0)
         return fs_error(err, fd, "cannot open directory", path);
     const int r = os_fsync(fd);
     os_close(fd);
     return r < 0 ? fs_error(err, r, "cannot sync directory", path) : SPT_OK;
-}
-
-spt_status path_join(buf *out, const char *dir, const char *name, spt_err *err)
-{
-    buf_clear(out);
-    if (name[0] != '/' && dir && dir[0]) {
-        buf_adds(out, dir);
-        if (out->len && out->data[out->len - 1] != '/')
-            buf_addc(out, '/');
-    }
-    buf_adds(out, name);
-    return buf_status(out, "path", err);
-}
-
-const char *path_base(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-bool path_has_suffix(const char *path, const char *suffix)
-{
-    const size_t n = strlen(path), m = strlen(suffix);
-    return n >= m && !strcmp(path + n - m, suffix);
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "fs/fs_internal.h"
+#include "fs/remote.h"
 
 spt_status fs_error(spt_err *err, int r, const char *what, const char *path)
 {
@@ -11,23 +12,8 @@ spt_status fs_error(spt_err *err, int r, const char *what, const char *path)
     return err_sys(err, st, -r, "%s %s", what, path);
 }
 
-spt_status fs_check_scheme(const char *path, spt_err *err)
+spt_status local_stat(const char *path, struct fs_info *out, spt_err *err)
 {
-    if (!path || !path[0])
-        return err_set(err, SPT_E_USAGE, "an empty file name");
-    const char *sep = strstr(path, "://");
-    if (!sep)
-        return SPT_OK;
-    for (const char *p = path; p < sep; p++)
-        if (!((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9')))
-            return SPT_OK; /* not a scheme: an odd local name */
-    return err_set(err, SPT_E_USAGE, "%s: scheme \"%.*s\" is not supported (local paths are)", path,
-                   (int)(sep - path), path);
-}
-
-spt_status fs_stat(const char *path, struct fs_info *out, spt_err *err)
-{
-    TRY(fs_check_scheme(path, err));
     struct os_stat st;
     const int r = os_stat(path, &st);
     if (r < 0)
@@ -37,43 +23,54 @@ spt_status fs_stat(const char *path, struct fs_info *out, spt_err *err)
     return SPT_OK;
 }
 
-bool fs_exists(const char *path)
+spt_status local_open(const char *path, struct fs_object *out, spt_err *err)
 {
-    struct fs_info info;
-    return fs_stat(path, &info, NULL) == SPT_OK;
-}
-
-bool fs_is_dir(const char *path)
-{
-    struct fs_info info;
-    return fs_stat(path, &info, NULL) == SPT_OK && info.is_dir;
-}
-
-static spt_status open_file(const char *path, int *fd, struct os_stat *st, spt_err *err)
-{
-    TRY(fs_check_scheme(path, err));
-    const int f = os_open(path, OS_READ);
-    if (f < 0)
-        return fs_error(err, f, "cannot open", path);
-    const int r = os_fstat(f, st);
+    struct os_stat st;
+    const int fd = os_open(path, OS_READ);
+    if (fd < 0)
+        return fs_error(err, fd, "cannot open", path);
+    const int r = os_fstat(fd, &st);
     if (r < 0) {
-        os_close(f);
+        os_close(fd);
         return fs_error(err, r, "cannot stat", path);
     }
-    if (st->is_dir) {
-        os_close(f);
+    if (st.is_dir) {
+        os_close(fd);
         return err_set(err, SPT_E_IO, "%s is a directory, not a file", path);
     }
-    *fd = f;
+    *out = (struct fs_object){.fd = fd, .size = st.size, .is_file = st.is_file};
     return SPT_OK;
 }
 
-static spt_status read_whole(int fd, size_t size, const char *path, char **out, spt_err *err)
+static spt_status object_open(const char *path, struct fs_object *out, spt_err *err)
 {
+    const struct fs_backend *be;
+    TRY(fs_backend_of(path, &be, err));
+    return be->open(path, out, err);
+}
+
+static void object_close(struct fs_object *o)
+{
+    if (o->remote)
+        remote_close(o->remote);
+    else
+        os_close(o->fd);
+}
+
+/* Makes sure that a range is in the file behind the descriptor. */
+static spt_status object_need(const struct fs_object *o, uint64_t offset, uint64_t n, spt_err *err)
+{
+    return o->remote ? remote_need(o->remote, offset, n, err) : SPT_OK;
+}
+
+static spt_status read_whole(const struct fs_object *o, const char *path, char **out, spt_err *err)
+{
+    const size_t size = (size_t)o->size;
+    TRY(object_need(o, 0, o->size, err));
     char *p = mem_alloc(size + 1, 1);
     if (!p)
         return err_nomem(err, size);
-    const int64_t got = os_pread_full(fd, p, size, 0);
+    const int64_t got = os_pread_full(o->fd, p, size, 0);
     if (got < 0 || (size_t)got != size) {
         mem_free(p);
         return got < 0 ? fs_error(err, (int)got, "cannot read", path)
@@ -84,34 +81,58 @@ static spt_status read_whole(int fd, size_t size, const char *path, char **out, 
     return SPT_OK;
 }
 
+static spt_status map_object(const struct fs_object *o, const char *path, fs_mapping *m,
+                             spt_err *err)
+{
+    if (!o->is_file)
+        return err_set(err, SPT_E_IO, "%s is not a regular file", path);
+    if (o->size == 0)
+        return SPT_OK;
+    if (os_getenv("SPT_NO_MMAP")) {
+        char *copy;
+        TRY(read_whole(o, path, &copy, err));
+        m->bytes = (unsigned char *)copy;
+        m->owned = true;
+        return SPT_OK;
+    }
+    int e = 0;
+    m->bytes = os_map(o->fd, m->size, &e);
+    if (!m->bytes)
+        return fs_error(err, e, "cannot map", path);
+    mapped_add(m->bytes, m->size, path);
+    return SPT_OK;
+}
+
+spt_status fs_map_lazily(const char *path, fs_mapping *out, spt_err *err)
+{
+    struct fs_object o;
+    TRY(object_open(path, &o, err));
+    fs_mapping m = {.size = (size_t)o.size};
+    const spt_status st = map_object(&o, path, &m, err);
+    if (!st && m.bytes && !m.owned)
+        m.remote = o.remote;
+    if (!m.remote)
+        object_close(&o);
+    if (!st)
+        *out = m;
+    return st;
+}
+
+spt_status fs_need(const fs_mapping *m, size_t offset, size_t size, spt_err *err)
+{
+    return m->remote ? remote_need(m->remote, offset, size, err) : SPT_OK;
+}
+
 spt_status fs_map(const char *path, fs_mapping *out, spt_err *err)
 {
-    int fd;
-    struct os_stat st;
-    TRY(open_file(path, &fd, &st, err));
-    spt_status s = SPT_OK;
-    fs_mapping m = {.size = st.size};
-    if (!st.is_file) {
-        s = err_set(err, SPT_E_IO, "%s is not a regular file", path);
-    } else if (st.size == 0) {
-        m.bytes = NULL;
-    } else if (os_getenv("SPT_NO_MMAP")) {
-        char *copy;
-        s = read_whole(fd, st.size, path, &copy, err);
-        if (!s)
-            m.bytes = (unsigned char *)copy, m.owned = true;
-    } else {
-        int e = 0;
-        m.bytes = os_map(fd, st.size, &e);
-        if (!m.bytes)
-            s = fs_error(err, e, "cannot map", path);
-        else
-            mapped_add(m.bytes, st.size, path);
-    }
-    os_close(fd);
-    if (!s)
+    fs_mapping m = {0};
+    TRY(fs_map_lazily(path, &m, err));
+    const spt_status st = fs_need(&m, 0, m.size, err);
+    if (st)
+        fs_unmap(&m);
+    else
         *out = m;
-    return s;
+    return st;
 }
 
 void fs_unmap(fs_mapping *m)
@@ -122,6 +143,7 @@ void fs_unmap(fs_mapping *m)
         mapped_remove(m->bytes);
         os_unmap((void *)m->bytes, m->size);
     }
+    remote_close(m->remote);
     *m = (fs_mapping){0};
 }
 
@@ -131,26 +153,35 @@ void fs_drop(const fs_mapping *m, size_t offset, size_t size)
         os_drop((void *)(m->bytes + offset), size);
 }
 
+static spt_status too_large(const char *path, uint64_t size, size_t max, spt_err *err)
+{
+    return err_set(err, SPT_E_FORMAT, "%s has %llu bytes, more than the limit of %zu", path,
+                   (unsigned long long)size, max);
+}
+
+spt_status object_read_all(const struct fs_object *o, const char *path, size_t max, char **data,
+                           spt_err *err)
+{
+    return o->size > max ? too_large(path, o->size, max, err) : read_whole(o, path, data, err);
+}
+
 spt_status fs_read_all(const char *path, size_t max, char **data, size_t *size, spt_err *err)
 {
-    int fd;
-    struct os_stat st;
-    TRY(open_file(path, &fd, &st, err));
-    spt_status s;
-    if (st.size > max)
-        s = err_set(err, SPT_E_FORMAT, "%s has %llu bytes, more than the limit of %zu", path,
-                    (unsigned long long)st.size, max);
-    else
-        s = read_whole(fd, (size_t)st.size, path, data, err);
-    os_close(fd);
-    if (!s)
-        *size = (size_t)st.size;
-    return s;
+    const struct fs_backend *be;
+    struct fs_object o;
+    TRY(fs_backend_of(path, &be, err));
+    if (be->read_all)
+        return be->read_all(path, max, data, size, err);
+    TRY(be->open(path, &o, err));
+    const spt_status st = object_read_all(&o, path, max, data, err);
+    object_close(&o);
+    if (!st)
+        *size = (size_t)o.size;
+    return st;
 }
 
 struct fs_file {
-    int fd;
-    uint64_t size;
+    struct fs_object o;
     char *path;
 };
 
@@ -160,30 +191,29 @@ spt_status fs_open(const char *path, fs_file **out, spt_err *err)
     if (!f)
         return err_nomem(err, sizeof *f);
     f->path = path ? mem_strdup(path) : NULL;
-    struct os_stat st;
-    spt_status s = path && !f->path ? err_nomem(err, 0) : open_file(path, &f->fd, &st, err);
+    spt_status s = path && !f->path ? err_nomem(err, 0) : object_open(path, &f->o, err);
     if (s) {
         mem_free(f->path);
         mem_free(f);
         return s;
     }
-    f->size = st.size;
     *out = f;
     return SPT_OK;
 }
 
 uint64_t fs_size(const fs_file *f)
 {
-    return f->size;
+    return f->o.size;
 }
 
 spt_status fs_read_at(fs_file *f, uint64_t offset, void *p, size_t n, spt_err *err)
 {
-    if (offset > f->size || n > f->size - offset)
+    if (offset > f->o.size || n > f->o.size - offset)
         return err_at(err, SPT_E_FORMAT, offset,
                       "%s: %zu bytes at byte %llu are behind its end (%llu bytes)", f->path, n,
-                      (unsigned long long)offset, (unsigned long long)f->size);
-    const int64_t got = os_pread_full(f->fd, p, n, offset);
+                      (unsigned long long)offset, (unsigned long long)f->o.size);
+    TRY(object_need(&f->o, offset, n, err));
+    const int64_t got = os_pread_full(f->o.fd, p, n, offset);
     if (got < 0)
         return fs_error(err, (int)got, "cannot read", f->path);
     if ((size_t)got != n)
@@ -195,14 +225,15 @@ void fs_close(fs_file *f)
 {
     if (!f)
         return;
-    os_close(f->fd);
+    object_close(&f->o);
     mem_free(f->path);
     mem_free(f);
 }
 
 struct fs_stream {
-    int fd;
-    bool is_stdin, is_file;
+    struct fs_object o;
+    uint64_t at; /* of what is far away */
+    bool is_stdin;
     char *path;
 };
 
@@ -213,30 +244,46 @@ spt_status fs_stream_open(const char *path, fs_stream **out, spt_err *err)
         return err_nomem(err, sizeof *f);
     f->path = path ? mem_strdup(path) : NULL;
     f->is_stdin = path && !strcmp(path, "-");
-    struct os_stat st;
     spt_status s = path && !f->path ? err_nomem(err, 0)
                    : f->is_stdin    ? SPT_OK
-                                    : open_file(path, &f->fd, &st, err);
+                                    : object_open(path, &f->o, err);
     if (s) {
         mem_free(f->path);
         mem_free(f);
         return s;
     }
-    f->is_file = !f->is_stdin && st.is_file;
     *out = f;
     return SPT_OK;
 }
 
 bool fs_stream_can_rewind(const fs_stream *s)
 {
-    return s->is_file;
+    return !s->is_stdin && s->o.is_file;
+}
+
+/* How much is fetched at a time when a stream meets what is not there yet. */
+enum { STREAM_AHEAD = 32 << 20 };
+
+static spt_status stream_remote(fs_stream *s, void *p, size_t n, size_t *got, spt_err *err)
+{
+    const uint64_t left = s->o.size - s->at;
+    n = n < left ? n : (size_t)left;
+    TRY(remote_need_ahead(s->o.remote, s->at, n, STREAM_AHEAD, err));
+    const int64_t r = os_pread_full(s->o.fd, p, n, s->at);
+    if (r < 0)
+        return fs_error(err, (int)r, "cannot read", s->path);
+    s->at += (uint64_t)r;
+    *got = (size_t)r;
+    return SPT_OK;
 }
 
 spt_status fs_stream_read(fs_stream *s, void *p, size_t n, size_t *got, spt_err *err)
 {
     int64_t r;
+    if (s->o.remote)
+        return stream_remote(s, p, n, got, err);
     do
-        r = os_read(s->fd, p, n);
+        r = os_read(s->o.fd, p, n);
     while (r == -EINTR);
     if (r < 0)
         return fs_error(err, (int)r, "cannot read", s->path);
@@ -246,7 +293,8 @@ spt_status fs_stream_read(fs_stream *s, void *p, size_t n, size_t *got, spt_err 
 
 spt_status fs_stream_rewind(fs_stream *s, spt_err *err)
 {
-    const int64_t r = os_seek(s->fd, 0);
+    s->at = 0;
+    const int64_t r = s->o.remote ? 0 : os_seek(s->o.fd, 0);
     return r < 0 ? fs_error(err, (int)r, "cannot rewind", s->path) : SPT_OK;
 }
 
@@ -255,7 +303,7 @@ void fs_stream_close(fs_stream *s)
     if (!s)
         return;
     if (!s->is_stdin)
-        os_close(s->fd);
+        object_close(&s->o);
     mem_free(s->path);
     mem_free(s);
 }

@@ -1,4 +1,4 @@
-/* Durable writing.
+/* Durable writing of local files.
  *
  * A reader must see the old file or the new one, even after a power cut: the bytes go to a
  * temporary in the same directory, are synced, and only then take the final name; the directory is
@@ -11,12 +11,16 @@
 
 #include "fs/fs_internal.h"
 
-struct fs_writer {
+struct local_writer {
+    struct fs_writer base;
     int fd;
-    bool failed;
-    char *path;
     char *tmp;
 };
+
+static struct local_writer *local_of(fs_writer *w)
+{
+    return (struct local_writer *)w;
+}
 
 /* The directory part of a path into `out` ("." when there is none). */
 static spt_status dir_of(buf *out, const char *path, spt_err *err)
@@ -30,27 +34,27 @@ static spt_status dir_of(buf *out, const char *path, spt_err *err)
     return buf_status(out, "path", err);
 }
 
-static void writer_free(fs_writer *w)
+static void writer_free(struct local_writer *w)
 {
-    mem_free(w->path);
+    mem_free(w->base.path);
     mem_free(w->tmp);
     mem_free(w);
 }
 
-spt_status fs_create(const char *path, fs_writer **out, spt_err *err)
+spt_status local_create(const char *path, fs_writer **out, spt_err *err)
 {
-    TRY(fs_check_scheme(path, err));
     uint64_t salt = 0;
     int r = os_random(&salt, sizeof salt);
     if (r < 0)
         return fs_error(err, r, "no random number for", path);
-    fs_writer *w = mem_zalloc(1, sizeof *w);
+    struct local_writer *w = mem_zalloc(1, sizeof *w);
     const size_t n = strlen(path) + sizeof ".tmp-0123456789abcdef";
     if (w) {
-        w->path = mem_strdup(path);
+        w->base.be = &fs_local;
+        w->base.path = mem_strdup(path);
         w->tmp = mem_alloc(n, 1);
     }
-    if (!w || !w->path || !w->tmp) {
+    if (!w || !w->base.path || !w->tmp) {
         if (w)
             writer_free(w);
         return err_nomem(err, n);
@@ -62,109 +66,69 @@ spt_status fs_create(const char *path, fs_writer **out, spt_err *err)
         writer_free(w);
         return st;
     }
-    *out = w;
+    *out = &w->base;
     return SPT_OK;
 }
 
-spt_status fs_write(fs_writer *w, const void *p, size_t n, spt_err *err)
+spt_status local_write(fs_writer *w, const void *p, size_t n, spt_err *err)
 {
-    if (w->failed)
-        return err_set(err, SPT_E_IO, "%s: an earlier write failed", w->path);
-    const int r = os_write_full(w->fd, p, n);
-    if (r < 0) {
-        w->failed = true;
-        return fs_error(err, r, "cannot write", w->path);
-    }
-    return SPT_OK;
+    const int r = os_write_full(local_of(w)->fd, p, n);
+    return r < 0 ? fs_error(err, r, "cannot write", w->path) : SPT_OK;
 }
 
-void fs_abort(fs_writer *w)
+void local_abort(fs_writer *w)
 {
-    if (!w)
-        return;
-    os_close(w->fd);
-    os_unlink(w->tmp);
-    writer_free(w);
+    struct local_writer *l = local_of(w);
+    os_close(l->fd);
+    os_unlink(l->tmp);
+    writer_free(l);
 }
 
-spt_status fs_commit(fs_writer *w, spt_err *err)
+spt_status local_commit(fs_writer *base, spt_err *err)
 {
+    struct local_writer *w = local_of(base);
     buf dir;
     buf_init(&dir, 65536);
-    spt_status st = w->failed ? err_set(err, SPT_E_IO, "%s: an earlier write failed", w->path)
-                              : dir_of(&dir, w->path, err);
+    spt_status st = dir_of(&dir, base->path, err);
     int r = 0;
     if (!st && (r = os_fsync(w->fd)) < 0)
-        st = fs_error(err, r, "cannot sync", w->path);
+        st = fs_error(err, r, "cannot sync", base->path);
     if (st) {
-        fs_abort(w);
+        local_abort(base);
         buf_release(&dir);
         return st;
     }
     if ((r = os_close(w->fd)) < 0)
-        st = fs_error(err, r, "cannot close", w->path);
-    if (!st && (r = os_rename(w->tmp, w->path)) < 0)
-        st = fs_error(err, r, "cannot rename to", w->path);
+        st = fs_error(err, r, "cannot close", base->path);
+    if (!st && (r = os_rename(w->tmp, base->path)) < 0)
+        st = fs_error(err, r, "cannot rename to", base->path);
     if (st)
         os_unlink(w->tmp);
     else
-        st = fs_sync_dir(buf_str(&dir), err);
+        st = local_sync_dir(buf_str(&dir), err);
     writer_free(w);
     buf_release(&dir);
     return st;
 }
 
-static bool is_temporary(const char *name)
-{
-    const char *tail = strstr(name, ".tmp-");
-    return tail && strspn(tail + 5, "0123456789abcdef") == 16 && !tail[21];
-}
-
-spt_status fs_remove_temporaries(const char *dir, spt_err *err)
-{
-    fs_names names;
-    buf path;
-    buf_init(&path, 65536);
-    TRY(fs_list(dir, &names, err));
-    spt_status st = SPT_OK;
-    for (size_t i = 0; !st && i < names.count; i++) {
-        if (!is_temporary(names.name[i]))
-            continue;
-        st = path_join(&path, dir, names.name[i], err);
-        if (!st)
-            st = fs_remove_tree(buf_str(&path), err);
-    }
-    buf_release(&path);
-    fs_names_free(&names);
-    return st;
-}
-
-spt_status fs_write_all(const char *path, const void *p, size_t n, spt_err *err)
-{
-    fs_writer *w;
-    TRY(fs_create(path, &w, err));
-    const spt_status st = fs_write(w, p, n, err);
-    if (st) {
-        fs_abort(w);
-        return st;
-    }
-    return fs_commit(w, err);
-}
-
-struct fs_log {
+struct local_log {
+    struct fs_log base;
     int fd;
-    uint64_t size;
-    char *path;
 };
 
-spt_status fs_log_open(const char *path, uint64_t keep, fs_log **out, spt_err *err)
+static struct local_log *log_of(fs_log *l)
 {
-    TRY(fs_check_scheme(path, err));
-    fs_log *l = mem_zalloc(1, sizeof *l);
-    if (!l || !(l->path = mem_strdup(path))) {
+    return (struct local_log *)l;
+}
+
+spt_status local_log_open(const char *path, uint64_t keep, fs_log **out, spt_err *err)
+{
+    struct local_log *l = mem_zalloc(1, sizeof *l);
+    if (!l || !(l->base.path = mem_strdup(path))) {
         mem_free(l);
         return err_nomem(err, sizeof *l);
     }
+    l->base.be = &fs_local;
     struct os_stat info;
     int r = l->fd = os_open(path, OS_READ | OS_WRITE | OS_CREATE);
     spt_status st = SPT_OK;
@@ -178,51 +142,101 @@ spt_status fs_log_open(const char *path, uint64_t keep, fs_log **out, spt_err *e
     else if (keep < info.size && (r = os_ftruncate(l->fd, keep)) < 0)
         st = fs_error(err, r, "cannot cut", path);
     if (!st) {
-        l->size = keep < info.size ? keep : info.size;
-        const int64_t at = os_seek(l->fd, l->size);
+        l->base.size = keep < info.size ? keep : info.size;
+        const int64_t at = os_seek(l->fd, l->base.size);
         if (at < 0)
             st = fs_error(err, (int)at, "cannot seek in", path);
     }
     if (st) {
         if (l->fd >= 0)
             os_close(l->fd);
-        mem_free(l->path);
+        mem_free(l->base.path);
         mem_free(l);
         return st;
     }
-    *out = l;
+    *out = &l->base;
     return SPT_OK;
 }
 
-spt_status fs_log_append(fs_log *l, const void *p, size_t n, spt_err *err)
+spt_status local_log_append(fs_log *l, const void *p, size_t n, spt_err *err)
 {
-    const int r = os_write_full(l->fd, p, n);
+    const int fd = log_of(l)->fd;
+    const int r = os_write_full(fd, p, n);
     if (r < 0) {
         /* Cut a half-written record away, so that the next append starts where readers expect. */
-        os_ftruncate(l->fd, l->size);
-        os_seek(l->fd, l->size);
+        os_ftruncate(fd, l->size);
+        os_seek(fd, l->size);
         return fs_error(err, r, "cannot write", l->path);
     }
     l->size += n;
     return SPT_OK;
 }
 
-spt_status fs_log_sync(fs_log *l, spt_err *err)
+spt_status local_log_sync(fs_log *l, spt_err *err)
 {
-    const int r = os_fsync(l->fd);
+    const int r = os_fsync(log_of(l)->fd);
     return r < 0 ? fs_error(err, r, "cannot sync", l->path) : SPT_OK;
 }
 
-uint64_t fs_log_size(const fs_log *l)
+void local_log_close(fs_log *l)
 {
-    return l->size;
+    os_close(log_of(l)->fd);
+    mem_free(l->path);
+    mem_free(l);
 }
 
-void fs_log_close(fs_log *l)
+/* --- locks ---------------------------------------------------------------------------------- */
+
+struct local_lock {
+    struct fs_lock base;
+    int fd;
+};
+
+/* What the holder wrote, without the line's end; "" when it cannot be read. */
+static void read_holder(const char *path, char *holder, size_t cap)
 {
-    if (!l)
+    char *who = NULL;
+    size_t n = 0;
+    if (fs_read_all(path, cap - 1, &who, &n, NULL))
         return;
-    os_close(l->fd);
-    mem_free(l->path);
+    while (n && (unsigned char)who[n - 1] <= ' ')
+        n--;
+    memcpy(holder, who, n);
+    holder[n] = '\0';
+    mem_free(who);
+}
+
+/* The kernel lets go of the lock when the process ends, however it ends. What is in the file is
+ * for the message only. */
+spt_status local_lock_take(const char *path, const char *who, fs_lock **out, char *holder,
+                           size_t cap, spt_err *err)
+{
+    const int fd = os_open(path, OS_READ | OS_WRITE | OS_CREATE);
+    if (fd < 0)
+        return err_sys(err, SPT_E_IO, -fd, "cannot open %s", path);
+    const int r = os_lock(fd);
+    if (r < 0) {
+        os_close(fd);
+        if (r != -EWOULDBLOCK)
+            return err_sys(err, SPT_E_IO, -r, "cannot lock %s", path);
+        read_holder(path, holder, cap);
+        return err_set(err, SPT_E_CONFIG, "%s is locked", path);
+    }
+    struct local_lock *l = mem_zalloc(1, sizeof *l);
+    if (!l) {
+        os_close(fd);
+        return err_nomem(err, sizeof *l);
+    }
+    l->base.be = &fs_local;
+    l->fd = fd;
+    if (os_ftruncate(fd, 0) == 0)
+        os_write_full(fd, who, strlen(who));
+    *out = &l->base;
+    return SPT_OK;
+}
+
+void local_lock_release(fs_lock *l)
+{
+    os_close(((struct local_lock *)l)->fd);
     mem_free(l);
 }

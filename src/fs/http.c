@@ -317,7 +317,8 @@ static size_t on_header(char *line, size_t size, size_t n, void *ctx)
         buf_add(&t->r->headers, line, text);
         buf_addc(&t->r->headers, '\n');
     }
-    return len;
+    t->failed = buf_status(&t->r->headers, "the headers of an answer", &t->why);
+    return t->failed ? 0 : len;
 }
 
 static int status_of(const struct transfer *t)

@@ -79,7 +79,8 @@ struct http_request {
     size_t max_body;   /* 0: 16 MiB; a longer body is SPT_E_FORMAT */
     http_progress_fn progress; /* NULL: none */
     void *progress_ctx;
-    bool once;         /* never try again (the request is not idempotent) */
+    bool once;         /* never try again (libcurl itself still repeats what a connection that had been in
+                          use dropped without a byte of answer) */
     bool impatient;    /* give up on connecting after one second (looking whether a host exists) */
     int timeout_s;     /* stall limit of this request in seconds; 0: the general one */
 };

@@ -23,5 +23,6 @@ spt_status t5_model_new_part(ops *o, t5_source *src, unsigned uses, comm *ranks,
                                   .config = t5_source_config(src),
                                   .param = source_param,
                                   .release = source_release};
+    TRY(t5_source_expect(src, err));
     return t5_model_new_part_from(o, &get, uses, ranks, out, err);
 }

@@ -7,6 +7,7 @@
 #include "model/source.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -366,6 +367,26 @@ int64_t t5_source_step(const t5_source *s)
 {
     const int64_t step = store_step(s->files.s);
     return step < 0 ? 0 : step;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+spt_status t5_source_expect(t5_source *s, spt_err *err)
+{
+    size_t *index = mem_alloc(s->count, sizeof *index);
+    if (!index)
+        return err_nomem(err, s->count * sizeof *index);
+    for (size_t i = 0; i < s->count; i++)
+        index[i] = s->entry[i].index;
+    if (s->count)
+        qsort(index, s->count, sizeof *index, by_place);
+    const spt_status st = store_expect(s->files.s, index, s->count, err);
+    mem_free(index);
+    return st;
 }
 
 size_t t5_source_count(const t5_source *s)

@@ -49,6 +49,8 @@ bool t5_source_has(const t5_source *s, const char *name);
 /* Forgets the copy, or lets the mapped pages go (rulings 9). */
 void t5_source_release(t5_source *s, struct t5_param *p);
 /* Names in T5X tree order (keys sorted at each level). */
+/* All parameters will be loaded soon (store_expect). */
+spt_status t5_source_expect(t5_source *s, spt_err *err);
 size_t t5_source_count(const t5_source *s);
 const char *t5_source_name(const t5_source *s, size_t i);
 

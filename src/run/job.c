@@ -410,6 +410,7 @@ static spt_status run_here(spt_job *j, struct run_output *out, spt_err *err)
     const bool gin = j->gin || (settings_given(&j->settings, "plugin") &&
                                 command_bit(c->name) & plugins);
     TRY(check_ranks(&j->settings, err));
+    TRY(fs_set_cache(j->settings.cache_dir, j->settings.cache_size, err));
     if (!gin)
         TRY(ranks_split(&j->settings, err));
     TRY(check_arguments(&j->settings, err));

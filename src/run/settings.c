@@ -250,6 +250,12 @@ const struct option_row option_table[] = {
          "stay below this peak (800M, 1.5G) by fewer rows in flight and --remat; same bits"),
     INT("max-distance", max_distance, "0", 0, BIG, USES | N | G | B,
         "relative-position distance of a T5X model whose table is not 32 wide"),
+    /* what is far away */
+    TEXT("cache-dir", cache_dir, "DIR", "", USES | N | K | V | X | P | G | R | L | H | B | D,
+         "copies of what is read from gs:// and https:// (default: SPT_CACHE_DIR, "
+         "$XDG_CACHE_HOME/spt, ~/.cache/spt)"),
+    TEXT("cache-size", cache_size, "SIZE", "", USES | N | K | V | X | P | G | R | L | H | B | D,
+         "most bytes of such copies, 0 for none after the command (default: SPT_CACHE_SIZE, 64G)"),
     /* behaviour */
     SWITCH("json", json, USES | N | K | P | G | B | M, "machine-readable output"),
     SWITCH("names", names, M, "only the names of models that spt can use, one a line"),
@@ -278,7 +284,8 @@ static bool is_outward(const struct option_row *o)
     static const char *const names[] = {"out",      "json",  "resume",  "dry-run",
                                         "progress", "quiet", "threads", "keep",
                                         "remat",    "plugin", "memory",  "profile",
-                                        "num-partitions", "comm-timeout"};
+                                        "num-partitions", "comm-timeout",
+                                        "cache-dir", "cache-size"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcmp(names[i], o->pub.name))
             return true;

@@ -75,6 +75,8 @@ struct settings {
     int64_t partitions, ranks;
     double comm_timeout;
     char *bandwidth;
+    /* what is far away */
+    char *cache_dir, *cache_size;
     /* behaviour */
     bool remat, json, resume, dry_run, strict, save_full, decode, log_examples, quiet, npy_bf16;
     bool names;

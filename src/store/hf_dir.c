@@ -75,7 +75,24 @@ static void hf_dir_release(void *impl, size_t i)
     store_drop(d->shard[d->place[i].shard].s, d->place[i].index);
 }
 
-static const struct store_format format = {"hf_dir", hf_dir_load, hf_dir_release, hf_dir_free};
+static spt_status hf_dir_expect(void *impl, const size_t *index, size_t n, spt_err *err)
+{
+    const struct hf_dir *d = impl;
+    size_t *in_shard = mem_alloc(n, sizeof *in_shard);
+    spt_status st = in_shard ? SPT_OK : err_nomem(err, n * sizeof *in_shard);
+    for (size_t k = 0; k < d->shards && !st; k++) {
+        size_t m = 0;
+        for (size_t i = 0; i < n; i++)
+            if (d->place[index[i]].shard == k)
+                in_shard[m++] = d->place[index[i]].index;
+        st = store_expect(d->shard[k].s, in_shard, m, err);
+    }
+    mem_free(in_shard);
+    return st;
+}
+
+static const struct store_format format = {"hf_dir", hf_dir_load, hf_dir_release, hf_dir_free,
+                                           hf_dir_expect};
 
 /* --- shards ------------------------------------------------------------------------------- */
 

@@ -344,7 +344,7 @@ static void npy_free(void *impl)
     mem_free(f);
 }
 
-static const struct store_format format = {"npy", npy_load, npy_drop, npy_free};
+static const struct store_format format = {"npy", npy_load, npy_drop, npy_free, NULL};
 
 static spt_status parse_file(void *object, store *s, const struct store_opts *opts, spt_err *err)
 {
@@ -355,7 +355,7 @@ static spt_status parse_file(void *object, store *s, const struct store_opts *op
     return store_add(s, name, len, f->dtype, &f->shape, err);
 }
 
-static const struct store_file file = {&format, sizeof(struct npy), parse_file};
+static const struct store_file file = {&format, sizeof(struct npy), parse_file, false};
 
 spt_status npy_open(const char *path, const struct store_opts *opts, store **out, spt_err *err)
 {

@@ -50,7 +50,8 @@ static void safetensors_free(void *impl)
 static spt_status safetensors_load(void *impl, size_t i, struct store_data *out, spt_err *err)
 {
     struct safetensors *f = impl;
-    (void)err;
+    TRY(store_bytes_need(&f->bytes, f->data + (size_t)f->span[i].begin,
+                         (size_t)(f->span[i].end - f->span[i].begin), err));
     out->view.data = f->bytes.p + f->data + f->span[i].begin;
     return SPT_OK;
 }
@@ -62,8 +63,29 @@ static void safetensors_release(void *impl, size_t i)
                      (size_t)(f->span[i].end - f->span[i].begin));
 }
 
+/* One stretch when that is mostly what is wanted, else tensor by tensor. */
+static spt_status safetensors_expect(void *impl, const size_t *index, size_t n, spt_err *err)
+{
+    struct safetensors *f = impl;
+    size_t from = SIZE_MAX, to = 0, total = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct span *s = &f->span[index[i]];
+        from = s->begin < from ? (size_t)s->begin : from;
+        to = s->end > to ? (size_t)s->end : to;
+        total += (size_t)(s->end - s->begin);
+    }
+    if (total >= (to - from) / 2)
+        return store_bytes_need(&f->bytes, f->data + from, to - from, err);
+    for (size_t i = 0; i < n; i++) {
+        const struct span *s = &f->span[index[i]];
+        TRY(store_bytes_need(&f->bytes, f->data + (size_t)s->begin, (size_t)(s->end - s->begin),
+                             err));
+    }
+    return SPT_OK;
+}
+
 static const struct store_format format = {"safetensors", safetensors_load, safetensors_release,
-                                           safetensors_free};
+                                           safetensors_free, safetensors_expect};
 
 /* --- header ------------------------------------------------------------------------------- */
 
@@ -294,6 +316,7 @@ static spt_status parse(struct safetensors *f, store *s, spt_err *err)
         return err_at(err, SPT_E_FORMAT, size,
                       "a safetensors file has at least %d bytes, this one %zu", PREFIX, size);
     uint64_t n = 0;
+    TRY(store_bytes_need(&f->bytes, 0, PREFIX, err));
     for (size_t i = 0; i < PREFIX; i++)
         n |= (uint64_t)f->bytes.p[i] << (8 * i);
     if (n > MAX_HEADER)
@@ -303,6 +326,7 @@ static spt_status parse(struct safetensors *f, store *s, spt_err *err)
         return err_at(err, SPT_E_FORMAT, size,
                       "the header claims %llu bytes, the file has %zu (cut short)",
                       (unsigned long long)n, size - PREFIX);
+    TRY(store_bytes_need(&f->bytes, PREFIX, (size_t)n, err));
     const char *text = (const char *)f->bytes.p + PREFIX;
     if (n == 0 || text[0] != '{')
         return err_at(err, SPT_E_FORMAT, PREFIX, "the header does not begin with '{' (byte 8)");
@@ -326,7 +350,7 @@ static spt_status parse_file(void *object, store *s, const struct store_opts *op
     return parse(object, s, err);
 }
 
-static const struct store_file file = {&format, sizeof(struct safetensors), parse_file};
+static const struct store_file file = {&format, sizeof(struct safetensors), parse_file, true};
 
 spt_status safetensors_open(const char *path, const struct store_opts *opts, store **out,
                             spt_err *err)

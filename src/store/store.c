@@ -84,7 +84,7 @@ spt_status store_file_open(const struct store_file *f, const char *path,
     struct store_bytes *object = mem_zalloc(1, f->object_size);
     if (!object)
         return err_nomem(err, f->object_size);
-    const spt_status st = store_bytes_map(path, object, err);
+    const spt_status st = store_bytes_map(path, f->lazily, object, err);
     if (st) {
         mem_free(object);
         return st;
@@ -356,6 +356,14 @@ spt_status store_load(store *s, size_t i, struct store_data *out, spt_err *err)
     d.view.shape = info->shape;
     *out = d;
     return SPT_OK;
+}
+
+spt_status store_expect(store *s, const size_t *index, size_t n, spt_err *err)
+{
+    if (!s->format->expect || !n)
+        return SPT_OK;
+    const spt_status st = s->format->expect(s->impl, index, n, err);
+    return st ? err_wrap(err, st, "%s", s->path) : SPT_OK;
 }
 
 void store_drop(store *s, size_t i)

@@ -70,6 +70,9 @@ const char *store_file(const store *s, size_t i);
 
 /* A view into the mapping where the file allows it, else a decoded copy. */
 spt_status store_load(store *s, size_t i, struct store_data *out, spt_err *err);
+/* These n tensors (indices, ascending) will be loaded soon: what lies far away is fetched now, in
+ * parallel. Nothing happens for local files. */
+spt_status store_expect(store *s, const size_t *index, size_t n, spt_err *err);
 void store_release(store *s, struct store_data *d); /* accepts an all-zero object */
 /* All elements as float32 into out[elements]. */
 spt_status store_read_f32(store *s, size_t i, float *out, spt_err *err);
@@ -99,6 +102,7 @@ struct store_format {
     spt_status (*load)(void *impl, size_t index, struct store_data *out, spt_err *err);
     void (*release)(void *impl, size_t index);
     void (*close)(void *impl);
+    spt_status (*expect)(void *impl, const size_t *index, size_t n, spt_err *err); /* or NULL */
 };
 
 spt_status store_new(const struct store_format *f, const char *path, store **out, spt_err *err);

@@ -25,9 +25,10 @@ struct store_bytes {
     size_t size;
 };
 
-static inline spt_status store_bytes_map(const char *path, struct store_bytes *out, spt_err *err)
+static inline spt_status store_bytes_map(const char *path, bool lazily, struct store_bytes *out,
+                                         spt_err *err)
 {
-    TRY(fs_map(path, &out->map, err));
+    TRY((lazily ? fs_map_lazily : fs_map)(path, &out->map, err));
     out->p = out->map.bytes;
     out->size = out->map.size;
     return SPT_OK;
@@ -39,12 +40,20 @@ struct store_file {
     const struct store_format *format; /* close() also serves an object that was half parsed */
     size_t object_size;
     spt_status (*parse)(void *object, store *s, const struct store_opts *opts, spt_err *err);
+    bool lazily; /* the format calls store_bytes_need before it touches bytes */
 };
 /* Over a mapped file, or over bytes that outlive the store. */
 spt_status store_file_open(const struct store_file *f, const char *path,
                            const struct store_opts *opts, store **out, spt_err *err);
 spt_status store_file_open_mem(const struct store_file *f, const void *bytes, size_t size,
                                const struct store_opts *opts, store **out, spt_err *err);
+
+/* Before a range of a file that was mapped lazily is touched. */
+static inline spt_status store_bytes_need(const struct store_bytes *b, size_t offset, size_t size,
+                                          spt_err *err)
+{
+    return fs_need(&b->map, offset, size, err);
+}
 
 static inline void store_bytes_release(struct store_bytes *b)
 {

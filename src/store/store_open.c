@@ -129,5 +129,7 @@ spt_status store_open(const char *path, const struct store_opts *opts, store **o
     static const struct store_opts none;
     struct fs_info info;
     TRY(fs_stat(path, &info, err));
+    if (info.is_dir)
+        TRY(fs_expect_below(path, err));
     return (info.is_dir ? open_dir : store_open_file)(path, opts ? opts : &none, out, err);
 }

@@ -623,9 +623,34 @@ static spt_status read_step(t5x_reader *t, spt_err *err)
     return st;
 }
 
+/* The metadata of all arrays, in parallel when they lie far away. */
+static spt_status expect_metadata(const t5x_reader *t, spt_err *err)
+{
+    fs_names names = {0};
+    buf path;
+    buf_init(&path, T5X_MAX_PATH);
+    spt_status st = SPT_OK;
+    for (size_t i = 0; i < t->count && !st; i++) {
+        if (t->leaves[i].source != FROM_ZARR)
+            continue;
+        buf_clear(&path);
+        st = zarr_dir(t, &t->leaves[i], &path, err);
+        buf_adds(&path, "/.zarray");
+        if (!st)
+            st = fs_names_add(&names, buf_str(&path), path.len, err);
+    }
+    if (!st)
+        st = fs_expect((const char *const *)names.name, names.count, err);
+    fs_names_free(&names);
+    buf_release(&path);
+    return st;
+}
+
 static spt_status finish_open(t5x_reader *t, spt_err *err)
 {
     TRY(build(t, err));
+    if (t->dir && !fs_is_near(t->dir))
+        TRY(expect_metadata(t, err));
     for (size_t i = 0; i < t->count; i++)
         if (t->leaves[i].source == FROM_ZARR)
             TRY(look_at_zarr(t, &t->leaves[i], err));
@@ -658,7 +683,9 @@ static spt_status open_dir(const char *dir, t5x_reader **out, spt_err *err)
     buf file;
     fs_mapping map = {0};
     buf_init(&file, T5X_MAX_PATH);
-    spt_status st = path_join(&file, dir, "checkpoint", err);
+    spt_status st = fs_expect_below(dir, err);
+    if (!st)
+        st = path_join(&file, dir, "checkpoint", err);
     if (!st)
         st = fs_map(buf_str(&file), &map, err);
     if (!st) {
@@ -764,6 +791,35 @@ static spt_status read_zarr(const t5x_reader *t, const struct leaf *l, struct t5
         st = own(v, a.bytes, err);
     if (!st)
         st = zarr_read(buf_str(&dir), &a, missing, v->owned, err);
+    buf_release(&dir);
+    return st;
+}
+
+spt_status t5x_expect(t5x_reader *t, const struct t5x_leaf *const *leaf, size_t n, spt_err *err)
+{
+    fs_names names = {0};
+    buf dir;
+    zarr_array a;
+    if (!t->dir || fs_is_near(t->dir))
+        return SPT_OK;
+    buf_init(&dir, T5X_MAX_PATH);
+    spt_status st = SPT_OK;
+    for (size_t i = 0; i < n && !st; i++) {
+        const struct leaf *l = (const struct leaf *)leaf[i];
+        if (l->source != FROM_ZARR)
+            continue;
+        buf_clear(&dir);
+        st = zarr_dir(t, l, &dir, err);
+        if (!st)
+            st = zarr_open(buf_str(&dir), &a, err);
+        if (!st)
+            st = zarr_chunk_paths(buf_str(&dir), &a, &names, err);
+        if (st == SPT_E_NOTFOUND)
+            st = SPT_OK; /* reading it will say so */
+    }
+    if (!st)
+        st = fs_expect((const char *const *)names.name, names.count, err);
+    fs_names_free(&names);
     buf_release(&dir);
     return st;
 }

@@ -50,6 +50,8 @@ struct t5x_value {
 };
 spt_status t5x_read(t5x_reader *r, const struct t5x_leaf *leaf, struct t5x_value *out,
                     spt_err *err);
+/* These leaves will be read soon: their arrays are fetched in parallel when they lie far away. */
+spt_status t5x_expect(t5x_reader *t, const struct t5x_leaf *const *leaf, size_t n, spt_err *err);
 void t5x_release(struct t5x_value *v);
 
 /* As a store (store.h): names as above ("target/..."), nil leaves left out. */

@@ -16,6 +16,19 @@ static spt_status load(void *impl, size_t index, struct store_data *out, spt_err
     return SPT_OK;
 }
 
+static spt_status expect(void *impl, const size_t *index, size_t n, spt_err *err)
+{
+    struct t5x_store *s = impl;
+    const struct t5x_leaf **leaf = mem_alloc(n, sizeof *leaf);
+    if (!leaf)
+        return err_nomem(err, n * sizeof *leaf);
+    for (size_t i = 0; i < n; i++)
+        leaf[i] = s->leaf[index[i]];
+    const spt_status st = t5x_expect(s->r, leaf, n, err);
+    mem_free(leaf);
+    return st;
+}
+
 static void close_impl(void *impl)
 {
     struct t5x_store *s = impl;
@@ -24,7 +37,8 @@ static void close_impl(void *impl)
     mem_free(s);
 }
 
-static const struct store_format format = {.kind = "t5x", .load = load, .close = close_impl};
+static const struct store_format format = {
+    .kind = "t5x", .load = load, .close = close_impl, .expect = expect};
 
 static spt_status describe(struct t5x_store *s, store *out, spt_err *err)
 {

@@ -352,7 +352,7 @@ static spt_status write_to(struct writing *w, const char *model_dir, const char 
     if (!st)
         st = fs_remove_tree(buf_str(&tmp), err); /* of the same second */
     if (!st)
-        st = savedir_begin(buf_str(&tmp), &w->d, err);
+        st = savedir_begin(buf_str(&tmp), final, "checkpoint", &w->d, err);
     if (!st)
         st = write_arrays(w, err);
     for (size_t i = 0; !st && i < w->more->file_count; i++) {
@@ -364,7 +364,7 @@ static spt_status write_to(struct writing *w, const char *model_dir, const char 
     if (st) {
         savedir_abort(w->d);
     } else {
-        st = savedir_publish(w->d, final, err);
+        st = savedir_publish(w->d, err);
         if (!st)
             remove_stale(model_dir);
     }
@@ -394,6 +394,8 @@ spt_status t5x_write_more(const char *model_dir, const struct t5x_save *s,
         st = put_file(&w, err);
     if (!st)
         st = fs_make_dirs(model_dir, err);
+    if (!st)
+        st = savedir_sweep(model_dir, "checkpoint_", "checkpoint", err);
     if (!st)
         st = t5x_exists(buf_str(&final), &skip, err);
     if (!st && !skip)
@@ -472,7 +474,7 @@ static spt_status numpy_to(const char *dir, const char *final, const struct t5x_
     if (!st)
         st = fs_remove_tree(buf_str(&tmp), err);
     if (!st)
-        st = savedir_begin(buf_str(&tmp), &d, err);
+        st = savedir_begin(buf_str(&tmp), final, NULL, &d, err);
     for (size_t i = 0; !st && i < s->count; i++)
         st = write_npy(d, s, &s->items[i], err);
     if (!st)
@@ -480,7 +482,7 @@ static spt_status numpy_to(const char *dir, const char *final, const struct t5x_
     if (st) {
         savedir_abort(d);
     } else {
-        st = savedir_publish(d, final, err);
+        st = savedir_publish(d, err);
         if (!st)
             remove_stale(dir);
     }

@@ -114,7 +114,7 @@ static void torch_bin_drop(void *impl, size_t i)
 }
 
 static const struct store_format format = {"torch_bin", torch_bin_load, torch_bin_drop,
-                                           torch_bin_free};
+                                           torch_bin_free, NULL};
 
 /* --- opening ------------------------------------------------------------------------------ */
 
@@ -452,7 +452,7 @@ static spt_status parse_file(void *object, store *s, const struct store_opts *op
     return parse(object, s, err);
 }
 
-static const struct store_file file = {&format, sizeof(struct torch_bin), parse_file};
+static const struct store_file file = {&format, sizeof(struct torch_bin), parse_file, false};
 
 spt_status torch_bin_open(const char *path, const struct store_opts *opts, store **out,
                           spt_err *err)

@@ -212,11 +212,46 @@ static spt_status check_absent(const struct reading *r, bool last, enum zarr_mis
                    (unsigned long long)r->a->chunk_count);
 }
 
+spt_status zarr_chunk_paths(const char *dir, const zarr_array *a, fs_names *out, spt_err *err)
+{
+    struct place p = {0};
+    buf name, path;
+    buf_init(&name, MAX_PATH);
+    buf_init(&path, MAX_PATH);
+    spt_status st = SPT_OK;
+    for (uint64_t i = 0; !st && i < a->chunk_count; i++) {
+        chunk_name(&name, a, &p);
+        st = buf_status(&name, "chunk name", err);
+        if (!st)
+            st = path_join(&path, dir, buf_str(&name), err);
+        if (!st)
+            st = fs_names_add(out, buf_str(&path), path.len, err);
+        place_next(&p, a);
+    }
+    buf_release(&name);
+    buf_release(&path);
+    return st;
+}
+
+/* Chunks that lie far away come in parallel. */
+static spt_status expect_chunks(const char *dir, const zarr_array *a, spt_err *err)
+{
+    fs_names names = {0};
+    if (a->chunk_count < 2 || fs_is_near(dir))
+        return SPT_OK;
+    spt_status st = zarr_chunk_paths(dir, a, &names, err);
+    if (!st)
+        st = fs_expect((const char *const *)names.name, names.count, err);
+    fs_names_free(&names);
+    return st;
+}
+
 spt_status zarr_read(const char *dir, const zarr_array *a, enum zarr_missing missing, void *out,
                      spt_err *err)
 {
     struct reading r = {.dir = dir, .a = a, .out = out};
     struct place p = {0};
+    TRY(expect_chunks(dir, a, err));
     buf_init(&r.name, MAX_PATH);
     buf_init(&r.path, MAX_PATH);
     spt_status st = SPT_OK;

@@ -30,6 +30,9 @@ spt_status zarr_open(const char *dir, zarr_array *out, spt_err *err);
 spt_status zarr_parse(const char *json, size_t size, const char *what, zarr_array *out,
                       spt_err *err);
 
+/* Adds the paths of all chunk files, there or not. */
+spt_status zarr_chunk_paths(const char *dir, const zarr_array *a, fs_names *out, spt_err *err);
+
 /* What to do when a chunk file is absent (rulings 18). */
 enum zarr_missing {
     ZARR_MISSING_FILL,    /* optimiser slots: the fill value, zero for null */

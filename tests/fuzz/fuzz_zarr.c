@@ -33,9 +33,9 @@ static void check_round_trip(const zarr_array *a, const void *values)
     const struct tensor_view v = {a->dtype, a->shape, values};
     zarr_array b;
     savedir *d = NULL;
-    FUZZ_CHECK(savedir_begin("/out.tmp", &d, NULL) == SPT_OK);
+    FUZZ_CHECK(savedir_begin("/out.tmp", "/out", NULL, &d, NULL) == SPT_OK);
     FUZZ_CHECK(zarr_write(d, "x", &v, NULL) == SPT_OK);
-    FUZZ_CHECK(savedir_publish(d, "/out", NULL) == SPT_OK);
+    FUZZ_CHECK(savedir_publish(d, NULL) == SPT_OK);
     FUZZ_CHECK(zarr_open("/out/x", &b, NULL) == SPT_OK && b.bytes == a->bytes);
     char *back = malloc(b.bytes + 1);
     FUZZ_CHECK(zarr_read("/out/x", &b, ZARR_MISSING_WEIGHTS, back, NULL) == SPT_OK);

@@ -337,14 +337,14 @@ static spt_status write_and_read(void *ctx, spt_err *err)
     char got[4000];
     snprintf(dir, sizeof dir, "%s/out", test_tmpdir());
     TRY(fs_remove_tree(dir, err));
-    TRY(savedir_begin(test_path(test_tmpdir(), "out.tmp"), &d, err));
+    TRY(savedir_begin(test_path(test_tmpdir(), "out.tmp"), dir, NULL, &d, err));
     spt_status st = zarr_write(d, "x", v, err);
     if (st) {
         savedir_abort(d);
         fs_remove_tree(test_path(test_tmpdir(), "out.tmp"), NULL);
         return st;
     }
-    st = savedir_publish(d, dir, err);
+    st = savedir_publish(d, err);
     if (st) {
         fs_remove_tree(test_path(test_tmpdir(), "out.tmp"), NULL);
         return st;
@@ -391,9 +391,9 @@ static void random_chunks(void **state)
         }
         memfs *m = memfs_new();
         memfs_use(m);
-        EXPECT_OK(savedir_begin("/tmp", &d, &err), &err);
+        EXPECT_OK(savedir_begin("/tmp", "/out", NULL, &d, &err), &err);
         EXPECT_OK(zarr_write_chunked(d, "x", &v, &chunk, &err), &err);
-        EXPECT_OK(savedir_publish(d, "/out", &err), &err);
+        EXPECT_OK(savedir_publish(d, &err), &err);
         EXPECT_OK(zarr_open("/out/x", &a, &err), &err);
         EXPECT_TRUE(shape_equal(&a.chunk, &chunk) && shape_equal(&a.shape, &v.shape));
         memset(got, 0xee, sizeof got);

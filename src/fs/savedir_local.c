@@ -1,50 +1,52 @@
-#include "fs/savedir.h"
-
+/* Local directories that appear whole. */
 #include <string.h>
 
 #include "fs/fs_internal.h"
 
 enum { MAX_PATH = 65536, MAX_SUBDIRS = 1000000 };
 
-struct savedir {
-    char *path;
+struct local_savedir {
+    struct savedir base;
     char **sub; /* directories below, to be synced */
     size_t sub_count, sub_cap;
-    bool failed;
 };
 
-static void savedir_free(savedir *d)
+static struct local_savedir *local_of(savedir *d)
+{
+    return (struct local_savedir *)d;
+}
+
+static void savedir_free(struct local_savedir *d)
 {
     for (size_t i = 0; i < d->sub_count; i++)
         mem_free(d->sub[i]);
     mem_free(d->sub);
-    mem_free(d->path);
+    mem_free(d->base.path);
+    mem_free(d->base.final);
     mem_free(d);
 }
 
-spt_status savedir_begin(const char *tmp, savedir **out, spt_err *err)
+spt_status local_savedir_begin(const char *tmp, const char *final, const char *manifest,
+                               savedir **out, spt_err *err)
 {
-    TRY(fs_check_scheme(tmp, err));
-    savedir *d = mem_zalloc(1, sizeof *d);
-    if (!d || !(d->path = mem_strdup(tmp))) {
-        mem_free(d);
+    (void)manifest;
+    struct local_savedir *d = mem_zalloc(1, sizeof *d);
+    if (!d || !(d->base.path = mem_strdup(tmp)) || !(d->base.final = mem_strdup(final))) {
+        if (d)
+            savedir_free(d);
         return err_nomem(err, sizeof *d);
     }
+    d->base.be = &fs_local;
     const int r = os_mkdir(tmp);
     if (r < 0) {
         savedir_free(d);
         return fs_error(err, r, "cannot create directory", tmp);
     }
-    *out = d;
+    *out = &d->base;
     return SPT_OK;
 }
 
-const char *savedir_path(const savedir *d)
-{
-    return d->path;
-}
-
-static spt_status make_sub(savedir *d, const char *path, spt_err *err)
+static spt_status make_sub(struct local_savedir *d, const char *path, spt_err *err)
 {
     TRY(mem_grow(&d->sub, &d->sub_cap, d->sub_count + 1, sizeof *d->sub, MAX_SUBDIRS, err));
     char *copy = mem_strdup(path);
@@ -59,14 +61,13 @@ static spt_status make_sub(savedir *d, const char *path, spt_err *err)
     return SPT_OK;
 }
 
-spt_status savedir_mkdir(savedir *d, const char *name, spt_err *err)
+spt_status local_savedir_mkdir(savedir *d, const char *name, spt_err *err)
 {
     buf path;
     buf_init(&path, MAX_PATH);
     spt_status st = path_join(&path, d->path, name, err);
     if (!st)
-        st = make_sub(d, buf_str(&path), err);
-    d->failed |= st != SPT_OK;
+        st = make_sub(local_of(d), buf_str(&path), err);
     buf_release(&path);
     return st;
 }
@@ -88,60 +89,56 @@ static spt_status write_synced(const char *path, const void *p, size_t n, spt_er
     return st;
 }
 
-spt_status savedir_file(savedir *d, const char *name, const void *p, size_t n, spt_err *err)
+spt_status local_savedir_file(savedir *d, const char *name, const void *p, size_t n, spt_err *err)
 {
     buf path;
     buf_init(&path, MAX_PATH);
     spt_status st = path_join(&path, d->path, name, err);
     if (!st)
         st = write_synced(buf_str(&path), p, n, err);
-    d->failed |= st != SPT_OK;
     buf_release(&path);
     return st;
 }
 
-static spt_status publish(savedir *d, const char *final, spt_err *err)
+static spt_status publish(struct local_savedir *d, spt_err *err)
 {
-    if (d->failed)
-        return err_set(err, SPT_E_IO, "%s: an earlier write failed", d->path);
     for (size_t i = 0; i < d->sub_count; i++)
-        TRY(fs_sync_dir(d->sub[i], err));
-    TRY(fs_sync_dir(d->path, err));
+        TRY(local_sync_dir(d->sub[i], err));
+    TRY(local_sync_dir(d->base.path, err));
     struct fs_info info;
-    const spt_status found = fs_stat(final, &info, err);
+    const spt_status found = local_stat(d->base.final, &info, err);
     if (found != SPT_E_NOTFOUND)
-        return found ? found : err_set(err, SPT_E_IO, "%s exists already", final);
-    return fs_rename(d->path, final, err);
+        return found ? found : err_set(err, SPT_E_IO, "%s exists already", d->base.final);
+    return local_rename(d->base.path, d->base.final, err);
 }
 
-spt_status savedir_publish(savedir *d, const char *final, spt_err *err)
+spt_status local_savedir_publish(savedir *d, spt_err *err)
 {
     buf parent;
     buf_init(&parent, MAX_PATH);
-    const char *base = path_base(final);
-    buf_add(&parent, base == final ? "." : final, base == final ? 1 : (size_t)(base - final));
+    const char *base = path_base(d->final);
+    buf_add(&parent, base == d->final ? "." : d->final,
+            base == d->final ? 1 : (size_t)(base - d->final));
     spt_status st = buf_status(&parent, "path", err);
     if (!st)
-        st = publish(d, final, err);
+        st = publish(local_of(d), err);
     if (!st) {
-        st = fs_sync_dir(buf_str(&parent), err);
+        st = local_sync_dir(buf_str(&parent), err);
         /* Not durable, so not published: asking again later could be told that all is well for an
          * entry that is lost. */
         if (st)
-            fs_rename(final, d->path, NULL);
+            local_rename(d->final, d->path, NULL);
     }
     if (st)
-        savedir_abort(d);
+        local_savedir_abort(d);
     else
-        savedir_free(d);
+        savedir_free(local_of(d));
     buf_release(&parent);
     return st;
 }
 
-void savedir_abort(savedir *d)
+void local_savedir_abort(savedir *d)
 {
-    if (!d)
-        return;
-    fs_remove_tree(d->path, NULL);
-    savedir_free(d);
+    local_remove_tree(d->path, NULL);
+    savedir_free(local_of(d));
 }
