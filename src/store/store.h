@@ -70,7 +70,7 @@ const char *store_file(const store *s, size_t i);
 
 /* A view into the mapping where the file allows it, else a decoded copy. */
 spt_status store_load(store *s, size_t i, struct store_data *out, spt_err *err);
-/* These n tensors (indices, ascending) will be loaded soon: what lies far away is fetched now, in
+/* These n tensors (indices) will be loaded soon: what lies far away is fetched now, in
  * parallel. Nothing happens for local files. */
 spt_status store_expect(store *s, const size_t *index, size_t n, spt_err *err);
 void store_release(store *s, struct store_data *d); /* accepts an all-zero object */

@@ -52,7 +52,22 @@ static void close_alias(void *impl)
     mem_free(a);
 }
 
-static const struct store_format format = {"t5x", load, release, close_alias};
+static spt_status expect(void *impl, const size_t *index, size_t n, spt_err *err)
+{
+    const struct alias_store *a = impl;
+    size_t m = 0;
+    size_t *inner = mem_alloc(n, sizeof *inner);
+    if (!inner)
+        return err_nomem(err, n * sizeof *inner);
+    for (size_t i = 0; i < n; i++)
+        if (!a->list[index[i]].made)
+            inner[m++] = a->list[index[i]].index;
+    const spt_status st = store_expect(a->inner, inner, m, err);
+    mem_free(inner);
+    return st;
+}
+
+static const struct store_format format = {"t5x", load, release, close_alias, expect};
 
 static spt_status describe(struct alias_store *a, const struct store_alias *list, size_t n,
                            store *s, spt_err *err)
