@@ -99,6 +99,10 @@ spt_status buf_status(const buf *b, const char *what, spt_err *err)
 char *buf_detach(buf *b)
 {
     char *p = b->data;
+    if (b->st) { /* a part of a text is no text */
+        mem_free(p);
+        p = NULL;
+    }
     *b = (buf){.max = b->max};
     return p;
 }

@@ -25,7 +25,8 @@ void buf_addf(buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 const char *buf_str(const buf *b);
 /* SPT_OK, SPT_E_NOMEM, or SPT_E_FORMAT when the maximum was exceeded; `what` names the text. */
 spt_status buf_status(const buf *b, const char *what, spt_err *err);
-/* Gives the storage to the caller (mem_free), leaves the buffer empty. NULL if nothing is held. */
+/* Gives the storage to the caller (mem_free), leaves the buffer empty. NULL if nothing is held or an
+ * append has failed. */
 char *buf_detach(buf *b);
 
 #endif

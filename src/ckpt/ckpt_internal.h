@@ -2,12 +2,11 @@
 #ifndef SPT_CKPT_CKPT_INTERNAL_H
 #define SPT_CKPT_CKPT_INTERNAL_H
 
+#include "base/limits.h"
 #include "ckpt/ckpt.h"
 #include "codec/hash.h"
 
 enum { CKPT_FORMAT = 1, CKPT_BLOCK = 16384, CKPT_MAX_PATH = 65536 };
-#define CKPT_MAX_MANIFEST ((size_t)16 << 20)
-#define CKPT_MAX_FILE ((size_t)4 << 30)
 #define CKPT_STATE_FILE "state.safetensors"
 #define CKPT_MANIFEST_FILE "MANIFEST"
 

@@ -4,6 +4,7 @@
 #define SPT_CODEC_GZIP_H
 
 #include "base/buf.h"
+#include "base/limits.h"
 
 /* Does it start like a gzip member? Needs two bytes. */
 bool gzip_detect(const void *bytes, size_t size);
@@ -31,7 +32,6 @@ void gzip_reader_close(gzip_reader *g); /* accepts NULL; the source is the calle
 
 /* Deflate cannot expand more than this: a declared size above ratio * compressed + 64 is a lie and
  * can be refused before anything is allocated. */
-enum { DEFLATE_MAX_RATIO = 1032 };
 bool deflate_may_hold(size_t compressed, size_t decoded);
 
 /* Decodes a whole gzip (members concatenated) or zlib stream (told apart by the first bytes) that

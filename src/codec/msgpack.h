@@ -15,8 +15,8 @@
 
 #include "base/buf.h"
 #include "base/cursor.h"
+#include "base/limits.h"
 
-enum { MSGPACK_MAX_DEPTH = 32 };
 
 enum msgpack_type {
     MP_NIL,

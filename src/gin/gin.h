@@ -29,15 +29,8 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "base/status.h"
-
-/* Limits; beyond them an input is refused by name. */
-#define GIN_MAX_DEPTH 64         /* nested brackets, nested includes */
-#define GIN_MAX_EVAL_DEPTH 256   /* calls and containers inside each other while evaluating */
-#define GIN_MAX_NODES (1u << 20) /* values made by one evaluation */
-#define GIN_MAX_FILE ((size_t)32 << 20)   /* bytes of one file or text */
-#define GIN_MAX_TOTAL ((size_t)128 << 20) /* bytes read by one configuration, includes counted */
-#define GIN_MAX_INCLUDES 10000
 
 /* --- registry ---------------------------------------------------------------------------- */
 

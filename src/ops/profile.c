@@ -39,6 +39,10 @@ static double modelled(const struct profile *p, int kind, double operations, dou
         struct ops_profile_line *l_ = &p_->line[kind_];                                            \
         const int64_t from_ = os_monotonic_ns();                                                   \
         call;                                                                                      \
+        if (in->fault) { /* ops_check asks the outer one */                                        \
+            o->fault = in->fault;                                                                  \
+            in->fault = SPT_OK;                                                                    \
+        }                                                                                          \
         l_->seconds += (double)(os_monotonic_ns() - from_) * 1e-9;                                 \
         l_->calls++;                                                                               \
         l_->operations += (double)(ops_);                                                          \

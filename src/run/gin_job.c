@@ -19,7 +19,9 @@ static void add_dir(buf *out, const char *dir)
     buf probe;
     buf_init(&probe, 65536);
     buf_addf(&probe, "%s/prompt_tuning/configs", dir);
-    if (fs_is_dir(buf_str(&probe)))
+    if (probe.st)
+        out->st = out->st ? out->st : probe.st;
+    else if (fs_is_dir(buf_str(&probe)))
         buf_addf(out, "%s\n", dir);
     buf_release(&probe);
 }
@@ -31,8 +33,11 @@ void gin_config_dirs(buf *out)
     if (given && *given)
         add_dir(out, given);
     buf_init(&dir, 65536);
-    for (size_t i = 0; share_candidate(i, "configs", &dir); i++)
+    for (size_t i = 0; share_candidate(i, "configs", &dir); i++) {
+        if (dir.st && !out->st)
+            out->st = dir.st;
         add_dir(out, buf_str(&dir));
+    }
     buf_release(&dir);
 }
 
@@ -131,7 +136,9 @@ static spt_status read_files(struct gin_job *j, spt_err *err)
         p = end + 1;
     }
     warn_comments(j->flags);
-    spt_status st = gin_config_entry(j->config, entry_of(j->s), err);
+    spt_status st = buf_status(&text, "directories of gin files", err);
+    if (!st)
+        st = gin_config_entry(j->config, entry_of(j->s), err);
     if (!st)
         st = gin_flags_apply(j->flags, j->config, (const char *const *)dirs, n, err);
     buf_release(&text);

@@ -508,7 +508,10 @@ static spt_status fill_page(buf *page, const struct settings *s, const char *run
         st = curves_read(&train, run, "train.jsonl", err);
     if (!st)
         st = curves_read(&eval, run, "eval.jsonl", err);
-    if (!st && prompt_read(run, NULL, &p, &none))
+    const spt_status read = st ? st : prompt_read(run, NULL, &p, &none);
+    if (!st && read == SPT_E_NOMEM)
+        st = err_set(err, read, "%s", none.msg);
+    else if (!st && read)
         log_warning("no prompt in the run yet: %s", none.msg);
     if (!st) {
         html_begin(page, path_base(run));
@@ -546,6 +549,8 @@ spt_status run_report(struct settings *s, struct run_output *out, spt_err *err)
         buf_adds(&path, s->output);
     else
         st = path_join(&path, run, "report.html", err);
+    if (!st)
+        st = buf_status(&path, "path", err);
     if (!st)
         st = fill_page(&page, s, run, err);
     if (!st)

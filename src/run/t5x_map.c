@@ -50,8 +50,9 @@ spt_status t5x_map_find(struct t5x_map *m, const char *name, enum t5x_origin *ou
         m->used[i] = true;
         *out = m->r->to[i] ? ORIGIN_OTHER : ORIGIN_SKIP;
         buf_clear(other);
-        return m->r->to[i] ? regex_replace(m->re[i], name, strlen(name), m->r->to[i], other, err)
-                           : SPT_OK;
+        if (m->r->to[i])
+            TRY(regex_replace(m->re[i], name, strlen(name), m->r->to[i], other, err));
+        return buf_status(other, "name", err); /* a name cut off is found nowhere */
     }
     return SPT_OK;
 }

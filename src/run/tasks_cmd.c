@@ -199,15 +199,17 @@ spt_status run_tasks(struct settings *s, struct run_output *out, spt_err *err)
 
 /* --- modules ---------------------------------------------------------------------------------------- */
 
-/* Whether dir/a/b exists for the module a.b. */
-static bool holds(const char *dir, const char *module)
+/* Whether dir/a/b exists for the module a.b; the answer takes the failure of asking. */
+static bool holds(const char *dir, const char *module, buf *answer)
 {
     buf path;
     buf_init(&path, 65536);
     buf_addf(&path, "%s/", dir);
     for (const char *p = module; *p; p++)
         buf_addc(&path, *p == '.' ? '/' : *p);
-    const bool yes = fs_is_dir(buf_str(&path));
+    const bool yes = !path.st && fs_is_dir(buf_str(&path));
+    if (path.st)
+        answer->st = path.st;
     buf_release(&path);
     return yes;
 }
@@ -257,17 +259,23 @@ spt_status run_find_module(struct settings *s, struct run_output *out, spt_err *
     buf_init(&dirs, 1 << 18);
     buf_init(&answer, 1 << 18);
     spt_status st = s->plugin && *s->plugin ? plugin_root(s, &answer, err) : SPT_OK;
-    if (!answer.len && holds(".", module))
+    if (!answer.len && holds(".", module, &answer))
         buf_adds(&answer, ".\n");
     gin_config_dirs(&dirs);
     for (const char *p = buf_str(&dirs); *p && !answer.len;) {
         const size_t n = strcspn(p, "\n");
         char *dir = mem_strndup(p, n);
-        if (dir && (known || holds(dir, module)))
+        if (!dir)
+            answer.st = SPT_E_NOMEM;
+        else if (known || holds(dir, module, &answer))
             buf_addf(&answer, "%s\n", dir);
         mem_free(dir);
         p += n + (p[n] == '\n');
     }
+    if (!st)
+        st = buf_status(&dirs, "directories of gin files", err);
+    if (!st)
+        st = buf_status(&answer, "directory", err);
     if (!st)
         st = answer.len ? output_text(out, &answer, err)
                         : err_set(err, SPT_E_NOTFOUND,

@@ -11,10 +11,10 @@
 #define SPT_STORE_ARCHIVE_H
 
 #include "base/buf.h"
+#include "base/limits.h"
 
 /* Text compresses about 3 to 10 fold; what expands further than this (beyond its first MB) is no
  * data set. */
-enum { ARCHIVE_MAX_RATIO = 200 };
 
 enum archive_kind { ARCHIVE_FILE, ARCHIVE_GZIP, ARCHIVE_ZIP, ARCHIVE_TAR };
 

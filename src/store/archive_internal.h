@@ -2,11 +2,12 @@
 #ifndef SPT_STORE_ARCHIVE_INTERNAL_H
 #define SPT_STORE_ARCHIVE_INTERNAL_H
 
+#include "base/limits.h"
 #include "codec/gzip.h"
 #include "fs/fs.h"
 #include "store/archive.h"
 
-enum { ARCHIVE_MAX_MEMBERS = 1 << 20, ARCHIVE_MAX_NAME = 4096 };
+enum { ARCHIVE_MAX_NAME = 4096 };
 
 struct member {
     char *name;

@@ -2,10 +2,10 @@
 
 #include <string.h>
 
+#include "base/limits.h"
 #include "fs/fs.h"
 #include "text/json.h"
 
-enum { MAX_CONFIG = 4 << 20 };
 
 enum field_kind { FIELD_INT, FIELD_NUMBER, FIELD_BOOL, FIELD_STRING };
 
@@ -128,7 +128,7 @@ spt_status hf_config_read(const char *path, struct hf_config *out, spt_err *err)
 {
     char *text = NULL;
     size_t len;
-    TRY(fs_read_all(path, MAX_CONFIG, &text, &len, err));
+    TRY(fs_read_all(path, HF_MAX_CONFIG, &text, &len, err));
     const spt_status st = hf_config_parse(text, len, out, err);
     mem_free(text);
     return st ? err_wrap(err, st, "%s", path) : SPT_OK;

@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "store/store_internal.h"
 #include "text/json.h"
 
-enum { MAX_INDEX = 64 << 20, MAX_SHARDS = 10000, MAX_INDEX_TENSORS = 100000 };
 
 static const struct {
     const char *file;
@@ -106,7 +106,7 @@ static bool plain_name(const char *s, size_t len)
 static spt_status open_shard(struct hf_dir *d, store *s, const char *dir, const char *file,
                              size_t len, size_t *out, spt_err *err)
 {
-    TRY(mem_grow(&d->shard, &d->shard_cap, d->shards + 1, sizeof *d->shard, MAX_SHARDS, err));
+    TRY(mem_grow(&d->shard, &d->shard_cap, d->shards + 1, sizeof *d->shard, HF_MAX_SHARDS, err));
     struct shard sh = {.file = mem_strndup(file, len)};
     if (!sh.file)
         return err_nomem(err, len + 1);
@@ -146,7 +146,7 @@ static spt_status get_shard(struct hf_dir *d, store *s, const char *dir, const c
 static spt_status add_tensor(struct hf_dir *d, store *s, size_t shard, size_t index, spt_err *err)
 {
     const struct store_info *info = store_at(d->shard[shard].s, index);
-    TRY(mem_grow(&d->place, &d->cap, d->count + 1, sizeof *d->place, MAX_INDEX_TENSORS, err));
+    TRY(mem_grow(&d->place, &d->cap, d->count + 1, sizeof *d->place, HF_MAX_INDEX_TENSORS, err));
     TRY(store_add(s, info->name, strlen(info->name), info->dtype, &info->shape, err));
     d->place[d->count++] = (struct place){shard, index};
     return SPT_OK;
@@ -247,9 +247,9 @@ static spt_status take_index(struct hf_dir *d, store *s, const char *dir, const 
     if (!st)
         st = fs_map(buf_str(&path), &map, err);
     if (!st) {
-        if (map.size > MAX_INDEX)
+        if (map.size > HF_MAX_INDEX)
             st = err_set(err, SPT_E_FORMAT, "an index of %zu bytes, more than %d", map.size,
-                         MAX_INDEX);
+                         HF_MAX_INDEX);
         else if (lfs_pointer_probe(map.bytes, map.size))
             st = err_set(err, SPT_E_FORMAT,
                          "this is a Git LFS pointer, the file was not downloaded (git lfs pull)");

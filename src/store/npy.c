@@ -12,9 +12,10 @@
 #include <string.h>
 
 #include "base/cursor.h"
+#include "base/limits.h"
 #include "store/store_internal.h"
 
-enum { MAGIC = 6, MAX_NPY_HEADER = 10000, ALIGN = 64, GROWTH_DIGITS = 21 };
+enum { MAGIC = 6, ALIGN = 64, GROWTH_DIGITS = 21 };
 static const unsigned char magic[MAGIC] = {0x93, 'N', 'U', 'M', 'P', 'Y'};
 
 struct npy {
@@ -95,13 +96,14 @@ static spt_status read_dim(cursor *c, int64_t *out, spt_err *err)
     int64_t v = 0;
     size_t digits = 0;
     skip_space(c);
+    const bool padded = c->end - c->p > 1 && *c->p == '0'; /* no number of Python begins so */
     for (; c->p < c->end && *c->p >= '0' && *c->p <= '9'; c->p++, digits++) {
         const int d = *c->p - '0';
         if (v > (INT64_MAX - d) / 10)
             return bad(c, err, "a dimension is too large");
         v = v * 10 + d;
     }
-    if (!digits)
+    if (!digits || (padded && v))
         return bad(c, err, "shape must be a tuple of integers that are not negative");
     if (c->p < c->end && *c->p == 'L') /* Python 2 */
         c->p++;
@@ -242,9 +244,9 @@ static spt_status parse(struct npy *f, const struct store_opts *opts, spt_err *e
     if (major < 1 || major > 3 || minor != 0)
         return err_at(err, SPT_E_FORMAT, MAGIC, "NumPy format version %u.%u is not 1.0, 2.0 or 3.0",
                       major, minor);
-    if (len > MAX_NPY_HEADER)
+    if (len > NPY_MAX_HEADER)
         return err_at(err, SPT_E_FORMAT, 8, "NumPy header of %u bytes, more than %d", len,
-                      MAX_NPY_HEADER);
+                      NPY_MAX_HEADER);
     const unsigned char *text = cursor_take(&c, len);
     if (!text)
         return err_at(err, SPT_E_FORMAT, f->bytes.size,
@@ -382,7 +384,7 @@ bool npy_probe(const char *path, const unsigned char *bytes, size_t n, uint64_t 
 static spt_status put_header(buf *out, const struct tensor_view *v, spt_err *err)
 {
     buf dict;
-    buf_init(&dict, MAX_NPY_HEADER);
+    buf_init(&dict, NPY_MAX_HEADER);
     buf_addf(&dict, "{'descr': '%s', 'fortran_order': False, 'shape': (",
              dtype_npy_descr(v->dtype));
     for (int i = 0; i < v->shape.rank; i++)
@@ -434,7 +436,7 @@ spt_status npy_write(const char *path, const struct tensor_view *v, spt_err *err
     if (st)
         return err_wrap(err, st, "%s", path);
     buf head;
-    buf_init(&head, MAX_NPY_HEADER);
+    buf_init(&head, NPY_MAX_HEADER);
     fs_writer *w = NULL;
     st = put_header(&head, v, err);
     if (!st)

@@ -5,11 +5,12 @@
 
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "store/store_internal.h"
 #include "text/json.h"
 
-enum { MAX_ADAPTER_CONFIG = 4 << 20, TEXT = sizeof((struct peft_prompt){0}.base_model) };
+enum {TEXT = sizeof((struct peft_prompt){0}.base_model) };
 
 struct adapter {
     char peft_type[TEXT], task_type[TEXT], base[TEXT];
@@ -111,7 +112,7 @@ static spt_status read_config(const char *path, struct adapter *a, spt_err *err)
     size_t len;
     json_reader r;
     *a = (struct adapter){.tokens = -1, .dim = -1, .submodules = -1, .ranks = -1};
-    TRY(fs_read_all(path, MAX_ADAPTER_CONFIG, &text, &len, err));
+    TRY(fs_read_all(path, PEFT_MAX_CONFIG, &text, &len, err));
     json_open(&r, text, len, JSON_PYTHON_NAN);
     spt_status st = read_members(&r, a, err);
     json_close(&r);

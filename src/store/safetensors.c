@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "store/store_internal.h"
 #include "text/json.h"
 #include "text/utf8.h"
 
-enum { PREFIX = 8, MAX_HEADER = 100000000, MAX_ST_TENSORS = 100000 };
-#define MAX_ST_VALUE ((uint64_t)1 << 48) /* the schema's bound on every number */
+enum { PREFIX = 8 };
 
 struct span {
     uint64_t begin, end;
@@ -109,7 +109,7 @@ static spt_status read_dtype(json_reader *r, const char *name, enum dtype *out, 
 static spt_status number(json_reader *r, const struct json_event *ev, const char *name,
                          const char *what, uint64_t *out, spt_err *err)
 {
-    if (ev->kind != JSON_NUMBER || json_to_u64(ev, out, NULL) || *out >= MAX_ST_VALUE) {
+    if (ev->kind != JSON_NUMBER || json_to_u64(ev, out, NULL) || *out >= ST_MAX_VALUE) {
         const int len = ev->len > 40 ? 40 : (int)ev->len;
         return json_error(r, ev->offset, err,
                           "tensor '%s': %s holds %s '%.*s', not an integer in 0..2^48-1", name,
@@ -200,8 +200,8 @@ static spt_status read_entry(struct safetensors *f, store *s, json_reader *r, co
     if (!has_dtype || !has_shape || !has_offsets)
         return json_error(r, at, err, "tensor '%s': %s is missing", text,
                           !has_dtype ? "dtype" : !has_shape ? "shape" : "data_offsets");
-    if (f->count == MAX_ST_TENSORS)
-        return json_error(r, at, err, "more than %d tensors", MAX_ST_TENSORS);
+    if (f->count == ST_MAX_TENSORS)
+        return json_error(r, at, err, "more than %d tensors", ST_MAX_TENSORS);
     TRY(store_add(s, text, name->len, dtype, &shape, err));
     const uint64_t bytes = store_at(s, f->count)->bytes;
     if (bytes != span.end - span.begin) {
@@ -214,7 +214,7 @@ static spt_status read_entry(struct safetensors *f, store *s, json_reader *r, co
                           (unsigned long long)span.end,
                           (unsigned long long)(span.end - span.begin));
     }
-    TRY(mem_grow(&f->span, &f->cap, f->count + 1, sizeof *f->span, MAX_ST_TENSORS, err));
+    TRY(mem_grow(&f->span, &f->cap, f->count + 1, sizeof *f->span, ST_MAX_TENSORS, err));
     f->span[f->count++] = span;
     return SPT_OK;
 }
@@ -319,9 +319,9 @@ static spt_status parse(struct safetensors *f, store *s, spt_err *err)
     TRY(store_bytes_need(&f->bytes, 0, PREFIX, err));
     for (size_t i = 0; i < PREFIX; i++)
         n |= (uint64_t)f->bytes.p[i] << (8 * i);
-    if (n > MAX_HEADER)
+    if (n > ST_MAX_HEADER)
         return err_set(err, SPT_E_FORMAT, "the header claims %llu bytes, more than %d",
-                       (unsigned long long)n, MAX_HEADER);
+                       (unsigned long long)n, ST_MAX_HEADER);
     if (n > size - PREFIX)
         return err_at(err, SPT_E_FORMAT, size,
                       "the header claims %llu bytes, the file has %zu (cut short)",
@@ -335,8 +335,8 @@ static spt_status parse(struct safetensors *f, store *s, spt_err *err)
     json_open(&r, text, (size_t)n, 0);
     r.base_offset = PREFIX;
     buf name, value;
-    buf_init(&name, MAX_HEADER);
-    buf_init(&value, MAX_HEADER);
+    buf_init(&name, ST_MAX_HEADER);
+    buf_init(&value, ST_MAX_HEADER);
     spt_status st = read_members(f, s, &r, &name, &value, err);
     buf_release(&name);
     buf_release(&value);
@@ -506,7 +506,7 @@ spt_status safetensors_encode(const struct store_tensor *tensors, size_t count,
     const struct store_tensor **order;
     TRY(sorted(tensors, count, &order, err));
     buf header;
-    buf_init(&header, MAX_HEADER);
+    buf_init(&header, ST_MAX_HEADER);
     spt_status st = put_header(&header, order, count, meta, meta_count, err);
     if (!st) {
         unsigned char prefix[PREFIX];
@@ -533,7 +533,7 @@ spt_status safetensors_write(const char *path, const struct store_tensor *tensor
     const struct store_tensor **order;
     TRY(sorted(tensors, count, &order, err));
     buf header;
-    buf_init(&header, MAX_HEADER);
+    buf_init(&header, ST_MAX_HEADER);
     spt_status st = put_header(&header, order, count, meta, meta_count, err);
     if (!st)
         st = put_file(path, order, count, &header, err);

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "store/t5x_internal.h"
 #include "store/zarr.h"
@@ -184,7 +185,6 @@ static bool path_inside(const unsigned char *p, uint32_t *len)
     return true;
 }
 
-enum { MAX_PIECES = 4096 };
 
 /* Pieces of a chunked array: {"shape": {"0": d0, ...}, "chunks": {"0": array, ...}}. Keys may come in
  * any order. Calls fn for each piece in order when fn is given. */
@@ -229,8 +229,8 @@ static bool pieces_shape(msgpack_reader *r, const msgpack_token *map, struct pie
 static spt_status pieces_chunks(msgpack_reader *r, const msgpack_token *map, struct pieces *p,
                                 spt_err *err)
 {
-    if (map->type != MP_MAP || map->count == 0 || map->count > MAX_PIECES)
-        return err_set(err, SPT_E_FORMAT, "chunked array: not a map of 1 to %d pieces", MAX_PIECES);
+    if (map->type != MP_MAP || map->count == 0 || map->count > T5X_MAX_PIECES)
+        return err_set(err, SPT_E_FORMAT, "chunked array: not a map of 1 to %d pieces", T5X_MAX_PIECES);
     msgpack_token *piece = mem_zalloc(map->count, sizeof *piece);
     if (!piece)
         return err_nomem(err, map->count * sizeof *piece);

@@ -11,11 +11,12 @@
 #include <string.h>
 
 #include "base/cursor.h"
+#include "base/limits.h"
 #include "store/store_internal.h"
 #include "store/torch_pickle.h"
 #include "store/torch_zip.h"
 
-enum { MAX_PICKLE = 64 << 20, LEGACY_MAGIC = 15, LEGACY_PROTOCOL = 1001 };
+enum {LEGACY_MAGIC = 15, LEGACY_PROTOCOL = 1001 };
 static const unsigned char legacy_magic[LEGACY_MAGIC] = {0x80, 0x02, 0x8a, 0x0a, 0x6c,
                                                          0xfc, 0x9c, 0x46, 0xf9, 0x20,
                                                          0x6a, 0xa8, 0x50, 0x19, '.'};
@@ -281,9 +282,9 @@ static spt_status open_zip(struct torch_bin *f, store *s, const struct torch_zip
         return err_set(err, SPT_E_FORMAT, "a ZIP file without data.pkl: not from torch.save");
     if (order && (order->size != 6 || memcmp(bytes + order->offset, "little", 6)))
         return err_at(err, SPT_E_FORMAT, order->offset, "byte order is not little endian");
-    if (pkl->size > MAX_PICKLE)
+    if (pkl->size > TORCH_MAX_PICKLE)
         return err_set(err, SPT_E_FORMAT, "data.pkl has %zu bytes, more than %d", pkl->size,
-                       MAX_PICKLE);
+                       TORCH_MAX_PICKLE);
     const spt_status st = pickle_run(p, bytes + pkl->offset, pkl->size, err);
     if (st)
         return err_wrap(err, st, "data.pkl");
@@ -296,7 +297,7 @@ static spt_status next_pickle(struct pickle *p, cursor *c, const char *what, spt
 {
     const size_t at = cursor_offset(c);
     size_t left = cursor_left(c);
-    left = left > MAX_PICKLE ? MAX_PICKLE : left;
+    left = left > TORCH_MAX_PICKLE ? TORCH_MAX_PICKLE : left;
     const spt_status st = pickle_run(p, c->p, left, err);
     if (st)
         return err_wrap(err, st, "%s at byte %zu", what, at);

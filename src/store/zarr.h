@@ -4,6 +4,7 @@
 #ifndef SPT_STORE_ZARR_H
 #define SPT_STORE_ZARR_H
 
+#include "base/limits.h"
 #include "fs/fs.h"
 #include "fs/savedir.h"
 #include "tensor/tensor.h"
@@ -22,7 +23,6 @@ typedef struct zarr_array {
 } zarr_array;
 
 /* Largest decoded chunk that is read. */
-#define ZARR_MAX_CHUNK ((size_t)2 << 30)
 
 /* Reads and checks <dir>/.zarray. Nothing is held afterwards. */
 spt_status zarr_open(const char *dir, zarr_array *out, spt_err *err);

@@ -2,10 +2,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "store/zarr.h"
 #include "text/json.h"
 
-enum { MAX_METADATA = 1 << 20, MAX_CHUNKS = 1 << 22 };
 
 /* What was seen so far; `seen` has one bit per key. */
 enum key { K_CHUNKS, K_COMPRESSOR, K_DTYPE, K_FILL, K_FILTERS, K_ORDER, K_SHAPE, K_FORMAT, K_SEP };
@@ -260,9 +260,9 @@ static spt_status measure(zarr_array *a, spt_err *err)
     a->chunk_count = a->bytes == 0 ? 0 : 1;
     for (int i = 0; a->bytes && i < a->shape.rank; i++)
         a->chunk_count *= (uint64_t)((a->shape.dim[i] - 1) / a->chunk.dim[i] + 1);
-    if (a->chunk_count > MAX_CHUNKS)
+    if (a->chunk_count > ZARR_MAX_CHUNKS)
         return err_set(err, SPT_E_FORMAT, "shape %s in chunks of %s makes more than %d files",
-                       shape_text(&a->shape, t1), shape_text(&a->chunk, t2), MAX_CHUNKS);
+                       shape_text(&a->shape, t1), shape_text(&a->chunk, t2), ZARR_MAX_CHUNKS);
     return SPT_OK;
 }
 
@@ -317,7 +317,7 @@ spt_status zarr_open(const char *dir, zarr_array *out, spt_err *err)
     buf_init(&path, 65536);
     spt_status st = path_join(&path, dir, ".zarray", err);
     if (!st)
-        st = fs_read_all(buf_str(&path), MAX_METADATA, &text, &size, err);
+        st = fs_read_all(buf_str(&path), ZARR_MAX_METADATA, &text, &size, err);
     if (!st)
         st = zarr_parse(text, size, buf_str(&path), out, err);
     mem_free(text);

@@ -4,10 +4,10 @@
 
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/mem.h"
 #include "codec/protobuf.h"
 
-enum { MAX_MESSAGE = 1 << 30 };
 
 static spt_status damaged(spt_err *err)
 {
@@ -162,7 +162,7 @@ spt_status tf_example_read(const void *bytes, size_t size, record *out, spt_err 
 static void write_list(const struct record_field *f, buf *list)
 {
     buf packed;
-    buf_init(&packed, MAX_MESSAGE);
+    buf_init(&packed, EXAMPLE_MAX_BYTES);
     for (size_t i = 0; i < f->count; i++) {
         if (f->kind == FIELD_TEXT || f->kind == FIELD_TEXTS) {
             pb_put_bytes(list, 1, f->u.text[i].s, f->u.text[i].len);
@@ -188,9 +188,9 @@ static void write_entry(const struct record_field *f, buf *features)
 {
     static const uint32_t number[] = {1, 3, 2, 1, 3, 2}; /* by enum field_kind */
     buf list, feature, entry;
-    buf_init(&list, MAX_MESSAGE);
-    buf_init(&feature, MAX_MESSAGE);
-    buf_init(&entry, MAX_MESSAGE);
+    buf_init(&list, EXAMPLE_MAX_BYTES);
+    buf_init(&feature, EXAMPLE_MAX_BYTES);
+    buf_init(&entry, EXAMPLE_MAX_BYTES);
     write_list(f, &list);
     pb_put_bytes(&feature, number[f->kind], buf_str(&list), list.len);
     pb_put_string(&entry, 1, f->name);
@@ -206,7 +206,7 @@ static void write_entry(const struct record_field *f, buf *features)
 spt_status tf_example_write(const record *r, buf *out, spt_err *err)
 {
     buf features;
-    buf_init(&features, MAX_MESSAGE);
+    buf_init(&features, EXAMPLE_MAX_BYTES);
     for (size_t i = 0; i < r->fields; i++)
         write_entry(&r->field[i], &features);
     spt_status st = buf_status(&features, "tf.train.Example", err);

@@ -38,9 +38,9 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "base/status.h"
 
-#define JSON_MAX_DEPTH 64
 
 enum json_kind {
     JSON_END, /* behind the document's value; repeats */

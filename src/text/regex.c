@@ -6,14 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/mem.h"
 
 /* Steps of the matcher and depth of its heap before it gives up: enough for every sensible
  * pattern over 64 MiB, little enough that a hostile one ends within seconds. */
-#define MATCH_LIMIT 10000000u
 #define DEPTH_LIMIT 100000u
 #define HEAP_LIMIT_KIB (64u << 10)
-#define PATTERN_MAX ((size_t)64 << 10)
 
 struct regex {
     pcre2_general_context *general;
@@ -75,7 +74,7 @@ static spt_status compile(regex *re, const char *pattern, size_t len, unsigned f
     re->limits = pcre2_match_context_create(re->general);
     if (!re->match || !re->limits)
         return err_nomem(err, 256);
-    pcre2_set_match_limit(re->limits, MATCH_LIMIT);
+    pcre2_set_match_limit(re->limits, PATTERN_MAX_STEPS);
     pcre2_set_depth_limit(re->limits, DEPTH_LIMIT);
     pcre2_set_heap_limit(re->limits, HEAP_LIMIT_KIB);
     return SPT_OK;

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/limits.h"
 #include "base/status.h"
 
 enum table_kind { TABLE_TSV, TABLE_CSV, TABLE_JSONL };
@@ -35,8 +36,6 @@ struct table_options {
     size_t max_record; /* bytes of one record; 0: TABLE_MAX_RECORD */
     size_t block;      /* bytes asked for at a time; 0: 256 KiB (tests use 1) */
 };
-#define TABLE_MAX_RECORD ((size_t)64 << 20)
-#define TABLE_MAX_FIELDS 65536
 
 enum table_value { TABLE_TEXT, TABLE_NUMBER, TABLE_BOOL, TABLE_NULL, TABLE_NESTED };
 

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/mem.h"
 #include "codec/protobuf.h"
 #include "text/json.h"
@@ -12,7 +13,7 @@
 #include "vocab/spm_validate.h"
 #include "vocab/vocab.h"
 
-enum { MAX_ADDED = 100000, MAX_ADDED_TEXT = 512 };
+enum {MAX_ADDED_TEXT = 512 };
 
 void hf_tokenizer_init(struct hf_tokenizer *t)
 {
@@ -32,7 +33,8 @@ static spt_status append_added(struct hf_tokenizer *t, const struct hf_added *a,
     if (!a->len || a->len > MAX_ADDED_TEXT)
         return err_set(err, SPT_E_FORMAT, "added token %d has %zu bytes (1 to %d are allowed)", a->id,
                        a->len, MAX_ADDED_TEXT);
-    TRY(mem_grow(&t->added, &t->added_cap, t->added_count + 1, sizeof *t->added, MAX_ADDED, err));
+    TRY(mem_grow(&t->added, &t->added_cap, t->added_count + 1, sizeof *t->added,
+                 TOKENIZER_MAX_ADDED, err));
     struct hf_added *to = &t->added[t->added_count];
     *to = *a;
     to->text = mem_strndup(a->text, a->len);

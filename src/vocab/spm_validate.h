@@ -14,17 +14,16 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/limits.h"
 #include "base/status.h"
 
 enum {
-    SPM_MAX_PIECES = 1 << 21,
     SPM_MAX_PIECE = 512,
     SPM_MAX_KEY = 256,
     SPM_MAX_NESTED = 32, /* kMaxTrieResultsSize of the library, which does not check it */
     SPM_MAX_REPLACEMENT = 256,
     SPM_MAX_SURFACE = 64,
 };
-#define SPM_MAX_FILE ((size_t)256 << 20)
 
 struct spm_piece {
     uint32_t offset, len; /* of the text in the file's bytes */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/mem.h"
 #include "fs/fs.h"
 #include "text/utf8.h"
@@ -11,7 +12,6 @@
 
 static const char SPACE[] = "\xe2\x96\x81";
 enum { SPACE_LEN = 3, MAX_EXTRA = 1000, SEQIO_EXTRA = 100, BYT5_EXTRA = 125 };
-#define MAX_JSON ((size_t)256 << 20)
 /* Room for "<0xE2><0x96><0x81>" style growth is not needed: decoded text is at most one piece, or
  * the unknown surface, per id. */
 
@@ -292,7 +292,7 @@ static spt_status read_config(vocab *v, const char *path, spt_err *err)
     size_t size = 0;
     if (!path)
         return SPT_OK;
-    spt_status st = fs_read_all(path, MAX_JSON, &text, &size, err);
+    spt_status st = fs_read_all(path, TOKENIZER_MAX_JSON, &text, &size, err);
     if (!st)
         st = hf_tokenizer_config_parse(text, size, &v->hf, err);
     mem_free(text);
@@ -314,7 +314,7 @@ static spt_status open_place(vocab *v, const struct vocab_place *p, const struct
     } else {
         char *bytes = NULL;
         size_t size = 0;
-        st = fs_read_all(p->path, MAX_JSON, &bytes, &size, err);
+        st = fs_read_all(p->path, TOKENIZER_MAX_JSON, &bytes, &size, err);
         if (!st)
             st = take_file(v, p, bytes, size, err);
         mem_free(bytes);

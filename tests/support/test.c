@@ -104,10 +104,16 @@ static bool hit(int64_t seen, int64_t at)
     return at > 0 && (seen == at || (fail_persistently && seen > at));
 }
 
-#define FAULT_FAIL(...)        \
-    do {                       \
-        print_hit();           \
-        fail_msg(__VA_ARGS__); \
+/* SPT_TEST_GO_ON=1: say it and go on with the next fault, to see all that there is. */
+#define FAULT_FAIL(...)                  \
+    do {                                 \
+        print_hit();                     \
+        if (!getenv("SPT_TEST_GO_ON"))   \
+            fail_msg(__VA_ARGS__);       \
+        print_message("WRONG: " __VA_ARGS__); \
+        print_message("\n");             \
+        blocks_now = 0;                  \
+        fds_now = 0;                     \
     } while (0)
 
 /* For addr2line -e PROGRAM. */
@@ -163,10 +169,38 @@ static void write_sites(void)
     fclose(f);
 }
 
+/* --- the first allocation of every distinct stack, for fault_every_alloc_stack --- */
+
+enum { STACK_FRAMES = 16, STACK_SLOTS = 1 << 16 };
+static uint64_t stack_hash[STACK_SLOTS];
+static int64_t *stack_first; /* numbers of allocations, NULL: not wanted */
+static int64_t stacks;
+
+static void note_stack(int64_t number)
+{
+    void *at[STACK_FRAMES] = {0};
+    uint64_t h = 1;
+    if (!stack_first)
+        return;
+    const int n = backtrace(at, STACK_FRAMES);
+    for (int i = 0; i < n; i++)
+        h = (h ^ (uintptr_t)at[i]) * 0x9e3779b97f4a7c15u, h ^= h >> 29;
+    for (size_t i = h % STACK_SLOTS;; i = (i + 1) % STACK_SLOTS) {
+        if (stack_hash[i] == h)
+            return;
+        if (!stack_hash[i]) {
+            stack_hash[i] = h;
+            stack_first[stacks++] = number;
+            return;
+        }
+    }
+}
+
 static void *fault_realloc(void *ctx, void *p, size_t size)
 {
     (void)ctx;
     note_site();
+    note_stack(alloc_seen + 1);
     if (hit(++alloc_seen, alloc_fail_at))
         return NULL;
     struct block *old = p ? (struct block *)p - 1 : NULL;
@@ -382,29 +416,63 @@ static void run_clean(fault_case run, void *ctx)
     check_clean("without a fault,", 0);
 }
 
-int64_t fault_every_alloc(fault_case run, void *ctx)
+static void fail_alloc(fault_case run, void *ctx, int64_t at, int64_t of)
 {
-    fault_install();
-    run_clean(run, ctx);
+    spt_err err = {0};
+    alloc_seen = 0;
+    alloc_fail_at = at;
+    const spt_status st = run(ctx, &err);
+    if (st != SPT_E_NOMEM && st != SPT_OK)
+        FAULT_FAIL("allocation %lld of %lld failing: %s (%s), wanted out of memory", (long long)at,
+                   (long long)of, spt_status_text(st), err.msg);
+    check_clean("allocation", at);
+    retry("allocation", at, ctx);
+}
+
+/* which: numbers of the allocations to fail; NULL: all of them. */
+static int64_t every_alloc(fault_case run, void *ctx, const int64_t *which, int64_t count)
+{
     const int64_t n = alloc_seen;
     for (int pass = 0; pass < 2; pass++) {
         fail_persistently = pass == 1;
-        for (int64_t i = 1; i <= n; i++) {
-            spt_err err = {0};
-            alloc_seen = 0;
-            alloc_fail_at = i;
-            const spt_status st = run(ctx, &err);
-            if (st != SPT_E_NOMEM && st != SPT_OK)
-                FAULT_FAIL("allocation %lld of %lld failing: %s (%s), wanted out of memory",
-                         (long long)i, (long long)n, spt_status_text(st), err.msg);
-            check_clean("allocation", i);
-            retry("allocation", i, ctx);
-        }
+        for (int64_t i = 0; i < (which ? count : n); i++)
+            fail_alloc(run, ctx, which ? which[i] : i + 1, n);
     }
     fail_persistently = false;
     run_clean(run, ctx);
     fault_remove();
-    return n;
+    return which ? count : n;
+}
+
+int64_t fault_every_alloc(fault_case run, void *ctx)
+{
+    fault_install();
+    run_clean(run, ctx);
+    return every_alloc(run, ctx, NULL, 0);
+}
+
+int64_t fault_every_alloc_stack(fault_case run, void *ctx, int64_t stride)
+{
+    fault_install();
+    run_clean(run, ctx); /* what is made only once is there now */
+    if (!getenv("SPT_TEST_FULL")) {
+        int64_t *first = calloc(STACK_SLOTS, sizeof *first);
+        EXPECT_TRUE(first != NULL);
+        memset(stack_hash, 0, sizeof stack_hash);
+        stacks = 0;
+        stack_first = first;
+        run_clean(run, ctx);
+        stack_first = NULL;
+        if (getenv("SPT_TEST_SLOW"))
+            stride = 1;
+        for (int64_t i = stride / 2; i < stacks; i += stride)
+            first[i / stride] = first[i];
+        stacks = (stacks + stride - 1 - stride / 2) / stride;
+        const int64_t n = every_alloc(run, ctx, first, stacks);
+        free(first);
+        return n;
+    }
+    return every_alloc(run, ctx, NULL, 0);
 }
 
 int64_t fault_every_syscall(fault_case run, void *ctx, int errno_value)

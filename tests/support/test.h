@@ -102,6 +102,10 @@ typedef spt_status (*fault_case)(void *ctx, spt_err *err);
  * SPT_OK (a harmless failure), leak nothing, and a final run must succeed. Returns the number of
  * allocations seen. */
 int64_t fault_every_alloc(fault_case run, void *ctx);
+/* The same where runs are long: of the allocations that come from one and the same stack of calls only the
+ * first fails, and of those every stride-th. Returns how many failed. SPT_TEST_SLOW=1: stride 1;
+ * SPT_TEST_FULL=1: every allocation. */
+int64_t fault_every_alloc_stack(fault_case run, void *ctx, int64_t stride);
 /* The same for system calls with an errno value, e.g. EIO or ENOSPC. Statuses SPT_E_IO,
  * SPT_E_NOTFOUND, SPT_E_NOMEM, SPT_E_FORMAT and SPT_OK are accepted. */
 int64_t fault_every_syscall(fault_case run, void *ctx, int errno_value);

@@ -172,6 +172,8 @@ static spt_status run_parser(gin_config *c, const struct test_case *t, buf *out)
 {
     char *text = mem_strndup(buf_str(&t->in[0].b), t->in[0].b.len);
     gin_parser p;
+    if (!text)
+        return SPT_E_NOMEM;
     spt_status st = gin_parser_init(&p, c, NULL, NULL, text, gin_normalise(text, t->in[0].b.len),
                                     gin_reference_plain);
     if (*t->mode == 'V') {
@@ -331,6 +333,53 @@ static bool check_error(const struct test_case *t, const gin_error *e)
     return ok;
 }
 
+/* --- the same with failing allocations ------------------------------------------------------ */
+
+static bool with_faults; /* run_file: every allocation of every case fails, too */
+
+struct fault_of_case {
+    const struct test_case *t;
+    spt_status clean; /* how it ends when nothing fails */
+    bool learning;
+};
+
+static spt_status case_under_faults(void *ctx, spt_err *err)
+{
+    struct fault_of_case *f = ctx;
+    const struct test_case *t = f->t;
+    gin_registry *r = NULL;
+    gin_config *c = NULL;
+    buf out;
+    buf_init(&out, 1 << 20);
+    spt_status st = *t->mode == 'S' ? gin_registry_upstream(&r, err) : gin_registry_new(&r, err);
+    if (!st && *t->mode != 'S')
+        st = gin_registry_add(r, t->dynamic ? dynamic_fixture : static_fixture, 8, err);
+    if (!st)
+        st = gin_config_new(r, &c, err);
+    if (!st) {
+        st = run_case(c, t, &out, err);
+        if (f->learning)
+            f->clean = st;
+        if (st == f->clean)
+            st = SPT_OK;
+        else if (!st) /* a text that was cut off */
+            st = buf_status(&out, "output", err);
+    }
+    gin_config_free(c);
+    gin_registry_free(r);
+    buf_release(&out);
+    return st;
+}
+
+static void check_faults(const struct test_case *t)
+{
+    struct fault_of_case f = {t, SPT_OK, true};
+    spt_err err = {0};
+    EXPECT_OK(case_under_faults(&f, &err), &err);
+    f.learning = false;
+    fault_every_alloc(case_under_faults, &f);
+}
+
 /* Every case runs in its own empty directory, with its own registry. */
 static bool check_case(const struct test_case *t)
 {
@@ -352,6 +401,8 @@ static bool check_case(const struct test_case *t)
     EXPECT_EQ_I64(chdir(dir), 0);
     make_files(t);
     const spt_status st = run_case(c, t, &out, &err);
+    if (with_faults)
+        check_faults(t);
     EXPECT_EQ_I64(chdir(project), 0);
     bool ok;
     if (t->has_out && st) {
@@ -539,6 +590,19 @@ static void text(void **state)
 {
     run_file("text", 7);
 }
+/* Every allocation of every recorded case fails, once and from there on. */
+static void every_allocation(void **state)
+{
+    with_faults = true;
+    values(state);
+    statements(state);
+    evaluation(state);
+    more(state);
+    includes(state);
+    dynamic(state);
+    text(state);
+    with_faults = false;
+}
 static void overrides(void **state)
 {
     run_file("overrides", 46);
@@ -550,6 +614,7 @@ int main(void)
         cmocka_unit_test(values), cmocka_unit_test(statements), cmocka_unit_test(evaluation),
         cmocka_unit_test(more),   cmocka_unit_test(includes),   cmocka_unit_test(dynamic),
         cmocka_unit_test(text),   cmocka_unit_test(overrides),
+        cmocka_unit_test(every_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -88,6 +88,7 @@ static const struct {
     {H("'<f4'", "False", "(,)"), 4, "tuple of integers"},
     {H("'<f4'", "False", "(1 1)"), 4, "not a tuple"},
     {H("'<f4'", "False", "(1,,1)"), 4, "tuple of integers"},
+    {H("'<f4'", "False", "(01,)"), 4, "tuple of integers"}, /* no Python number */
     {H("'<f4'", "False", "(-1,)"), 4, "not negative"},
     {H("'<f4'", "False", "(1.0,)"), 4, "not a tuple"},
     {H("'<f4'", "False", "(1e3,)"), 4, "not a tuple"},
