@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "codec/hash.h"
+#include "run/plain_code.h"
 
 static spt_status differs(const struct settings *s, const char *what, const char *option,
                           const char *prompt, spt_err *err)
@@ -207,6 +208,8 @@ struct examples_options dataset_options(const struct settings *s, const struct t
 spt_status dataset_load(const struct settings *s, const struct task_text *t, const char *path,
                         enum dataset_role role, const char *name, examples **out, spt_err *err)
 {
+    if (s->preprocess && s->preprocess[0])
+        return code_examples(s, t, path, role, name, out, err);
     const struct examples_options o = dataset_options(s, t, path, role);
     TRY(examples_load(&o, &t->encoder, out, err));
     examples_log(*out, name);

@@ -11,6 +11,7 @@
 #include "run/commands.h"
 #include "run/ensemble.h"
 #include "run/members.h"
+#include "run/plain_code.h"
 #include "run/predictions.h"
 #include "run/ranks.h"
 #include "text/json.h"
@@ -114,6 +115,8 @@ static void put_json(buf *out, const struct figures *f, const struct task_text *
     json_key(&w, "by");
     json_string(&w, by);
     put_figures(&w, f);
+    for (size_t i = 0; i < f->more; i++)
+        put_figure(&w, f->score[i].name, f->score[i].value);
     if (crowd)
         put_crowd(&w, crowd);
     if (t->labels) {
@@ -169,6 +172,8 @@ static void put_text(buf *out, const struct figures *f, const struct task_text *
     put_line(out, "F1", f->f1, metric_rule("f1"));
     put_line(out, "exact match", f->exact_match, exact_rule);
     put_line(out, "loss", f->loss, loss_rule);
+    for (size_t i = 0; i < f->more; i++)
+        put_line(out, f->score[i].name, f->score[i].value, "by the plug-in's metric");
     for (size_t i = 0; crowd && i < crowd->u->count; i++)
         put_line(out, i ? "" : "members", member_figure(&crowd->each[i]), crowd->u->m[i].name);
     if (crowd && crowd->mean)
@@ -381,8 +386,8 @@ static spt_status tell_one(struct eval *e, spt_err *err)
     const struct task_text *t = &e->u.m[0].task;
     TRY(confusion_new(e->a[0].labels, &confusion, err));
     figures_of(&e->a[0], e->x[0], t, &f, confusion);
-    spt_status st = SPT_OK;
-    if (is_set(e->s->output) && comm_leads(e->s->comm))
+    spt_status st = code_figures(e->s, &e->a[0], e->x[0], t, &f, err);
+    if (!st && is_set(e->s->output) && comm_leads(e->s->comm))
         st = predictions_write(e->s->output, &e->a[0], e->x[0], t, NULL, err);
     if (!st)
         st = tell(e->s, e->out, &f, t, by_of(e), NULL, confusion, err);
@@ -404,13 +409,14 @@ static spt_status tell_ensemble(struct eval *e, spt_err *err)
         struct crowd c = {.u = &e->u, .each = e->figure};
         figures_of(&all.vote, e->x[0], t, &f, confusion);
         f.loss = NAN; /* a vote has none */
+        st = code_figures(e->s, &all.vote, e->x[0], t, &f, err);
         if (all.mean.n) {
             figures_of(&all.mean, e->x[0], t, &mean, NULL);
             c.mean = &mean;
         }
         for (size_t i = 0; i < all.vote.n; i++)
             c.agreement += 100.0 * (double)all.agreement[i] / (double)all.vote.n;
-        if (is_set(e->s->output) && comm_leads(e->s->comm))
+        if (!st && is_set(e->s->output) && comm_leads(e->s->comm))
             st = predictions_write(e->s->output, &all.vote, e->x[0], t, all.agreement, err);
         if (!st)
             st = tell(e->s, e->out, &f, t,

@@ -1038,7 +1038,8 @@ void figures_of(const struct answers *a, const examples *x, const struct task_te
 
 double figure_value(const struct figures *f, const char *metric)
 {
-    return !strcmp(metric, "accuracy")      ? f->accuracy
+    return f->more                          ? f->score[0].value
+           : !strcmp(metric, "accuracy")    ? f->accuracy
            : !strcmp(metric, "macro-f1")    ? f->macro_f1
            : !strcmp(metric, "f1")          ? f->f1
            : !strcmp(metric, "exact-match") ? f->exact_match

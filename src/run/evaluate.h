@@ -87,6 +87,8 @@ spt_status evaluate_mixed(struct evaluator *v, const struct prompt_mix *mix, con
 spt_status evaluate_targets(struct evaluator *v, const struct t5_prompts *prompts,
                             const examples *x, float *score, spt_err *err);
 
+enum { FIGURES_MORE = 8 };
+
 /* Figures in percent, NaN where a metric does not apply. */
 struct figures {
     size_t n;
@@ -94,11 +96,17 @@ struct figures {
     size_t outside; /* answers outside the label set */
     double accuracy, macro_f1, f1, exact_match;
     double loss; /* mean negative log-likelihood of the targets, or NaN */
+    size_t more; /* scores of a plug-in's metric (plain_code.h) */
+    struct {
+        char name[48];
+        double value;
+    } score[FIGURES_MORE];
 };
 /* confusion: [K, K + 1] or NULL. */
 void figures_of(const struct answers *a, const examples *x, const struct task_text *t,
                 struct figures *out, uint64_t *confusion);
-/* Value and direction of a metric by its option name. */
+/* Value and direction of a metric by its option name; a plug-in's is its first score, the higher the
+ * better. */
 double figure_value(const struct figures *f, const char *metric);
 bool figure_lower_is_better(const char *metric);
 /* Strictly better; NaN never is. */

@@ -8,6 +8,7 @@
 #include "prompt/prompt_io.h"
 #include "run/commands.h"
 #include "run/dataset.h"
+#include "run/plain_code.h"
 #include "run/prompt_session.h"
 #include "text/json.h"
 
@@ -44,6 +45,8 @@ enum prompt_init_kind prompt_init_choice(const struct settings *s, bool has_labe
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (!strcmp(kinds[i].name, s->init))
             return kinds[i].kind;
+    if (names_code(s->init))
+        return PROMPT_INIT_CODE;
     return is_set(s->init_file)   ? PROMPT_INIT_FILE
            : is_set(s->init_text) ? PROMPT_INIT_STRING
            : has_labels           ? PROMPT_INIT_LABELS
@@ -113,10 +116,13 @@ spt_status prompt_start(const struct settings *s, struct engine *e, const label_
     init.text_count = kind == PROMPT_INIT_STRING ? 1 : K;
     init.file = s->init_file;
     init.fallback = &sampled; /* rows that no text fills: vocabulary pieces, not noise */
-    prompt_init_text(&init, P, text, cap);
+    spt_status st = kind == PROMPT_INIT_CODE ? code_init(s, &init, err) : SPT_OK;
+    if (!st)
+        prompt_init_text(&init, P, text, cap);
 
     struct engine_embedding embedding = {0};
-    spt_status st = engine_embedding_open(e, &embedding, err);
+    if (!st)
+        st = engine_embedding_open(e, &embedding, err);
     if (!st) {
         const struct prompt_init_env env = engine_init_env(&embedding);
         const struct prompt_key_opts key_opts = {

@@ -114,7 +114,7 @@ const struct option_row option_table[] = {
     INT("length", length, "", 1, 100000, T | N | C,
         "prompt length P in rows (default: 100; 20 or 8 for a model narrower than 512 or 128)"),
     INT("length", length, "100", 1, 100000, B, "prompt length P in rows"),
-    CHOICE("init", init, "auto|labels|vocab|uniform|text|file", "auto", T | N | C,
+    CHOICE("init", init, "auto|labels|vocab|uniform|text|file|PLUGIN.NAME", "auto", T | N | C,
            "how the prompt starts (auto: labels when there are any, else vocab)"),
     TEXT("init-text", init_text, "TEXT", "", T | N | C, "text whose pieces start the prompt"),
     TEXT("init-file", init_file, "FILE", "", T | N | C, "prompt file to start from"),
@@ -175,7 +175,7 @@ const struct option_row option_table[] = {
     TEXT("runs", runs, "FILE", "", W,
          "a run for each row of a table or JSON Lines: columns are options, \"name\" names the run"),
     /* evaluation */
-    CHOICE("metric", metric, "auto|accuracy|macro-f1|f1|exact-match|loss", "auto", T | C,
+    CHOICE("metric", metric, "auto|accuracy|macro-f1|f1|exact-match|loss|PLUGIN.NAME", "auto", T | C,
            "score that chooses the best prompt (auto: accuracy)"),
     CHOICE("by", by, "auto|rank|generate", "auto", T | E | C,
            
@@ -216,7 +216,13 @@ const struct option_row option_table[] = {
            "lines as the reference's inference program writes them; decodes by its beam search of "
            "one beam unless told otherwise"),
     TEXT("plugin", plugin, "FILE.so", "", CMD_TRAIN | E | I | N | C | H | L | CMD_FIND_MODULE,
-         "load a plug-in, with gin flags (may be given several times; docs/reference/plugins.md)"),
+         "load a plug-in (may be given several times; docs/reference/plugins.md)"),
+    TEXT("preprocess", preprocess, "PLUGIN.NAME", "", T | E | C,
+         "a plug-in's preprocessor makes inputs and targets of the rows, instead of templates"),
+    TEXT("postprocess", postprocess, "PLUGIN.NAME", "", T | E | C,
+         "a plug-in's postprocessor says what answers and targets mean to --metric PLUGIN.NAME"),
+    CHOICE("metric", metric, "auto|PLUGIN.NAME", "auto", E,
+           "a plug-in's metric, printed behind the others"),
     TEXT("splits", splits, "A,B,..", "", H, "splits to cache (default: all that the task has)"),
     INT("shards", shards, "64", 1, 65536, H, "files per split"),
     TEXT("task-name", task_name, "NAME", "", I,
@@ -316,7 +322,10 @@ static bool is_choice(const char *choices, const char *value)
     const size_t n = strlen(value);
     for (const char *p = choices; *p;) {
         const size_t len = strcspn(p, "|");
-        if (len == n && !memcmp(p, value, n))
+        static const char code[] = "PLUGIN.NAME"; /* stands for any such name */
+        const char *dot = strchr(value, '.');
+        const bool any = len == sizeof code - 1 && !memcmp(p, code, len);
+        if ((len == n && !memcmp(p, value, n)) || (any && dot && dot > value && dot[1]))
             return true;
         p += len;
         p += *p == '|';

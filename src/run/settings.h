@@ -60,7 +60,7 @@ struct settings {
     /* sweep: lists, and a table of settings */
     char *seeds, *lrs, *inits, *lengths, *runs;
     /* plug-ins: one path a line; cache */
-    char *plugin, *splits;
+    char *plugin, *preprocess, *postprocess, *splits;
     int64_t shards;
     /* data */
     char *from, *sha256, *data_task, *to;

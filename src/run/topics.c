@@ -53,6 +53,8 @@ static const spt_topic topics[] = {
      "in --gin_search_paths, in $SPT_CONFIGS and in what comes with the program (`spt find-module\n"
      "prompt_tuning` says where). Nothing that a gin file names can run code. A missing value is\n"
      "named with its meaning; a binding that has no effect is named once.\n\n"
+     "Options of ours are bindings, too (spt.lr = 0.1): the config.gin of any run gives it back.\n\n"
+     "  spt train --gin_file run/config.gin --out again\n\n"
      "docs/reference/gin.md has the table of what acts."},
     {"tasks", "the reference's tasks, mixtures, and tasks of your own",
      "A task names a data set, how its rows become texts, and how answers are scored. The tasks "

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "run/plain_code.h"
 #include "run/train_internal.h"
 
 enum { STOP_ASKED = 1, STOP_TIME = 2 }; /* why to stop, as any rank sees it */
@@ -187,6 +188,8 @@ static spt_status train_evaluate(struct trainer *t, spt_err *err)
     spt_status st = evaluate(&a->evaluator, &prompts, a->eval, &answers, err);
     if (!st)
         figures_of(&answers, a->eval, &a->task, &figures, NULL);
+    if (!st)
+        st = code_figures(t->s, &answers, a->eval, &a->task, &figures, err);
     answers_release(&answers);
     TRY(st);
     a->spent.evaluation += os_monotonic_ns() - from;

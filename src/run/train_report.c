@@ -302,11 +302,13 @@ spt_status train_log_eval(struct trainer *t, const struct figures *f, bool impro
         {"accuracy", f->accuracy},       {"macro_f1", f->macro_f1}, {"f1", f->f1},
         {"exact_match", f->exact_match}, {"loss", f->loss},
     };
-    struct named_value kept[8];
+    struct named_value kept[8 + FIGURES_MORE];
     size_t n = 0;
     for (size_t i = 0; i < sizeof v / sizeof *v; i++)
         if (!isnan(v[i].value))
             kept[n++] = v[i];
+    for (size_t i = 0; i < f->more; i++)
+        kept[n++] = (struct named_value){f->score[i].name, f->score[i].value};
     for (size_t i = 0; i < n; i++) {
         char tag[64];
         snprintf(tag, sizeof tag, "eval/%s", kept[i].name);

@@ -8,6 +8,7 @@
 #include "fs/fs.h"
 #include "prompt/prompt_io.h"
 #include "run/init_prompt.h"
+#include "run/plain_code.h"
 #include "run/prompt_session.h"
 #include "run/ranks.h"
 #include "run/train_internal.h"
@@ -42,7 +43,8 @@ static spt_status check_metric(const struct training *a, spt_err *err)
 {
     const char *name = a->metric;
     const size_t K = a->task.labels ? label_set_count(a->task.labels) : 0;
-    if (!strcmp(name, "exact-match"))
+    TRY(code_check(a->s, err));
+    if (!strcmp(name, "exact-match") || names_code(name))
         return SPT_OK;
     if (!strcmp(name, "loss"))
         return !a->generate ? SPT_OK

@@ -31,7 +31,7 @@ enum task_module {
 };
 
 /* how inputs and targets are written (spec/data.md 2) */
-enum task_text {
+enum task_text_kind {
     TEXT_FIELDS, /* "PREFIX f1: v1 f2: v2", targets = class name */
     TEXT_STSB,
     TEXT_RECORD,
@@ -118,7 +118,7 @@ struct task {
     const char *dataset; /* TFDS: "glue/sst2:2.0.0" */
     const struct task_split *split;
     size_t splits; /* 0: all splits of the data set, under their own names */
-    enum task_text text;
+    enum task_text_kind text;
     const struct task_config *config; /* NULL where the text has no table row */
     const char *text_name;            /* TEXT_MRQA, NAMED_SUMMARY, NLI: word in front, or NULL */
     const char *from, *to;            /* summaries: source and target fields */

@@ -325,7 +325,8 @@ static void add_transfer(struct task_builder *b)
 
 /* --- questions, summaries, C4 ------------------------------------------------------------- */
 
-static struct task question_task(struct task_builder *b, enum task_text text, const char *dataset)
+static struct task question_task(struct task_builder *b, enum task_text_kind text,
+                                 const char *dataset)
 {
     struct task t = {.module = MODULE_DATA,
                      .text = text,
@@ -379,7 +380,7 @@ static void add_questions(struct task_builder *b)
     task_mix(b, MODULE_DATA, all.item, all.n, "squad_to_mrqa_examples");
 }
 
-static struct task summary_task(enum task_text text, const char *dataset, const char *from,
+static struct task summary_task(enum task_text_kind text, const char *dataset, const char *from,
                                 const char *to)
 {
     return (struct task){.module = MODULE_DATA,

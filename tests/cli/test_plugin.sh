@@ -122,6 +122,53 @@ echo 'shout.ramp.scael = 1' >typo.gin
 $spt cache shout_builtin --vocab bytes --out refused $plugin --gin_file=typo.gin 2>typo.err
 expect wrong_parameter test $? -eq 3 -a -n "$(grep scael typo.err)"
 
+# --- plain options -----------------------------------------------------------------------------------
+ln -s "$root/demo/t5-mini" model
+plain() { # OUT OPTION...
+    local to=$1
+    shift
+    $spt train $plugin --model model --train shout/data/train.tsv --eval shout/data/validation.tsv --out "$to" \
+        --labels quiet,loud --steps 2 --batch 4 --length 3 --seed 1 --quiet "$@" 2>>plain.err
+}
+plain coded --init shout.ramp --gin.shout.ramp.scale=0.75 --preprocess shout.pairs --metric shout.agreement \
+    --postprocess shout.loudness
+expect plain_training test $? -eq 0
+$spt init $plugin --model model --init shout.ramp --gin.shout.ramp.scale=0.75 --length 3 --out ramp.npy --quiet 2>init.err
+expect plain_initialiser python3 - <<'PY'
+import struct
+rows = struct.unpack("<768f", open("ramp.npy", "rb").read()[-4 * 768:])
+assert max(abs(a - 0.75 * (2 * i / 767 - 1)) for i, a in enumerate(rows)) < 1e-6, rows[:4]
+PY
+expect plain_metric_is_logged grep -q '"agreement": [0-9.]*, "no_label": 0,' coded/eval.jsonl
+expect plain_best_is_by_it grep -q '"metric": "shout.agreement"' coded/best.json
+expect plain_config_has_all_of_it test "$(grep -c 'shout' coded/config.gin)" -ge 5
+$spt train $plugin --gin_file coded/config.gin --out again --quiet 2>again.err
+expect plain_config_gives_it_back cmp coded/prompt-2.safetensors again/prompt-2.safetensors
+$spt train --gin_file coded/config.gin --out never --quiet 2>never.err
+expect plain_config_wants_the_plugin test $? -eq 3 -a ! -e never
+$spt eval $plugin --model model --prompt coded --data shout/data/validation.tsv --preprocess shout.pairs \
+    --metric shout.agreement --postprocess shout.loudness --json >eval.json 2>eval.err
+expect plain_evaluation grep -q '"agreement": [0-9.]*, "no_label": 0[,.]' eval.json
+# One example per sentence, not per row.
+expect plain_preprocessor_ran python3 - <<'PY'
+import json, re
+rows = [l.split("\t")[0] for l in open("shout/data/validation.tsv").read().splitlines()[1:]]
+sentences = sum(len([p for p in re.findall("[^.!?]+[.!?]?", r) if p.strip()]) for r in rows)
+assert json.load(open("eval.json"))["examples"] == sentences, sentences
+PY
+told() { # NAME EXIT-CODE TEXT OPTION...
+    local name=$1 code=$2 text=$3
+    shift 3
+    $spt train --model model --train shout/data/train.tsv --out refused --steps 1 "$@" 2>"$name.err"
+    local got=$?
+    expect "$name" test $got -eq "$code" -a -n "$(grep -F -- "$text" "$name.err")" -a ! -e refused
+}
+told plain_unknown_initialiser 3 'shout.slope: no plug-in that is loaded' $plugin --init shout.slope
+told plain_initialiser_without_plugin 3 '--plugin FILE.so' --init shout.ramp
+told plain_unknown_metric 3 '--metric shout.x' $plugin --metric shout.x --eval shout/data/validation.tsv
+told plain_wrong_parameter 3 'scale must be a number above 0' $plugin --init shout.ramp --gin.shout.ramp.scale=-1
+told plain_two_makers 2 'do not go together' $plugin --preprocess shout.pairs --input '{text}'
+
 # --- the reference's training with its task, metric and initialiser -------------------------------
 shared=${SPT_SHARED:-$root/../shared}
 recorded=${SPT_GOLDEN:-$shared/golden}/run_of_reference/train_run/config.gin
