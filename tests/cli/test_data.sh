@@ -69,6 +69,18 @@ check of_json diff -r "$dir/all/squad/v2.0" "$dir/f/squad/v2.0"
 gzip -k "$dir/plain/SST-2"/*.tsv && rm "$dir/plain/SST-2"/*.tsv
 "$spt" data prepare glue/sst2 --from "$dir/plain" --out "$dir/g" --quiet && check from_gzipped_tables same "$dir/g"
 
+# The folder that GLUE's download script makes, and SuperGLUE in one archive.
+mkdir -p "$dir/glue_data/MRPC" "$dir/glue_data/diagnostic" "$dir/sg"
+for z in "$mini"/dl.fbaipublicfiles.com/glue/data/*.zip; do python3 -m zipfile -e "$z" "$dir/glue_data"; done
+cp "$mini"/dl.fbaipublicfiles.com/senteval/senteval_data/* "$dir/glue_data/MRPC"
+cp "$mini"/firebasestorage.googleapis.com/v0/b/*/o/mrpc_dev_ids.tsv "$dir/glue_data/MRPC/dev_ids.tsv"
+cp "$mini"/bit.ly/* "$dir/glue_data/diagnostic/diagnostic.tsv"
+"$spt" data prepare glue --from "$dir/glue_data" --out "$dir/j" --quiet 2>"$dir/err"
+check from_a_glue_folder diff -r "$dir/all/glue" "$dir/j/glue"
+for z in "$mini"/dl.fbaipublicfiles.com/glue/superglue/data/v2/*.zip; do python3 -m zipfile -e "$z" "$dir/sg"; done
+(cd "$dir/sg" && python3 -m zipfile -c "$dir/combined.zip" *)
+"$spt" data prepare super_glue --from "$dir/combined.zip" --out "$dir/j" --quiet 2>"$dir/err"
+check from_one_archive_of_all diff -r "$dir/all/super_glue" "$dir/j/super_glue"
 # What a killed command left goes with the next one; what another one is writing stays.
 mkdir -p "$dir/i/glue/sst2/2.0.0.tmp-0123456789abcdef" "$dir/i/glue/sst2/2.0.0.tmp-fedcba9876543210"
 mkfifo "$dir/fifo"

@@ -39,6 +39,32 @@ static void table_is_consistent(void **state)
     }
 }
 
+/* Numbers that TFDS 4.9.10 gives (ShardConfig.calculate_number_shards). */
+static void shards_as_tfds(void **state)
+{
+    static const struct {
+        uint64_t bytes, records, shards;
+    } c[] = {
+        {0, 1, 1},
+        {67108847, 1, 1},
+        {133169152, 1000, 1},
+        {134217728, 1000, 2},
+        {134217728, 1, 1},
+        {247463936, 2500000, 4},
+        {1048576000, 5, 4},
+        {1073741824, 5000, 16},
+        {3221225472, 5000, 32},
+        {42949672960, 600, 512},
+        {68719476736, 1023, 512},
+        {68719476736, 1024, 1024},
+        {1099511627776, 1000000, 1024},
+        {1100585369600, 1000000, 2048},
+        {3221225472000, 1000000, 3072},
+    };
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++)
+        EXPECT_EQ_I64(tfds_shard_count(c[i].bytes, c[i].records), c[i].shards);
+}
+
 /* --- SQuAD and MRQA --------------------------------------------------------------------------- */
 
 struct source {
@@ -283,7 +309,7 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table_is_consistent), cmocka_unit_test(squad_articles),
+        cmocka_unit_test(table_is_consistent), cmocka_unit_test(shards_as_tfds), cmocka_unit_test(squad_articles),
         cmocka_unit_test(squad_cut_short),     cmocka_unit_test(mrqa_lines), cmocka_unit_test(pronoun_lines),
         cmocka_unit_test(refusals),            cmocka_unit_test(faults),
     };
