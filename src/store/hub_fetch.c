@@ -12,6 +12,7 @@
  * at most an .incomplete one, which is where the next fetch goes on. The token goes to the hub's
  * own address only; http_run drops it where a redirect leads elsewhere. */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -443,38 +444,105 @@ static bool check_end(struct check *c, const char *etag, char text[65])
     return !strcmp(text, etag);
 }
 
+/* Reads the file behind the one who writes it and computes its digest, in a thread of its own: a
+ * second pass over a file of gigabytes, or the digest between two reads of the network, would cost
+ * as much as the transfer. Small files are read at the end. */
+struct follower {
+    int fd;
+    unsigned char *piece; /* [PIECE] */
+    struct check check;
+    uint64_t at;
+    atomic_uint_fast64_t written;
+    atomic_int order; /* FOLLOW, FINISH (what is written is all), CANCEL */
+    int failed;       /* errno, 0: none */
+    uint64_t thread;
+    bool running;
+};
+enum { FOLLOW, FINISH, CANCEL, PIECE = 1 << 18, THREAD_FROM = 4 << 20, NAP_NS = 500000 };
+
+static void *follow(void *arg)
+{
+    struct follower *w = arg;
+    while (!w->failed && w->order != CANCEL) {
+        const bool last = w->order == FINISH; /* asked first: then `written` is final */
+        const uint64_t left = w->written - w->at;
+        const size_t n = left < PIECE ? (size_t)left : PIECE;
+        if (!n && last)
+            break;
+        if (!n || (n < PIECE && !last)) {
+            os_sleep_ns(NAP_NS);
+            continue;
+        }
+        const int64_t got = os_pread_full(w->fd, w->piece, n, w->at);
+        if (got != (int64_t)n)
+            w->failed = got < 0 ? (int)-got : EIO;
+        else
+            check_more(&w->check, w->piece, n);
+        w->at += n;
+    }
+    return NULL;
+}
+
+static void follower_stop(struct follower *w, int order)
+{
+    w->order = order;
+    if (w->running)
+        os_thread_join(w->thread);
+    else if (order == FINISH)
+        follow(w);
+    w->running = false;
+}
+
+static void follower_close(struct follower *w)
+{
+    if (!w->piece)
+        return;
+    follower_stop(w, CANCEL);
+    os_close(w->fd);
+    mem_free(w->piece);
+    w->piece = NULL;
+}
+
+static spt_status follower_open(struct follower *w, const char *path, const struct hub_file *h,
+                                uint64_t written, spt_err *err)
+{
+    unsigned char *piece = mem_alloc(1, PIECE);
+    if (!piece)
+        return err_nomem(err, PIECE);
+    const int fd = os_open(path, OS_READ);
+    if (fd < 0) {
+        mem_free(piece);
+        return err_sys(err, SPT_E_IO, -fd, "cannot open %s", path);
+    }
+    *w = (struct follower){.fd = fd, .piece = piece};
+    w->written = written;
+    check_start(&w->check, h);
+    w->running = h->size >= THREAD_FROM && os_thread_start(&w->thread, follow, w) == 0;
+    return SPT_OK;
+}
+
 struct receiver {
     struct fetch *f;
     const struct hub_file *h;
     fs_log *file;
     const char *path;
-    struct check check;
+    struct follower follower;
     uint64_t base; /* progress.done without this file */
 };
 
-/* Goes back to the first `keep` bytes of the file, which are read again for the digest. */
-static spt_status start_at(struct receiver *v, uint64_t keep, spt_err *err)
+static void receiver_close(struct receiver *v)
 {
+    follower_close(&v->follower);
     fs_log_close(v->file);
     v->file = NULL;
-    check_start(&v->check, v->h);
-    if (keep) {
-        fs_file *in = NULL;
-        enum { PIECE = 1 << 18 };
-        void *p = mem_alloc(1, PIECE);
-        if (!p)
-            return err_nomem(err, PIECE);
-        spt_status st = fs_open(v->path, &in, err);
-        for (uint64_t at = 0; !st && at < keep; at += PIECE) {
-            const size_t n = keep - at < PIECE ? (size_t)(keep - at) : PIECE;
-            st = fs_read_at(in, at, p, n, err);
-            check_more(&v->check, p, n);
-        }
-        fs_close(in);
-        mem_free(p);
-        TRY(st);
-    }
-    return fs_log_open(v->path, keep, &v->file, err);
+}
+
+/* Goes on behind the first `keep` bytes of the file. */
+static spt_status start_at(struct receiver *v, uint64_t keep, spt_err *err)
+{
+    receiver_close(v);
+    TRY(fs_log_open(v->path, keep, &v->file, err));
+    return follower_open(&v->follower, v->path, v->h, keep, err);
 }
 
 static spt_status receive(void *ctx, uint64_t offset, const void *p, size_t n, spt_err *err)
@@ -488,7 +556,7 @@ static spt_status receive(void *ctx, uint64_t offset, const void *p, size_t n, s
         return err_set(err, SPT_E_FORMAT, "more than the %llu bytes that the hub named",
                        (unsigned long long)v->h->size);
     TRY(fs_log_append(v->file, p, n, err));
-    check_more(&v->check, p, n);
+    v->follower.written = fs_log_size(v->file);
     v->f->progress.done = v->base + fs_log_size(v->file);
     return SPT_OK;
 }
@@ -551,7 +619,10 @@ static spt_status fill(struct receiver *v, bool *resumed, spt_err *err)
         return err_set(err, SPT_E_FORMAT, "%llu bytes arrived, the hub named %llu",
                        (unsigned long long)fs_log_size(v->file), (unsigned long long)v->h->size);
     TRY(fs_log_sync(v->file, err));
-    if (!check_end(&v->check, v->h->etag, got))
+    follower_stop(&v->follower, FINISH);
+    if (v->follower.failed)
+        return err_sys(err, SPT_E_IO, v->follower.failed, "cannot read %s", v->path);
+    if (!check_end(&v->follower.check, v->h->etag, got))
         return err_set(err, SPT_E_FORMAT,
                        "the checksum is %.16s..., the hub says %.16s...: what "
                        "arrived is damaged and was removed",
@@ -572,6 +643,7 @@ static spt_status download(struct fetch *f, const struct hub_file *h, const char
     if (!st)
         st = fill(&v, &resumed, err);
     if (st == SPT_E_FORMAT) { /* nobody should continue this one */
+        receiver_close(&v);
         fs_remove_tree(v.path, NULL);
         if (resumed) { /* what was left there may have been the fault */
             log_warning("%s: what an interrupted fetch left is damaged; fetching it anew", h->name);
@@ -580,7 +652,7 @@ static spt_status download(struct fetch *f, const struct hub_file *h, const char
                 fs_remove_tree(v.path, NULL);
         }
     }
-    fs_log_close(v.file);
+    receiver_close(&v);
     if (!st)
         st = fs_rename(v.path, blob, err);
     f->progress.done = v.base + (st ? 0 : h->size);

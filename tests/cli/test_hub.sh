@@ -89,7 +89,7 @@ port=$(cat "$dir/port")
 ctl() { python3 "$here/tests/server/ctl.py" "$port" "$@"; }
 unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE XDG_CACHE_HOME HF_TOKEN HUGGING_FACE_HUB_TOKEN HF_TOKEN_PATH \
     HF_HUB_OFFLINE TRANSFORMERS_OFFLINE HF_HUB_DISABLE_SYMLINKS http_proxy https_proxy all_proxy
-export HF_ENDPOINT=http://127.0.0.1:$port/ HF_HOME=$dir/home HOME=$dir/user SPT_HTTP_RETRIES=0
+export HF_ENDPOINT=http://127.0.0.1:$port/ HF_HOME=$dir/home HOME=$dir/user SPT_HTTP_RETRIES=0 SPT_HTTP_TIMEOUT=300
 mkdir -p "$dir/user" "$dir/work"
 cd "$dir/work" || exit 1
 cache=$HF_HOME/hub

@@ -195,6 +195,7 @@ static void fetching(void **state)
     test_server_start(&server, options);
     setenv("HF_ENDPOINT", server.url, 1);
     setenv("SPT_HTTP_RETRIES", "0", 1);
+    setenv("SPT_HTTP_TIMEOUT", "300", 1); /* a busy machine is no fault */
     struct question q = {.text = "org/t5", .o.need = HUB_ANY};
     spt_err err;
     EXPECT_OK(fetch(&q, &err), &err);
