@@ -145,8 +145,12 @@ python3 tests/server/server.py --port-file "$dir/port" --files "$mini" --parent 
 server=$!
 for _ in $(seq 100); do [ -f "$dir/port" ] && break; sleep 0.1; done
 url=http://127.0.0.1:$(cat "$dir/port")
-faults() { curl -s "$url/_control/clear" -d '' && curl -s "$url/_control/faults" -d "$1"; }
-log() { curl -s "$url/_control/log"; }
+control() { # PATH [BODY]
+    python3 -c 'import sys, urllib.request as u
+print(u.urlopen(sys.argv[1], data=sys.argv[2].encode() if len(sys.argv) > 2 else None).read().decode())' "$url/_control/$@"
+}
+faults() { control clear "" && control faults "$1"; }
+log() { control log; }
 export SPT_DATA_MIRROR=$url/files
 "$spt" data prepare glue/sst2 --out "$dir/w" 2>"$dir/err"
 check fetched same "$dir/w"
