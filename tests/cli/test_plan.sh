@@ -63,14 +63,15 @@ plan() { # MODEL OPTION...: JSON on stdout
     shift
     "$spt" plan --model "$model" --train $desk/train.tsv --steps 3 --seed 1 --threads 2 --quiet --json "$@" 2>"$dir/plan.err"
 }
+command=train
 measure() { # MODEL OPTION...: peak bytes of the training process on stdout
     local model=$1
     shift
     rm -rf "$dir/run"
-    python3 - "$spt" train --model "$model" --train $desk/train.tsv --steps 3 --seed 1 --threads 2 --quiet --out "$dir/run" \
+    python3 - "$spt" $command --model "$model" --train $desk/train.tsv --steps 3 --seed 1 --threads 2 --quiet --out "$dir/run" \
         "$@" 2>"$dir/train.err" <<'PY'
 import resource, subprocess, sys
-code = subprocess.run(sys.argv[1:]).returncode
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 if code == 0 else f"exit {code}")
 PY
 }
@@ -100,6 +101,9 @@ else
     compare decoded demo/t5-mini --eval $desk/dev.tsv --by generate --batch 4 --max-output 8
     compare dropout demo/t5-mini --dropout 0.1
     compare odd_shape "$dir/odd"
+    command=sweep
+    compare sweep demo/t5-mini --lrs 0.3,0.2,0.1 --lengths 20,120 --eval $desk/dev.tsv
+    command=train
     compare odd_shape_bfloat16 "$dir/odd" --compute bfloat16 --remat --eval $desk/dev.tsv
 fi
 
