@@ -218,9 +218,12 @@ test-unit/%: tests # the pattern above matches no slash
 PROOF = SPT_BIN=$(CURDIR)/$B/spt SPT_BUILD=$(CURDIR)/$B
 N ?= 1000
 SEED ?= 1
-.PHONY: check-kill check-term check-oom check-sys check-power check-rot check-disk check-nan check-symbols check-cov
+.PHONY: check-kill check-rank-kill check-term check-oom check-sys check-power check-rot check-disk check-nan check-symbols check-cov
 check-kill: $B/spt $(PRELOAD) ## K1, K10: N kills at random instants, same bits: make check-kill N=1000
 	$(PROOF) python3 tests/crash/kill_runs.py --kills $N --seed $(SEED)
+check-rank-kill: ## K9: N kills of random ranks under mpirun, same bits: make check-rank-kill N=100
+	$(MAKE) MPI=1 SAN= DEBUG= build/release-mpi/spt
+	SPT_BIN=$(CURDIR)/build/release-mpi/spt python3 tests/dist/rank_kills.py --kills $N --seed $(SEED)
 check-oom: tests ## C1: every allocation fails; share of allocation sites reached
 	rm -rf $B/sites && mkdir -p $B/sites
 	SPT_TEST_SLOW=1 SPT_TEST_TIMEOUT=7200 SPT_TEST_SITES=$(CURDIR)/$B/sites tools/run-tests $B unit fault golden prop/test_ops_cpu | tail -n 3
