@@ -196,6 +196,8 @@ uint64_t events_size(const events_writer *w)
 spt_status events_scalar(events_writer *w, int64_t step, const char *tag, float value,
                          spt_err *err)
 {
+    if (!w)
+        return SPT_OK;
     buf_clear(&w->payload);
     events_put_scalar(&w->payload, now(), step, tag, value);
     return append(w, err);
@@ -204,6 +206,8 @@ spt_status events_scalar(events_writer *w, int64_t step, const char *tag, float 
 spt_status events_text(events_writer *w, int64_t step, const char *tag, const char *text,
                        spt_err *err)
 {
+    if (!w)
+        return SPT_OK;
     buf_clear(&w->payload);
     events_put_text(&w->payload, now(), step, tag, text);
     return append(w, err);
@@ -211,7 +215,7 @@ spt_status events_text(events_writer *w, int64_t step, const char *tag, const ch
 
 spt_status events_sync(events_writer *w, spt_err *err)
 {
-    return fs_log_sync(w->log, err);
+    return w ? fs_log_sync(w->log, err) : SPT_OK;
 }
 
 void events_close(events_writer *w)

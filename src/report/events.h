@@ -18,6 +18,7 @@ const char *events_path(const events_writer *w);
 uint64_t events_size(const events_writer *w);
 
 /* Scalars as the reference writes them: a tensor with plugin "scalars". */
+/* These three accept NULL and do nothing: a process that does not write. */
 spt_status events_scalar(events_writer *w, int64_t step, const char *tag, float value,
                          spt_err *err);
 /* Text (Markdown), plugin "text". */

@@ -577,7 +577,8 @@ static spt_status generate_init(struct generate_ctx *g, const struct evaluator *
     g->opts.start_id = v->engine->config.start_id;
     g->opts.eos_id = v->engine->config.eos_id;
     g->opts.want_scores = given != NULL;
-    g->opts.interrupted = stop_requested;
+    /* Ranks that hold one model stop between ranges, together. */
+    g->opts.interrupted = v->engine->part ? NULL : stop_requested;
     buf_init(&g->text, (size_t)v->opts.max_output * 1024);
     buf_init(&g->stop_text, (size_t)v->opts.max_output * 1024);
     if (given && given->stops) {

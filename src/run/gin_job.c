@@ -4,11 +4,13 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "codec/hash.h"
 #include "fs/fs.h"
 #include "os/os.h"
 #include "run/gin_options.h"
 #include "run/share.h"
 #include "run/ranks.h"
+#include "run/t5x_base.h"
 
 enum { CONFIG_BYTES = 64 << 20, MAX_DIRS = 4 };
 
@@ -192,10 +194,54 @@ spt_status gin_job_write_config(struct gin_job *j, const char *dir, buf *text, s
     return st;
 }
 
+/* One process holds the whole model, whatever the configuration says about devices. */
+spt_status gin_job_ranks(struct gin_job *j, int64_t partitions, spt_err *err)
+{
+    struct settings *s = j->s;
+    if (settings_given(s, "num-partitions"))
+        return ranks_split(s, err);
+    if (!s->comm && partitions > 1)
+        log_info("PjitPartitioner.num_partitions = %lld: one process holds the whole model",
+                 (long long)partitions);
+    s->partitions = s->comm ? partitions : 1;
+    return ranks_split(s, err);
+}
+
+/* What ranks must have in common before the first step. */
+spt_status gin_job_same_work(struct gin_job *j, struct t5x_base *b, const char *more, spt_err *err)
+{
+    comm *ranks = j->s->comm;
+    buf text, config;
+    char hex[HASH_TEXT], base[33];
+    if (!ranks)
+        return SPT_OK;
+    buf_init(&text, 1 << 20);
+    buf_init(&config, CONFIG_BYTES);
+    spt_status st = t5_source_hash(b->engine.source, base, err);
+    if (!st)
+        st = gin_config_text(j->config, false, &config, err);
+    buf_addf(&text, "program = spt %s\nbase = %s\ncheckpoint = %s at step %lld\n%s", SPT_VERSION,
+             st ? "" : base, b->path, (long long)b->step, more);
+    buf_addf(&text, "configuration = %s\n",
+             hash_text(hash_bytes(buf_str(&config), config.len), hex));
+    if (b->prompt) {
+        const size_t n = (size_t)(b->prompt->P * b->prompt->E) * sizeof *b->prompt->rows;
+        buf_addf(&text, "prompt = %s\n", hash_text(hash_bytes(b->prompt->rows, n), hex));
+    }
+    if (!st)
+        st = buf_status(&text, "settings", err);
+    st = ranks_same_text(ranks, &text, st, err);
+    buf_release(&config);
+    buf_release(&text);
+    return st;
+}
+
 /* Options of ours that mean the same beside gin: how to compute and to tell. */
 static spt_status check_options(const struct settings *s, spt_err *err)
 {
-    static const char *const fine[] = {"threads", "isa", "quiet", "progress", "json", "plugin"};
+    static const char *const fine[] = {"threads",  "isa",  "quiet",
+                                       "progress", "json", "plugin",
+                                       "num-partitions", "comm-timeout"};
     for (size_t i = 0; i < option_count; i++) {
         bool ok = !s->given[i];
         for (size_t k = 0; !ok && k < sizeof fine / sizeof *fine; k++)
@@ -282,9 +328,6 @@ static spt_status check_program(const struct gin_job *j, spt_err *err)
                        "spt %s reads options of ours from gin (spt.model = ..., as in a run's "
                        "config.gin), and there are none in what was given",
                        j->s->command);
-    if (comm_size(j->s->comm) > 1)
-        return err_set(err, SPT_E_USAGE, "gin configurations run as one process, not as %d ranks",
-                       comm_size(j->s->comm));
     if (wants_tasks_only(j->s))
         return SPT_OK;
     TRY(check_options(j->s, err));

@@ -23,6 +23,13 @@ typedef spt_status (*plain_fn)(struct settings *s, struct run_output *out, spt_e
 spt_status run_gin(const gin_flags *f, struct settings *s, plain_fn plain, struct run_output *out,
                    spt_err *err);
 
+/* Deals the processes out (ranks.h): `partitions` is the configuration's num_partitions. */
+spt_status gin_job_ranks(struct gin_job *j, int64_t partitions, spt_err *err);
+/* SPT_E_CONFIG when processes do not have the same program, base, checkpoint, prompt, configuration or
+ * `more` (lines). After the base was loaded. */
+struct t5x_base;
+spt_status gin_job_same_work(struct gin_job *j, struct t5x_base *b, const char *more, spt_err *err);
+
 spt_status run_t5x_train(struct gin_job *j, spt_err *err);
 spt_status run_t5x_eval(struct gin_job *j, spt_err *err);
 spt_status run_t5x_infer(struct gin_job *j, spt_err *err);

@@ -204,15 +204,13 @@ static void read_save(struct gs *g, const gin_value *v, struct gin_save *s)
 /* --- entry functions ------------------------------------------------------------------------------ */
 
 /* What every entry function has; its devices are ours. */
-static void read_common(struct gs *g, const gin_value *root)
+static void read_common(struct gs *g, const gin_value *root, int64_t *partitions)
 {
+    *partitions = 1;
     const gin_value p = gs_arg(g, root, "partitioner");
     if (p.kind == GIN_OBJECT) {
         const int64_t n = gs_integer(g, &p, "num_partitions", 1);
-        if (n > 1)
-            log_warning("PjitPartitioner.num_partitions = %lld: this process computes with one "
-                        "part",
-                        (long long)n);
+        *partitions = n > 1 ? n : 1;
         (void)gs_arg(g, &p, "logical_axis_rules");
         (void)gs_arg(g, &p, "model_parallel_submesh");
     }
@@ -310,7 +308,7 @@ spt_status gin_train_read(gin_config *c, struct gin_train *t, spt_err *err)
     if (t->has_infer_eval)
         read_dataset(g, &infer_eval, &t->infer_eval);
     read_checkpoint_cfg(g, &root, t);
-    read_common(g, &root);
+    read_common(g, &root, &t->partitions);
     read_trainer(g, &root, t);
     read_evaluator(g, &root, &t->evaluator);
     t->total_steps = gs_integer(g, &root, "total_steps", 0);
@@ -357,7 +355,7 @@ static void read_use(struct gs *g, const gin_value *root, struct gin_use *u)
     gs_read_model(g, root, &u->model);
     read_dataset(g, &data, &u->data);
     read_restore(g, &restore, &u->restore);
-    read_common(g, root);
+    read_common(g, root, &u->partitions);
     u->has_fallback_rng = rng.kind != GIN_NONE;
     u->fallback_rng = gs_integer(g, root, "fallback_init_rng", 0);
 }

@@ -98,6 +98,7 @@ struct gin_evaluator {
 
 struct gin_train {
     const char *model_dir;
+    int64_t partitions; /* PjitPartitioner.num_partitions */
     struct gin_model model;
     struct gin_dataset train, train_eval, infer_eval;
     bool has_train_eval, has_infer_eval;
@@ -118,6 +119,7 @@ struct gin_train {
 /* eval and infer */
 struct gin_use {
     const char *output_dir;
+    int64_t partitions;
     struct gin_model model;
     struct gin_dataset data;
     struct gin_restore restore;

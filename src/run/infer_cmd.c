@@ -10,6 +10,7 @@
 #include "run/answer_lines.h"
 #include "run/commands.h"
 #include "run/infer_pieces.h"
+#include "run/ranks.h"
 #include "text/json.h"
 
 enum { LINE_BYTES = 1 << 30, IDENTITY_MAX = 1 << 20 };
@@ -95,11 +96,6 @@ static spt_status check_ranks(const struct settings *s, spt_err *err)
 {
     if (comm_size(s->comm) == 1)
         return SPT_OK;
-    if (is_set(s->out))
-        return err_set(err, SPT_E_USAGE,
-                       "--out works with one process, not with %d ranks: give each process a part "
-                       "with --shard",
-                       comm_size(s->comm));
     if (!strcmp(feed_path(s), "-"))
         return err_set(err, SPT_E_USAGE,
                        "standard input reaches one of %d ranks only: give a file",
@@ -235,19 +231,66 @@ static spt_status identity(struct infer *j, buf *out, spt_err *err)
     return buf_status(out, "settings", err);
 }
 
+/* Processes that read other files would mix their answers. */
+static spt_status same_everywhere(struct infer *j, spt_err *err)
+{
+    buf id;
+    if (comm_size(j->s->comm) == 1)
+        return SPT_OK;
+    buf_init(&id, IDENTITY_MAX);
+    buf_addf(&id, "program = spt %s\n", SPT_VERSION);
+    const spt_status st = ranks_same_text(j->s->comm, &id, identity(j, &id, err), err);
+    buf_release(&id);
+    return st;
+}
+
+/* The first process opens and writes, all know how far it is. */
+static spt_status open_pieces(struct infer *j, const char *id, struct pieces *p, spt_err *err)
+{
+    comm *ranks = j->s->comm;
+    struct comm_bytes all = {0};
+    spt_status st = SPT_OK;
+    if (comm_leads(ranks)) {
+        st = fs_make_dirs(j->s->out, err);
+        if (!st)
+            st = pieces_open(j->s, feed_path(j->s), id, p, err);
+    }
+    if (!ranks)
+        return st;
+    TRY(comm_gather(ranks, st, p, sizeof *p, &all, err));
+    if (!comm_leads(ranks)) {
+        memcpy(p, all.bytes, sizeof *p);
+        p->dir = p->temporary = p->final = NULL;
+    }
+    comm_bytes_release(&all);
+    return SPT_OK;
+}
+
+static spt_status add_piece(struct infer *j, struct pieces *p, const buf *lines, spt_err *err)
+{
+    if (comm_leads(j->s->comm))
+        return pieces_add(p, buf_str(lines), lines->len, err);
+    p->done++;
+    return SPT_OK;
+}
+
 static spt_status one_chunk(struct infer *j, struct pieces *p, buf *lines, bool *more, spt_err *err)
 {
+    const int64_t chunk = j->s->chunk, size = j->s->batch;
     buf_clear(lines);
     if (j->generation.opts.method == DECODE_SAMPLE_T5X) /* chunk_rng = fold_in(PRNGKey(0), chunk) */
         j->v.chain = rng_fold_in(j->generation.opts.key, (uint32_t)p->done);
-    for (int64_t b = 0; *more && b < j->s->chunk; b++) {
-        TRY(feed_read(j->feed, (size_t)j->s->batch, &j->chunk, err));
+    for (int64_t b = 0; *more && b < chunk;) {
+        const int64_t most = (int64_t)records_at_once(j) / size, left = chunk - b;
+        const int64_t n = most < left ? most : left;
+        TRY(feed_read(j->feed, (size_t)(n * size), &j->chunk, err));
+        b += n;
         *more = examples_count(j->chunk.x) > 0;
         if (*more)
             TRY(answer_chunk(j, lines, err));
     }
     TRY(buf_status(lines, "chunk", err));
-    return lines->len ? pieces_add(p, buf_str(lines), lines->len, err) : SPT_OK;
+    return lines->len ? add_piece(j, p, lines, err) : SPT_OK;
 }
 
 static spt_status all_chunks(struct infer *j, struct pieces *p, spt_err *err)
@@ -265,7 +308,7 @@ static spt_status all_chunks(struct infer *j, struct pieces *p, spt_err *err)
     if (st)
         return st;
     feed_report(j->feed);
-    return pieces_finish(p, err);
+    return comm_agree(j->s->comm, comm_leads(j->s->comm) ? pieces_finish(p, err) : SPT_OK, err);
 }
 
 static spt_status infer_out(struct infer *j, spt_err *err)
@@ -274,18 +317,18 @@ static spt_status infer_out(struct infer *j, spt_err *err)
     buf id;
     if (!strcmp(feed_path(j->s), "-"))
         return err_set(err, SPT_E_USAGE, "--out needs a file to read (--data), not standard input");
-    TRY(fs_make_dirs(j->s->out, err));
+    TRY(same_everywhere(j, err));
     buf_init(&id, IDENTITY_MAX);
     spt_status st = identity(j, &id, err);
     if (!st)
-        st = pieces_open(j->s, feed_path(j->s), buf_str(&id), &p, err);
+        st = open_pieces(j, buf_str(&id), &p, err);
     if (!st && p.complete) {
-        log_info("%s is complete: nothing to do", p.final);
+        log_info("%s is complete: nothing to do", p.final ? p.final : "");
     } else if (!st) {
         feed_shard(j->feed, p.shard, p.shards);
         st = all_chunks(j, &p, err);
         if (!st)
-            log_info("%s written", p.final);
+            log_info("%s written", p.final ? p.final : "");
     }
     if (st == SPT_E_INTERRUPTED && !j->out->closed)
         log_info("run the same command again to continue");
@@ -328,7 +371,9 @@ spt_status run_infer(struct settings *s, struct run_output *out, spt_err *err)
     if (!st && is_set(s->out)) {
         st = infer_out(&j, err);
     } else if (!st) {
-        st = infer_load(&j, err);
+        st = same_everywhere(&j, err);
+        if (!st)
+            st = infer_load(&j, err);
         if (!st)
             st = infer_stream(&j, err);
     }
@@ -459,6 +504,8 @@ spt_status run_score(struct settings *s, struct run_output *out, spt_err *err)
     spt_status st = infer_open(&j, s, out, true, err);
     if (!st && s->rank_labels && !j.u.m[0].task.labels)
         st = err_set(err, SPT_E_CONFIG, "--rank needs a label set: give --labels");
+    if (!st)
+        st = same_everywhere(&j, err);
     if (!st)
         st = infer_load(&j, err);
     if (!st)

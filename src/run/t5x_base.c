@@ -593,6 +593,10 @@ spt_status t5x_base_load(struct t5x_base *b, const struct settings *s, const str
 {
     struct engine *e = &b->engine;
     const bool train = b->optim != NULL;
+    e->part = s->part;
+    e->data = s->data_ranks;
+    if (e->part)
+        t5_source_sparing(e->source);
     e->compute = b->model->bfloat16 ? OPS_BFLOAT16 : OPS_FLOAT32;
     const struct ops_config cfg = {
         .isa = !s->isa || !strcmp(s->isa, "auto") ? NULL : s->isa,
@@ -602,10 +606,10 @@ spt_status t5x_base_load(struct t5x_base *b, const struct settings *s, const str
     TRY(ops_open(&cfg, &e->ops, err));
     const unsigned uses = train ? T5_BACKWARD : 0;
     if (!r || !r->has_dtype || r->dtype == DT_F32 || b->resumed || b->view.rounds)
-        return t5_model_new(e->ops, e->source, uses, &e->model, err);
+        return t5_model_new_part(e->ops, e->source, uses, e->part, &e->model, err);
     struct rounding rounding = {e->source, r->dtype};
     const struct t5_getter get = {&rounding, &e->config, rounded_param, rounded_release};
-    return t5_model_new_from(e->ops, &get, uses, &e->model, err);
+    return t5_model_new_part_from(e->ops, &get, uses, e->part, &e->model, err);
 }
 
 void t5x_base_close(struct t5x_base *b)

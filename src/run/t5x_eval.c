@@ -77,7 +77,9 @@ static spt_status add_to_list(struct evaluation *v, const char *checkpoint, spt_
     if (!st)
         st = buf_status(&text, "list of checkpoints", err);
     if (!st)
-        st = fs_write_all(buf_str(&path), buf_str(&text), text.len, err);
+        st = comm_leads(v->job->s->comm)
+                 ? fs_write_all(buf_str(&path), buf_str(&text), text.len, err)
+                 : SPT_OK;
     buf_release(&path);
     buf_release(&text);
     return st;
@@ -95,9 +97,12 @@ static spt_status evaluate_loaded(struct evaluation *v, struct t5x_base *base, s
                        c->data.task, c->data.split);
     TRY(t5x_base_load(base, v->job->s, &c->restore, err));
     TRY(task_eval_plan(ev, &c->data, err));
+    ev->ranks = v->job->s->comm;
+    TRY(gin_job_same_work(v->job, base, "", err));
     if (!v->described) {
         gin_warn_unused(v->job->config);
-        TRY(t5x_base_info(base, c->output_dir, err));
+        if (comm_leads(ev->ranks))
+            TRY(t5x_base_info(base, c->output_dir, err));
         v->described = true;
     }
     return task_eval_run(ev, base->step, err);
@@ -163,8 +168,10 @@ static spt_status evaluate(struct evaluation *v, spt_err *err)
     const struct gin_use *c = &v->cfg;
     char *path;
     bool resumed;
-    TRY(gin_job_write_config(v->job, c->output_dir, NULL, err));
-    TRY(read_list(v, err));
+    comm *ranks = v->job->s->comm;
+    if (comm_leads(ranks))
+        TRY(gin_job_write_config(v->job, c->output_dir, NULL, err));
+    TRY(comm_agree(ranks, read_list(v, err), err)); /* before any is added */
     if (c->restore.mode == RESTORE_ALL)
         return evaluate_all(v, err);
     TRY(t5x_choose(NULL, &c->restore, &path, &resumed, err));
@@ -177,6 +184,8 @@ spt_status run_t5x_eval(struct gin_job *j, spt_err *err)
 {
     struct evaluation v = {.job = j};
     spt_status st = gin_eval_read(j->config, &v.cfg, err);
+    if (!st)
+        st = gin_job_ranks(j, v.cfg.partitions, err);
     if (!st)
         st = evaluate(&v, err);
     fs_names_free(&v.done);

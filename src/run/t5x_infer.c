@@ -134,6 +134,16 @@ static bool marked(const char *path)
     return yes;
 }
 
+/* What the process that writes finds counts for all. */
+static spt_status is_marked(const struct inference *f, const char *path, bool *yes, spt_err *err)
+{
+    comm *ranks = f->job->s->comm;
+    unsigned bits = comm_leads(ranks) && marked(path);
+    TRY(comm_any(ranks, &bits, err));
+    *yes = bits;
+    return SPT_OK;
+}
+
 static void chunk_path(const struct inference *f, const struct task_set *s, size_t chunk, buf *out)
 {
     tmp_dir(f, s, out);
@@ -151,12 +161,15 @@ static spt_status write_chunk(struct inference *f, const struct task_set *s, siz
     buf_init(&path, PATH_BYTES);
     buf_init(&text, CHUNK_BYTES);
     chunk_path(f, s, chunk, &path);
+    bool done = false;
     spt_status st = buf_status(&path, "path", err);
-    if (!st && !marked(buf_str(&path))) {
+    if (!st)
+        st = is_marked(f, buf_str(&path), &done, err);
+    if (!st && !done) {
         st = answer_chunk(f, s, first, n, chunk, &text, err);
-        if (!st)
+        if (!st && comm_leads(f->job->s->comm))
             st = fs_write_all(buf_str(&path), buf_str(&text), text.len, err);
-        if (!st)
+        if (!st && comm_leads(f->job->s->comm))
             st = mark(buf_str(&path), err);
     }
     buf_release(&path);
@@ -208,16 +221,21 @@ static spt_status infer_task(struct inference *f, const struct task_set *s, spt_
     buf_addf(&final, "%s/", f->cfg.output_dir);
     final_name(f, s, &final);
     tmp_dir(f, s, &dir);
+    comm *ranks = f->job->s->comm;
+    bool done = false;
     spt_status st = buf_status(&final, "path", err);
-    if (!st && marked(buf_str(&final))) {
+    if (!st)
+        st = is_marked(f, buf_str(&final), &done, err);
+    if (!st && done) {
         log_info("%s is complete", buf_str(&final));
     } else {
-        if (!st)
+        if (!st && comm_leads(ranks))
             st = fs_make_dirs(buf_str(&dir), err);
         for (size_t i = 0; !st && i < chunks; i++)
             st = write_chunk(f, s, i, size, err);
-        if (!st && f->cfg.merge)
+        if (!st && f->cfg.merge && comm_leads(ranks))
             st = merge(f, s, chunks, buf_str(&final), err);
+        st = comm_agree(ranks, st, err);
         if (!st)
             log_info("%s: %zu examples", buf_str(&final), s->n);
     }
@@ -231,7 +249,8 @@ static spt_status infer(struct inference *f, spt_err *err)
     const struct gin_use *c = &f->cfg;
     char *path;
     bool resumed;
-    if (c->shard_id == 0)
+    const bool writes = comm_leads(f->job->s->comm);
+    if (c->shard_id == 0 && writes)
         TRY(gin_job_write_config(f->job, c->output_dir, NULL, err));
     if (!c->data.has_lengths)
         return err_set(err, SPT_E_CONFIG, "inference needs TASK_FEATURE_LENGTHS");
@@ -246,7 +265,8 @@ static spt_status infer(struct inference *f, spt_err *err)
     TRY(answerer_open(&f->answerer, &f->base, c->data.batch, c->data.inputs, c->data.targets,
                       c->mode != INFER_SCORE, c->mode == INFER_SCORE, err));
     gin_warn_unused(f->job->config);
-    if (c->shard_id == 0)
+    TRY(gin_job_same_work(f->job, &f->base, "", err));
+    if (c->shard_id == 0 && writes)
         TRY(t5x_base_info(&f->base, c->output_dir, err));
     for (size_t i = 0; i < f->sets.count; i++)
         TRY(infer_task(f, &f->sets.item[i], err));
@@ -262,6 +282,8 @@ spt_status run_t5x_infer(struct gin_job *j, spt_err *err)
     if (!st && (f.cfg.shard_id < 0 || f.cfg.shard_id >= f.cfg.num_shards))
         st = err_set(err, SPT_E_USAGE, "--shard_id=%lld of %lld shards",
                      (long long)f.cfg.shard_id, (long long)f.cfg.num_shards);
+    if (!st)
+        st = gin_job_ranks(j, f.cfg.partitions, err);
     if (!st)
         st = infer(&f, err);
     answerer_close(&f.answerer);

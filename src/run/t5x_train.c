@@ -15,6 +15,7 @@
 #include "run/dir_lock.h"
 #include "run/gin_job.h"
 #include "run/gradient.h"
+#include "run/ranks.h"
 #include "run/t5x_metrics.h"
 #include "run/task_eval.h"
 #include "text/json.h"
@@ -46,11 +47,32 @@ struct t5x_trainer {
     events_writer *events;
     events_writer **eval_events; /* [train_eval.count] */
     int64_t created_ns, told_ns;
+    bool stop; /* asked for, as all processes saw it last */
 };
 
 static double seconds_since(int64_t ns)
 {
     return (double)(os_monotonic_ns() - ns) / 1e9;
+}
+
+static bool writes(const struct t5x_trainer *t)
+{
+    return comm_leads(t->job->s->comm);
+}
+
+/* Whether any process was asked to stop. */
+static spt_status ask_stop(struct t5x_trainer *t, spt_err *err)
+{
+    unsigned any = stop_requested();
+    TRY(comm_any(t->job->s->comm, &any, err));
+    t->stop = any;
+    return SPT_OK;
+}
+
+static unsigned own_stop(void *ctx)
+{
+    (void)ctx;
+    return stop_requested();
 }
 
 static int64_t step_of(const struct t5x_trainer *t)
@@ -133,8 +155,9 @@ static spt_status make_seeds(struct t5x_trainer *t, spt_err *err)
     uint32_t drawn = 0;
     if (!c->has_seed || !c->train.has_seed) {
         const int r = os_random(&drawn, sizeof drawn);
-        if (r < 0)
-            return err_sys(err, SPT_E_IO, -r, "cannot draw a seed");
+        TRY(ranks_take_u32(t->job->s->comm, &drawn,
+                           r < 0 ? err_sys(err, SPT_E_IO, -r, "cannot draw a seed") : SPT_OK,
+                           err));
     }
     t->memory.seed = c->has_seed ? c->seed : drawn;
     t->memory.data_seed = c->train.has_seed ? c->train.seed : drawn;
@@ -220,6 +243,8 @@ static spt_status open_storage(struct t5x_trainer *t, spt_err *err)
     const struct gin_train *c = &t->cfg;
     struct gradient *g = &t->gradient;
     g->model = t->base.engine.model;
+    g->comm = t->job->s->data_ranks;
+    g->ask = own_stop;
     g->loss = c->model.loss;
     g->P = t->base.prompt->P;
     g->E = t->base.prompt->E;
@@ -252,10 +277,12 @@ static spt_status open_events_in(const char *dir, const char *below, const char 
 static spt_status open_logs(struct t5x_trainer *t, spt_err *err)
 {
     const char *dir = t->cfg.model_dir;
-    TRY(open_events_in(dir, "train", NULL, &t->events, err));
     t->eval_events = mem_zalloc(t->train_eval.count + 1, sizeof(events_writer *));
     if (!t->eval_events)
         return err_nomem(err, t->train_eval.count * sizeof(events_writer *));
+    if (!writes(t))
+        return SPT_OK;
+    TRY(open_events_in(dir, "train", NULL, &t->events, err));
     for (size_t i = 0; i < t->train_eval.count; i++)
         TRY(open_events_in(dir, "training_eval", t->train_eval.item[i].name, &t->eval_events[i],
                            err));
@@ -298,6 +325,16 @@ static void trainer_close(struct t5x_trainer *t)
 
 /* --- a step ------------------------------------------------------------------------------------------ */
 
+/* What went with the exchange of the gradient, if there was one. */
+static spt_status stop_in_step(struct t5x_trainer *t, spt_err *err)
+{
+    const struct settings *s = t->job->s;
+    unsigned any = s->data_ranks ? t->gradient.told : stop_requested();
+    TRY(comm_any(s->part, &any, err));
+    t->stop = any;
+    return SPT_OK;
+}
+
 static spt_status step_gradient(struct t5x_trainer *t, const struct packed_batch *b,
                                 struct t5x_metrics *m, spt_err *err)
 {
@@ -308,7 +345,7 @@ static spt_status step_gradient(struct t5x_trainer *t, const struct packed_batch
     if (!c->microbatches) {
         TRY(gradient_of(&t->gradient, t->base.prompt, b, rate, key, &loss, err));
         t5x_metrics_add(m, b, &loss, true);
-        return SPT_OK;
+        return stop_in_step(t, err);
     }
     /* The reference's micro-batches: keys split, gradients added, losses normalised one by one. */
     const size_t n = (size_t)(t->gradient.P * t->gradient.E);
@@ -332,7 +369,7 @@ static spt_status step_gradient(struct t5x_trainer *t, const struct packed_batch
     if (!st)
         memcpy(t->gradient.sum, sum, n * sizeof *sum);
     mem_free(sum);
-    return st;
+    return st ? st : stop_in_step(t, err);
 }
 
 static void tell_progress(struct t5x_trainer *t, const struct t5x_metrics *m)
@@ -380,7 +417,10 @@ static spt_status save(struct t5x_trainer *t, spt_err *err)
                            (long long)t->memory.start, (long long)t->memory.data_seed,
                            (long long)t->memory.seed);
     const struct t5x_file position = {MEMORY_NAME, text, (size_t)n};
-    TRY(t5x_base_save(&t->base, c->model_dir, &c->save, &position, c->save.save_dataset, err));
+    const spt_status st = writes(t) ? t5x_base_save(&t->base, c->model_dir, &c->save, &position,
+                                                    c->save.save_dataset, err)
+                                    : SPT_OK;
+    TRY(comm_agree(t->job->s->comm, st, err)); /* the others wait until it is durable */
     t->last_saved = step_of(t);
     return SPT_OK;
 }
@@ -406,7 +446,9 @@ static spt_status eval_set(struct t5x_trainer *t, size_t at, int64_t step, spt_e
             st = gradient_loss(&t->gradient, t->base.prompt, &b.view, &loss, err);
         if (!st)
             t5x_metrics_add(&m, &b.view, &loss, true);
-        if (!st && stop_requested())
+        if (!st)
+            st = ask_stop(t, err);
+        if (!st && t->stop)
             st = err_set(err, SPT_E_INTERRUPTED, "interrupted while evaluating");
     }
     if (!st)
@@ -450,7 +492,7 @@ static spt_status run_chunk(struct t5x_trainer *t, int64_t end, spt_err *err)
         if (st == SPT_E_NONFINITE)
             return err_wrap(err, st, "step %lld", (long long)step_of(t) + 1);
         TRY(st);
-        if (stop_requested() || (t->cfg.has_save && listed(&t->cfg.save, step_of(t))))
+        if (t->stop || (t->cfg.has_save && listed(&t->cfg.save, step_of(t))))
             break;
     }
     const int64_t step = step_of(t);
@@ -516,11 +558,13 @@ static spt_status loop(struct t5x_trainer *t, spt_err *err)
                                       ? next_multiple(t, t->stats_period)
                                       : step_of(t) + t->stats_period;
             TRY(run_chunk(t, chunk < end ? chunk : end, err));
-            if (stop_requested())
+            if (t->stop)
                 return interrupted(t, err);
         }
-        const spt_status st = end_of_epoch(t, err);
-        if (st == SPT_E_INTERRUPTED || (!st && stop_requested()))
+        spt_status st = end_of_epoch(t, err);
+        if (!st)
+            st = ask_stop(t, err);
+        if (st == SPT_E_INTERRUPTED || (!st && t->stop))
             return interrupted(t, err);
         TRY(st);
     }
@@ -536,12 +580,25 @@ static bool evaluation_may_lack(const struct t5x_trainer *t)
            (done % c->eval_period == 0 || t->first >= t->total);
 }
 
+static spt_status take_directory(struct t5x_trainer *t, spt_err *err)
+{
+    TRY(fs_make_dirs(t->cfg.model_dir, err));
+    return dir_lock(t->cfg.model_dir, "another trainer is at work there", &t->lock, err);
+}
+
+static spt_status compare_ranks(struct t5x_trainer *t, spt_err *err)
+{
+    char more[256];
+    snprintf(more, sizeof more, "seed = %lld\ndata seed = %lld\nfirst step = %lld\n",
+             (long long)t->memory.seed, (long long)t->memory.data_seed, (long long)t->first);
+    return gin_job_same_work(t->job, &t->base, more, err);
+}
+
 static spt_status start(struct t5x_trainer *t, bool *nothing, spt_err *err)
 {
     const struct gin_train *c = &t->cfg;
     /* Before anything of the run is read: what another trainer does there would make it stale. */
-    TRY(fs_make_dirs(c->model_dir, err));
-    TRY(dir_lock(c->model_dir, "another trainer is at work there", &t->lock, err));
+    TRY(comm_agree(t->job->s->comm, writes(t) ? take_directory(t, err) : SPT_OK, err));
     TRY(make_seeds(t, err));
     TRY(open_base(t, err));
     TRY(check_steps(t, nothing, err));
@@ -561,9 +618,13 @@ static spt_status start(struct t5x_trainer *t, bool *nothing, spt_err *err)
     TRY(open_storage(t, err));
     gin_warn_unused(t->job->config);
     const double restored = seconds_since(t->created_ns);
-    TRY(t5x_base_info(&t->base, c->model_dir, err));
+    t->infer_eval.ranks = t->job->s->comm;
+    TRY(compare_ranks(t, err));
+    if (writes(t))
+        TRY(t5x_base_info(&t->base, c->model_dir, err));
     TRY(open_logs(t, err));
-    TRY(write_config(t, err));
+    if (writes(t))
+        TRY(write_config(t, err));
     TRY(events_scalar(t->events, t->first, "timing/init_or_restore_seconds", (float)restored, err));
     if ((c->eval_first && t->first == t->origin) || evaluation_may_lack(t))
         TRY(evaluate_now(t, t->first, err));
@@ -582,6 +643,8 @@ spt_status run_t5x_train(struct gin_job *j, spt_err *err)
     bool nothing = false;
     t.created_ns = os_monotonic_ns();
     spt_status st = gin_train_read(j->config, &t.cfg, err);
+    if (!st)
+        st = gin_job_ranks(j, t.cfg.partitions, err);
     if (!st)
         st = start(&t, &nothing, err);
     if (!st && !nothing)

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/buf.h"
 #include "decode/decode_model.h"
 #include "run/commands.h"
 #include "run/gradient.h"
@@ -108,7 +109,8 @@ static spt_status predict_range(struct answerer *a, const struct task_set *s, si
     const struct t5_prompts prompts = prompts_of_base(a);
     const struct t5_config *c = &a->base->engine.config;
     struct decode_opts o = a->base->model->decode;
-    o.interrupted = stop_requested;
+    /* Ranks that hold one model stop between ranges, together. */
+    o.interrupted = a->base->engine.part ? NULL : stop_requested;
     struct decode_out out = {0};
     batch b = {0};
     int32_t *forced = NULL;
@@ -137,21 +139,115 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-spt_status answers_predict(struct answerer *a, const struct task_set *s, size_t first, size_t count,
-                           struct rng_key rng, char **text, float *score, spt_err *err)
+/* --- ranks: ranges are dealt out one by one -------------------------------------------------- */
+
+static bool is_mine(const struct answerer *a, size_t i, int rank)
+{
+    const comm *ranks = a->base->engine.data;
+    return i / (size_t)a->together % (size_t)comm_size(ranks) == (size_t)rank;
+}
+
+static spt_status interrupted(spt_err *err)
+{
+    return err_set(err, SPT_E_INTERRUPTED, "interrupted while answering");
+}
+
+/* Those that hold one model leave together. */
+static spt_status stop_between(const struct answerer *a, spt_err *err)
+{
+    unsigned any = stop_requested();
+    TRY(comm_any(a->base->engine.part, &any, err));
+    return any ? interrupted(err) : SPT_OK;
+}
+
+static void put_answer(buf *to, const char *text, const float *score)
+{
+    const uint64_t n = text ? strlen(text) : 0;
+    const float x = score ? *score : 0;
+    buf_add(to, &n, sizeof n);
+    buf_add(to, text ? text : "", n);
+    buf_add(to, &x, sizeof x);
+}
+
+static spt_status take_answer(const char **from, char **text, float *score, spt_err *err)
+{
+    uint64_t n;
+    memcpy(&n, *from, sizeof n);
+    *from += sizeof n;
+    if (text && !(*text = mem_strndup(*from, n)))
+        return err_nomem(err, n);
+    *from += n;
+    if (score)
+        memcpy(score, *from, sizeof *score);
+    *from += sizeof(float);
+    return SPT_OK;
+}
+
+static spt_status take_answers(const struct answerer *a, const struct comm_bytes *all, size_t count,
+                               char **text, float *score, spt_err *err)
+{
+    const comm *ranks = a->base->engine.data;
+    for (int r = 0; r < comm_size(ranks); r++) {
+        const char *at = all->bytes + all->off[r];
+        for (size_t i = 0; r != comm_rank(ranks) && i < count; i++)
+            if (is_mine(a, i, r))
+                TRY(take_answer(&at, text ? text + i : NULL, score ? score + i : NULL, err));
+    }
+    return SPT_OK;
+}
+
+/* Every rank gets all answers; st: how it went here. To be interrupted is no failure: all are. */
+static spt_status share_answers(const struct answerer *a, size_t count, spt_status st, char **text,
+                                float *score, spt_err *err)
+{
+    comm *ranks = a->base->engine.data;
+    struct comm_bytes all = {0};
+    unsigned any = st == SPT_E_INTERRUPTED;
+    if (comm_size(ranks) == 1)
+        return st;
+    if (!st || any)
+        TRY(comm_any(ranks, &any, err));
+    if (any)
+        return interrupted(err);
+    buf mine;
+    buf_init(&mine, INT32_MAX);
+    for (size_t i = 0; !st && i < count; i++)
+        if (is_mine(a, i, comm_rank(ranks)))
+            put_answer(&mine, text ? text[i] : NULL, score ? score + i : NULL);
+    if (!st)
+        st = buf_status(&mine, "answers", err);
+    st = comm_gather(ranks, st, buf_str(&mine), mine.len, &all, err);
+    buf_release(&mine);
+    if (!st)
+        st = take_answers(a, &all, count, text, score, err);
+    comm_bytes_release(&all);
+    return st;
+}
+
+static spt_status predict_own(struct answerer *a, const struct task_set *s, size_t first,
+                              size_t count, struct rng_key rng, char **text, float *score,
+                              spt_err *err)
 {
     const bool draws = a->base->model->decode.method == DECODE_SAMPLE_T5X;
     for (size_t i = 0; i < count;) {
         const size_t n = smaller((size_t)a->together, count - i);
         const struct rng_key key = rng_split_at(rng, 2, 0, RNG_CLASSIC);
-        TRY(predict_range(a, s, first + i, n, draws ? (size_t)a->batch : n, key, text + i,
-                          score ? score + i : NULL, err));
-        if (stop_requested())
-            return err_set(err, SPT_E_INTERRUPTED, "interrupted while decoding");
+        if (is_mine(a, i, comm_rank(a->base->engine.data))) {
+            TRY(predict_range(a, s, first + i, n, draws ? (size_t)a->batch : n, key, text + i,
+                              score ? score + i : NULL, err));
+            TRY(stop_between(a, err));
+        }
         rng = rng_split_at(rng, 2, 1, RNG_CLASSIC);
         i += n;
     }
     return SPT_OK;
+}
+
+spt_status answers_predict(struct answerer *a, const struct task_set *s, size_t first, size_t count,
+                           struct rng_key rng, char **text, float *score, spt_err *err)
+{
+    const spt_status st = predict_own(a, s, first, count, rng, text, score, err);
+    return share_answers(a, count, st, text, score, err);
 }
 
 static spt_status score_range(struct answerer *a, const struct task_set *s, size_t first,
@@ -176,15 +272,20 @@ static spt_status score_range(struct answerer *a, const struct task_set *s, size
     return st;
 }
 
+static spt_status score_own(struct answerer *a, const struct task_set *s, size_t first,
+                            size_t count, float *score, spt_err *err)
+{
+    for (size_t i = 0; i < count; i += smaller((size_t)a->together, count - i)) {
+        if (!is_mine(a, i, comm_rank(a->base->engine.data)))
+            continue;
+        TRY(score_range(a, s, first + i, smaller((size_t)a->together, count - i), score + i, err));
+        TRY(stop_between(a, err));
+    }
+    return SPT_OK;
+}
+
 spt_status answers_score(struct answerer *a, const struct task_set *s, size_t first, size_t count,
                          float *score, spt_err *err)
 {
-    for (size_t i = 0; i < count;) {
-        const size_t n = smaller((size_t)a->together, count - i);
-        TRY(score_range(a, s, first + i, n, score + i, err));
-        if (stop_requested())
-            return err_set(err, SPT_E_INTERRUPTED, "interrupted while scoring");
-        i += n;
-    }
-    return SPT_OK;
+    return share_answers(a, count, score_own(a, s, first, count, score, err), NULL, score, err);
 }

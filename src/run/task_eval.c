@@ -499,12 +499,14 @@ static spt_status run_task(struct task_eval *v, size_t at, int64_t step, spt_err
         if (!r.entry[i].text)
             log_info("%s/%s at step %lld: %.3f", r.set->name, r.entry[i].key, (long long)step,
                      r.entry[i].number);
-    if (!st && v->opts.tensorboard)
+    const bool writes = comm_leads(v->ranks);
+    if (!st && writes && v->opts.tensorboard)
         st = write_events(v, at, &r, step, err);
-    if (!st && v->opts.json)
+    if (!st && writes && v->opts.json)
         st = append_metrics(v, &r, step, err);
-    if (!st && v->opts.json)
+    if (!st && writes && v->opts.json)
         st = write_results(v, &r, step, err);
+    st = comm_agree(v->ranks, st, err);
     results_release(&r);
     return st;
 }

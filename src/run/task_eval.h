@@ -14,6 +14,7 @@ struct task_eval {
     events_writer **events; /* [sets.count], opened when first written */
     struct answerer answerer;
     int64_t last_step; /* of the last evaluation, -1 */
+    comm *ranks;       /* the first of which writes; set before task_eval_run */
     bool replaces; /* lines of this step or a later one are of a run that was cut short: they go */
 };
 /* Loads the examples. No task with metrics and the split: sets.count is 0 and nothing is done. */

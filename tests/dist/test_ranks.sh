@@ -59,5 +59,24 @@ for data in eval37 eval3; do
         expect "score_${data}_${n}_same" cmp "$dir/out" "$dir/want"
     done
 done
+# --out: chunks that are durable, continued by another number of processes.
+outs() { answer "$@" --mode predict --beams 2 --max-output 4 --chunk 2; }
+outs "$plain" infer --out "$dir/o1" 2>"$dir/err"
+for n in 2 3; do
+    check "infer_out_$n" 0 'written' outs ranks $n "$spt" infer --out "$dir/o$n"
+    expect "infer_out_${n}_same" diff -r "$dir/o1" "$dir/o$n"
+done
+check infer_out_again 0 'is complete' outs ranks 2 "$spt" infer --out "$dir/o2"
+cp "$dir/29/eval37.tsv" "$dir/other37.tsv"
+echo >>"$dir/other37.tsv"
+cat >"$dir/infer.sh" <<EOF2
+#!/bin/sh
+[ "\$OMPI_COMM_WORLD_RANK\$PMI_RANK" = 1 ] && set -- "\$@" --data "$dir/other37.tsv"
+exec "$PWD/$spt" "\$@"
+EOF2
+chmod +x "$dir/infer.sh"
+data=eval37
+refused infer_of_other_data 3 'ranks do not do the same work' answer ranks 2 "$dir/infer.sh" infer
+refused score_of_other_data 3 'ranks do not do the same work' answer ranks 2 "$dir/infer.sh" score
 refused stdin_reaches_one 2 'give a file' ranks 2 "$spt" infer --model $model --prompt "$dir/solo"
 finish
