@@ -4,8 +4,8 @@
 
 Evaluation of a two-label task with a soft prompt: `spt eval` ranking the labels beside `generate` of Hugging Face
 through PEFT, examples per second on the same model (random weights, tools/make-model), prompt, texts and threads. PEFT
-takes the fastest of --batches (tried on the first examples); generate decodes as many tokens as the longest label
-has, end mark included, which is what it takes to answer. spt's time is that of the process less that of a run over one
+takes the fastest of --batches (tried on the first examples); generate decodes --tokens tokens, by default as many as
+the longest label has, end mark included, which is the least that it takes to answer. spt's time is that of the process less that of a run over one
 example (loading); PEFT's is that of the generate calls. The log-likelihoods of the labels for the first eight examples must
 agree with the model of Hugging Face in float32 (within 0.001), or the script stops. --data: text<TAB>0 or 1.
 
@@ -29,6 +29,7 @@ ap.add_argument("--size", default="small")
 ap.add_argument("--examples", type=int, default=872)
 ap.add_argument("--batches", default="8,32,64")
 ap.add_argument("--prompt", type=int, default=100)
+ap.add_argument("--tokens", type=int, default=0, help="that generate decodes (default: the longest label)")
 ap.add_argument("--rounds", type=int, default=2)
 ap.add_argument("--compute", default="float32,bfloat16")
 ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -123,7 +124,7 @@ def check(model):
 
 
 inputs, label_ids = ids_of([t for t, _ in rows]), ids_of(LABELS)
-tokens = max(len(x) for x in label_ids)
+tokens = a.tokens or max(len(x) for x in label_ids)
 result = {"size": a.size, "examples": len(rows), "prompt": a.prompt, "tokens": tokens, "threads": a.threads,
           "load_average": os.getloadavg()}
 rates = {}

@@ -82,12 +82,20 @@ static size_t items(const struct list *l)
 static spt_status check_name(const char *name, spt_err *err)
 {
     static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-";
+    /* What else may stand in the directory of a sweep, or is swept from it. */
+    static const char *const taken[] = {"sweep.jsonl", "state-", "tmp", "trash"};
     const size_t n = strlen(name);
+    bool free_name = !strstr(name, ".tmp-");
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+        free_name = free_name && strncmp(name, taken[i], strlen(taken[i]));
+    if (!free_name)
+        return err_set(err, SPT_E_USAGE, "\"%s\" cannot name a run: such names have other uses",
+                       name);
     if (n && n <= NAME_MAX_BYTES && name[0] != '.' && name[0] != '-' && strspn(name, good) == n)
         return SPT_OK;
     return err_set(err, SPT_E_USAGE,
-                   "\"%s\" cannot name a run: up to %d letters, digits and . _ + -, none of . and - "
-                   "in front",
+                   "\"%.110s\" cannot name a run: up to %d letters, digits and . _ + -, none of . "
+                   "and - in front",
                    name, NAME_MAX_BYTES);
 }
 

@@ -157,9 +157,18 @@ refused empty_item 2 '--seeds' --seeds 1,,2
 refused bad_value 2 '--lengths' --lengths 0,4
 refused too_many 2 'more than 180 runs' --seeds "$(seq -s, 1 181)"
 printf 'model\nx\n' >"$dir/bad.tsv"
+printf 'name\tlr\ntmp.1\t0.1\n' >"$dir/leftover.tsv"
+printf 'name\tlr\n../a\t0.1\n' >"$dir/slash.tsv"
+refused name_of_a_leftover 2 'such names have other uses' --runs "$dir/leftover.tsv"
+refused name_with_a_slash 2 'cannot name a run' --runs "$dir/slash.tsv"
 refused column_of_all 2 '"model" is nothing that runs can differ in' --runs "$dir/bad.tsv"
 "$spt" sweep "${common[@]}" --out "$dir/alone/p2" --seeds 1,2 2>"$dir/refused.err"
 expect run_of_train_refused grep -q 'is a run of spt train' "$dir/refused.err"
 sweep begun --steps 3 --lrs 0.3,0.1 --seed 1 && sweep begun --steps 5 --lrs 0.3,0.1 --seed 1
 expect begun_needs_resume test $? = 3
+"$spt" sweep --model demo/t5-mini --train "$dir/train.tsv" --header no --out "$dir/most/" --seeds "$(seq -s, 1 180)" \
+    --steps 1 --batch 1 --length 1 --json --quiet >"$dir/most.out" 2>"$dir/most.err"
+expect most_runs test $? = 0 -a "$(grep -c '"event": "run"' "$dir/most.out")" = 180
+"$spt" sweep "${common[@]}" --out "$dir/dry" --lrs 0.1,0.2 --steps 3 --dry-run >"$dir/dry.out" 2>"$dir/dry.err"
+expect dry_run_writes_nothing test $? = 0 -a ! -e "$dir/dry" -a -n "$(grep 'lr0.2: ' "$dir/dry.err")"
 [ $fails -eq 0 ]
