@@ -149,7 +149,7 @@ control() { # PATH [BODY]
     python3 -c 'import sys, urllib.request as u
 print(u.urlopen(sys.argv[1], data=sys.argv[2].encode() if len(sys.argv) > 2 else None).read().decode())' "$url/_control/$@"
 }
-faults() { control clear "" && control faults "$1"; }
+faults() { control clear "" && control faults "$1"; } >/dev/null
 log() { control log; }
 export SPT_DATA_MIRROR=$url/files
 "$spt" data prepare glue/sst2 --out "$dir/w" 2>"$dir/err"

@@ -80,16 +80,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const spt_status st = archive_open("/a", &a, NULL);
     FUZZ_CHECK(st == SPT_OK || st == SPT_E_FORMAT);
     uint64_t all = 0;
-    for (size_t i = 0; a && i < archive_count(a) && i < 50; i++) {
+    for (size_t i = 0; a && i < archive_count(a) && i < 20; i++) {
         uint64_t one, two;
         uint32_t x, y;
         FUZZ_CHECK(!leaves(archive_name(a, i)));
         const bool ok = read_member(a, i, 5000, &one, &x);
-        FUZZ_CHECK(read_member(a, i, 1 + data[0] % 97, &two, &y) == ok);
-        FUZZ_CHECK(!ok || (one == two && x == y));
+        if (one < 1 << 16) { /* the same in small pieces */
+            FUZZ_CHECK(read_member(a, i, 1 + data[0] % 97, &two, &y) == ok);
+            FUZZ_CHECK(!ok || (one == two && x == y));
+        }
         all += one;
         FUZZ_CHECK(one <= (uint64_t)ARCHIVE_MAX_RATIO * n + (2 << 20));
-        if (all > 20 << 20)
+        if (all > 4 << 20)
             break;
     }
     archive_close(a);
