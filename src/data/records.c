@@ -446,6 +446,12 @@ static spt_status prime(records *r, spt_err *err)
 {
     bool more;
     TRY(next_row(r, &more, err));
+    if (!more && r->lines) { /* no question, no answer */
+        if (!r->opened_before)
+            TRY(name_columns(r, err));
+        r->opened_before = true;
+        return SPT_OK;
+    }
     if (!more)
         return err_set(err, SPT_E_FORMAT, "%s: the file is empty: there are no records in it",
                        r->path);

@@ -66,6 +66,7 @@ const char *prompt_format_name(enum prompt_format f);
 struct prompt_write_opts {
     int64_t num_heads, num_layers; /* of the base, for PEFT; 0: unknown */
     int peft_submodules;           /* 1 (when 0) or 2 */
+    bool force; /* PEFT: into a directory that has other files */
 };
 /* What the target format cannot keep: names of provenance that the prompt has and the file will
  * not carry, e.g. "input template". Static strings. */
@@ -75,7 +76,8 @@ struct prompt_dropped {
 };
 /* Atomic. `path`: the file (npy, safetensors), the MODEL_DIR or its
  * numpy_checkpoints/checkpoint_<step> (T5X), the directory (PEFT). `dropped` may be NULL.
- * A decoder prompt or one not combined as prefix is refused for PEFT. */
+ * A decoder prompt or one not combined as prefix is refused for PEFT, as is a directory that has
+ * files in it and is no adapter. */
 spt_status prompt_write(const struct prompt *p, const char *path, enum prompt_format format,
                         const struct prompt_write_opts *opts, struct prompt_dropped *dropped,
                         spt_err *err);

@@ -238,6 +238,26 @@ static spt_status write_t5x(const struct prompt *p, const char *path, spt_err *e
     return st;
 }
 
+/* An adapter may take the place of an adapter, but goes into no other directory that has something
+ * in it. */
+static spt_status check_place(const char *path, bool force, spt_err *err)
+{
+    fs_names names = {0};
+    bool adapter = false;
+    if (force || !fs_is_dir(path))
+        return SPT_OK;
+    TRY(fs_list(path, &names, err));
+    for (size_t i = 0; i < names.count; i++)
+        adapter |= !strcmp(names.name[i], "adapter_config.json");
+    const bool refuse = names.count && !adapter;
+    fs_names_free(&names);
+    return refuse ? err_set(err, SPT_E_USAGE,
+                            "%s is a directory with other files in it and no PEFT adapter: name "
+                            "another one, or say --force",
+                            path)
+                  : SPT_OK;
+}
+
 static spt_status write_peft(const struct prompt *p, const char *path,
                              const struct prompt_write_opts *o, spt_err *err)
 {
@@ -247,6 +267,7 @@ static spt_status write_peft(const struct prompt *p, const char *path,
                        "%s: a PEFT adapter holds an encoder prompt in front of the input; this one %s",
                        path, p->use.side == PROMPT_DECODER ? "belongs to the decoder"
                                                            : "is combined in another way");
+    TRY(check_place(path, o->force, err));
     TRY(prompt_meta_build(p, &m, err));
     const struct peft_write_opts po = {
         .num_heads = o->num_heads,

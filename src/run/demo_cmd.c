@@ -53,10 +53,8 @@ static spt_status command(const struct demo *d,
     size_t i = 1;
     for (; !st && word[i] && strcmp(word[i], "--") != 0; i += 2)
         st = settings_set(&s, word[i], word[i + 1], err);
-    for (i += word[i] != NULL; !st && word[i]; i++) {
-        s.argument[s.arguments] = mem_strdup(word[i]);
-        st = s.argument[s.arguments++] ? SPT_OK : err_nomem(err, strlen(word[i]));
-    }
+    for (i += word[i] != NULL; !st && word[i]; i++)
+        st = settings_add_argument(&s, word[i], err);
     s.comm = d->s->comm;
     if (!st)
         st = fn(&s, &out, err);

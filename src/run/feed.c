@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "fs/fs.h"
+#include "text/utf8.h"
 
 /* A table read with one template; prompts with the same one share it. */
 struct table {
@@ -29,6 +30,7 @@ struct feed {
     size_t line_len;
     struct line_encoder encoder;
     uint64_t cut;
+    uint64_t odd, first_odd; /* lines that are no clean text, and the first of them */
     uint64_t at; /* number of the next record */
     uint64_t examples;
     uint64_t shard, shards;
@@ -234,6 +236,10 @@ static spt_status add(struct feed *f, size_t member, struct feed_chunk *c, spt_e
                           ? label_set_find(m->task.labels, e.target_text, e.target_text_len)
                           : -1;
     }
+    if (f->lines && (utf8_valid_prefix(f->line, f->line_len) < f->line_len ||
+                     memchr(f->line, '\0', f->line_len))) {
+        f->first_odd = f->odd++ ? f->first_odd : line_of(f);
+    }
     f->cut += cut;
     if (cut && f->s->strict)
         return refuse_cut(f, m, err);
@@ -365,6 +371,10 @@ void feed_report(const struct feed *f)
 {
     const struct examples_counts c =
         f->tables ? example_stream_counts(f->table[0].stream) : (struct examples_counts){0};
+    if (f->odd)
+        log_warning("%llu lines hold a zero byte or are not UTF-8 (the first is line %llu): what "
+                    "they say is not what the model was asked",
+                    (unsigned long long)f->odd, (unsigned long long)f->first_odd);
     if (c.unwritable_targets)
         log_warning("%llu of %llu targets contain characters this vocabulary cannot write: %s",
                     (unsigned long long)c.unwritable_targets, (unsigned long long)c.examples,

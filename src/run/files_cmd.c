@@ -274,7 +274,7 @@ spt_status run_convert(struct settings *s, struct run_output *out, spt_err *err)
         return err_set(err, SPT_E_USAGE, "spt convert IN OUT");
     struct prompt *p = NULL;
     enum prompt_format format;
-    struct prompt_write_opts opts = {0};
+    struct prompt_write_opts opts = {.force = s->force};
     struct prompt_dropped dropped = {0};
     TRY(prompt_format_of(to, &format, err));
     int64_t width = 0;
@@ -307,10 +307,18 @@ static bool find_variable(const store *s, const char *name, size_t *index)
     return store_find(s, with, index);
 }
 
+struct wanted {
+    const store *s;
+    const char *name;
+};
+
+/* As the user writes names: "target/" is optional. */
 static const char *store_name_at(void *ctx, size_t i)
 {
-    const store *s = ctx;
-    return i < store_count(s) ? store_at(s, i)->name : NULL;
+    const struct wanted *w = ctx;
+    const char *name = i < store_count(w->s) ? store_at(w->s, i)->name : NULL;
+    const bool cut = name && !strncmp(name, "target/", 7) && strncmp(w->name, "target/", 7);
+    return cut ? name + 7 : name;
 }
 
 spt_status run_extract(struct settings *s, struct run_output *out, spt_err *err)
@@ -330,7 +338,8 @@ spt_status run_extract(struct settings *s, struct run_output *out, spt_err *err)
     TRY(st);
     size_t i;
     if (!find_variable(st_in, s->argument[1], &i)) {
-        const char *near = nearest_word(s->argument[1], store_name_at, st_in);
+        struct wanted w = {st_in, s->argument[1] + strspn(s->argument[1], "/")};
+        const char *near = nearest_word(w.name, store_name_at, &w);
         st = err_set(err, SPT_E_CONFIG, "%s has no variable \"%s\"%s%s (see `spt inspect %s`)",
                      s->argument[0], s->argument[1], near ? "; the nearest is " : "",
                      near ? near : "", s->argument[0]);

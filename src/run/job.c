@@ -230,14 +230,7 @@ spt_status spt_job_set(spt_job *j, const char *option, const char *value, spt_er
 
 spt_status spt_job_add(spt_job *j, const char *argument, spt_err *err)
 {
-    struct settings *s = &j->settings;
-    if (s->arguments == MAX_ARGUMENTS)
-        return err_set(err, SPT_E_USAGE, "more than %d arguments", MAX_ARGUMENTS);
-    char *copy = mem_strdup(argument);
-    if (!copy)
-        return err_nomem(err, strlen(argument));
-    s->argument[s->arguments++] = copy;
-    return SPT_OK;
+    return settings_add_argument(&j->settings, argument, err);
 }
 
 static unsigned long warnings_before; /* the job now running */

@@ -271,6 +271,7 @@ const struct option_row option_table[] = {
     SWITCH("save-full", save_full, T, "also write complete T5X checkpoints"),
     SWITCH("npy-bf16", npy_bf16, USES | V | P | X,
            "read .npy arrays of opaque 2-byte values (|V2) as bfloat16"),
+    SWITCH("force", force, V, "write a PEFT adapter into a directory that has other files"),
     SWITCH("decode", decode, K, "ids to text instead of text to ids"),
     SWITCH("profile", profile, T, "at the end: time by kind of operation, share of the peak"),
     SWITCH("log-examples", log_examples, T,
@@ -425,9 +426,24 @@ void settings_release(struct settings *s)
         }
     for (size_t i = 0; i < s->arguments; i++)
         mem_free(s->argument[i]);
-    s->arguments = 0;
+    mem_free(s->argument);
+    s->argument = NULL;
+    s->arguments = s->argument_cap = 0;
     mem_free(s->bindings);
     s->bindings = NULL;
+}
+
+spt_status settings_add_argument(struct settings *s, const char *text, spt_err *err)
+{
+    if (s->arguments == MAX_ARGUMENTS)
+        return err_set(err, SPT_E_USAGE, "more than %d arguments", MAX_ARGUMENTS);
+    TRY(mem_grow(&s->argument, &s->argument_cap, s->arguments + 1, sizeof *s->argument,
+                 MAX_ARGUMENTS, err));
+    char *copy = mem_strdup(text);
+    if (!copy)
+        return err_nomem(err, strlen(text));
+    s->argument[s->arguments++] = copy;
+    return SPT_OK;
 }
 
 static const char *option_name_at(void *ctx, size_t i)

@@ -11,7 +11,7 @@
 #include "base/status.h"
 #include "comm/comm.h"
 
-enum { MAX_ARGUMENTS = 64 };
+enum { MAX_ARGUMENTS = 1 << 20 };
 
 struct settings {
     const char *command;
@@ -19,8 +19,8 @@ struct settings {
     comm *comm; /* the ranks that do the job together; NULL: one process */
     comm *part, *data_ranks; /* those that hold one model together, and those that share the data
                                 (ranks.h); NULL: this one alone */
-    char *argument[MAX_ARGUMENTS];
-    size_t arguments;
+    char **argument; /* positional; settings_add_argument */
+    size_t arguments, argument_cap;
 
     /* files */
     char *model, *vocab, *train, *eval, *out, *data, *prompt, *predictions, *output;
@@ -79,7 +79,7 @@ struct settings {
     char *cache_dir, *cache_size;
     /* behaviour */
     bool remat, json, resume, dry_run, strict, save_full, decode, log_examples, quiet, npy_bf16;
-    bool names;
+    bool names, force;
     char *progress, *memory;
     bool profile;
 
@@ -109,6 +109,8 @@ extern const size_t option_count;
 spt_status settings_init(struct settings *s, const char *command, spt_err *err);
 void settings_release(struct settings *s);
 spt_status settings_set(struct settings *s, const char *option, const char *value, spt_err *err);
+/* Copies the text. */
+spt_status settings_add_argument(struct settings *s, const char *text, spt_err *err);
 /* Whether the user set the option (by name). */
 bool settings_given(const struct settings *s, const char *option);
 /* Sets all that was given and that both commands have. */

@@ -223,7 +223,9 @@ static spt_status save_state(struct trainer *t, spt_err *err)
         st = write_best(t, err);
     mem_free(bytes);
     buf_release(&identity);
-    return st ? err_wrap(err, st, "saving step %lld", (long long)t->state.step) : SPT_OK;
+    if (!st || !err || strstr(err->msg, "saving step")) /* ckpt_save says it itself */
+        return st;
+    return err_wrap(err, st, "saving step %lld", (long long)t->state.step);
 }
 
 spt_status train_save(struct trainer *t, spt_err *err)

@@ -11,7 +11,7 @@ check() {
     shift 3
     "$@" >"$dir/out" 2>"$dir/err"
     local rc=$?
-    if [ $rc -eq "$want" ] && grep -qE -- "$pattern" "$dir/err"; then
+    if [ $rc -eq "$want" ] && grep -qE -- "$pattern" <(cat "$dir/err"; echo); then
         echo "ok $name"
     else
         echo "not ok $name"
@@ -130,4 +130,29 @@ expect tokenize_round_trip test "$(cat "$dir/text")" = 'my parcel'
 expect pipes_are_files_too cmp -s "$dir/json" "$dir/json2"
 "$spt" eval --model $model --prompt "$dir/run" --data - --json --quiet <$desk/dev.tsv >"$dir/json2" 2>/dev/null
 expect standard_input_too cmp -s "$dir/json" "$dir/json2"
+# Leftovers of first users.
+"$spt" init --model $model --length 2 --init uniform --seed 1 --out "$dir/p2.npy" --quiet
+expect more_than_64_arguments test "$("$spt" inspect $(for i in $(seq 100); do echo "$dir/p2.npy"; done) | grep -c 'npy, 1 tensor')" = 100
+for command in "infer --model $model --labels a,b" "tokenize --model $model"; do
+    check "no_lines_no_answers_${command%% *}" 0 '' "$spt" $command --quiet </dev/null
+    expect "no_answers_${command%% *}" test ! -s "$dir/out"
+done
+check empty_table_is_an_error 4 'empty' "$spt" infer --model $model --labels a,b --data "$dir/empty.tsv"
+printf 'fine\na\0b\nalso fine\n\377\376\n' >"$dir/odd.txt"
+check lines_that_are_no_text 0 'warning: 2 lines hold a zero byte or are not UTF-8 .the first is line 2' "$spt" infer --model $model --labels a,b --quiet "$dir/odd.txt"
+expect still_one_answer_a_line test "$(wc -l <"$dir/out")" = 4
+printf 'x\ta,b\ny\tc\nz\td "q"\nw\tc\n' >"$dir/commas.tsv"
+check labels_with_commas 0 'labels .*: "a,b", c, "d \\"q\\""; answers' "$spt" check --model $model --train "$dir/commas.tsv"
+mkdir "$dir/mine" && echo precious >"$dir/mine/notes.txt"
+check convert_into_a_directory 2 'mine is a directory with other files in it and no PEFT adapter.*--force' "$spt" convert "$dir/p2.npy" "$dir/mine"
+expect convert_wrote_nothing test "$(ls "$dir/mine")" = notes.txt
+check convert_forced 0 '' "$spt" convert "$dir/p2.npy" "$dir/mine" --force
+check convert_over_an_adapter 0 '' "$spt" convert "$dir/p2.npy" "$dir/mine"
+check convert_new_directory 0 '' "$spt" convert "$dir/p2.npy" "$dir/new.peft"
+too_large() { (ulimit -f 1; "$spt" train --model $model --train $desk/train.tsv --length 20 --steps 1 --seed 1 --out "$dir/large" --quiet); }
+check saving_is_said_once 5 '^spt: train: [^ ]*/large: saving step 0: cannot write [^:]*: File too large$' too_large
+if [ -d ../shared/golden/t5x_checkpoint/legacy ]; then
+    check extract_suggests 3 'the nearest is token_embedder/embedding .see' "$spt" extract ../shared/golden/t5x_checkpoint/legacy token_embedder/embeding "$dir/x.npy"
+    check extract_suggests_in_full 3 'the nearest is target/token_embedder/embedding .see' "$spt" extract ../shared/golden/t5x_checkpoint/legacy target/token_embedder/embeding "$dir/x.npy"
+fi
 exit $((fails > 0))
