@@ -286,10 +286,11 @@ static spt_status take_lock(ckpt *ck, spt_err *err)
     snprintf(who, sizeof who, "process %d on %s\n", os_getpid(), host);
     const spt_status st =
         fs_lock_take(buf_str(&ck->path), who, &ck->lock, holder, sizeof holder, err);
-    if (st != SPT_E_CONFIG)
+    if (!st || !holder[0])
         return st;
-    return err_set(err, st, "another trainer%s%s%s is at work in %s", holder[0] ? " (" : "", holder,
-                   holder[0] ? ")" : "", ck->dir);
+    const bool known = strcmp(holder, "-") != 0;
+    return err_set(err, st, "another trainer%s%s%s is at work in %s", known ? " (" : "",
+                   known ? holder : "", known ? ")" : "", ck->dir);
 }
 
 static spt_status open_dir(ckpt *ck, spt_err *err)

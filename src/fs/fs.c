@@ -1,6 +1,7 @@
 /* Which store a path belongs to, and the way there. */
 #include "fs/fs.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -299,6 +300,25 @@ spt_status fs_lock_take(const char *path, const char *who, fs_lock **out, char *
     BACKEND(path, lock_take);
     holder[0] = '\0';
     return be->lock_take(path, who, out, holder, cap, err);
+}
+
+spt_status fs_lock_dir(const char *dir, fs_lock **out, bool *busy, spt_err *err)
+{
+    char who[200], host[128] = "", holder[256] = "";
+    *busy = false;
+    BACKEND(dir, lock_take);
+    if (be == &fs_local)
+        return local_lock_dir(dir, out, busy, err);
+    buf path;
+    buf_init(&path, 65536);
+    os_hostname(host, sizeof host);
+    snprintf(who, sizeof who, "process %d on %s\n", os_getpid(), host);
+    spt_status st = path_join(&path, dir, ".lock", err);
+    if (!st)
+        st = be->lock_take(buf_str(&path), who, out, holder, sizeof holder, err);
+    *busy = st && holder[0];
+    buf_release(&path);
+    return st;
 }
 
 spt_status fs_lock_check(fs_lock *l, spt_err *err)

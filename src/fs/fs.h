@@ -107,11 +107,14 @@ spt_status fs_sync_dir(const char *path, spt_err *err);
 
 /* One writer per run directory. A local lock is dropped by the system when its process dies; one in a
  * bucket is an object with a lease that a thread renews, and a lease that ran out is taken over
- * (SPT_LEASE_SECONDS, 60). `holder` gets what the holder wrote when the lock is taken: "" or its
- * `who`; the status is then SPT_E_CONFIG. */
+ * (SPT_LEASE_SECONDS, 60). When somebody holds it the status is SPT_E_CONFIG and `holder` says who (the
+ * first line of their `who`, "-": unknown); in all other cases it is "". */
 typedef struct fs_lock fs_lock;
 spt_status fs_lock_take(const char *path, const char *who, fs_lock **out, char *holder, size_t cap,
                         spt_err *err);
+/* The same for a directory itself, without a file that says so: locally the directory is locked, in a
+ * bucket the object ".lock" in it. */
+spt_status fs_lock_dir(const char *dir, fs_lock **out, bool *busy, spt_err *err);
 /* Is it still ours? A lease can be lost while a process sleeps or has no network. */
 spt_status fs_lock_check(fs_lock *l, spt_err *err);
 void fs_lock_release(fs_lock *l); /* accepts NULL */

@@ -108,6 +108,7 @@ spt_status local_log_sync(fs_log *l, spt_err *err);
 void local_log_close(fs_log *l);
 spt_status local_lock_take(const char *path, const char *who, fs_lock **out, char *holder,
                            size_t cap, spt_err *err);
+spt_status local_lock_dir(const char *dir, fs_lock **out, bool *busy, spt_err *err);
 void local_lock_release(fs_lock *l);
 spt_status local_savedir_begin(const char *tmp, const char *final, const char *manifest,
                                savedir **out, spt_err *err);

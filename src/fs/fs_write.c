@@ -220,6 +220,8 @@ spt_status local_lock_take(const char *path, const char *who, fs_lock **out, cha
         if (r != -EWOULDBLOCK)
             return err_sys(err, SPT_E_IO, -r, "cannot lock %s", path);
         read_holder(path, holder, cap);
+        if (!holder[0])
+            memcpy(holder, "-", 2);
         return err_set(err, SPT_E_CONFIG, "%s is locked", path);
     }
     struct local_lock *l = mem_zalloc(1, sizeof *l);
@@ -233,6 +235,27 @@ spt_status local_lock_take(const char *path, const char *who, fs_lock **out, cha
         os_write_full(fd, who, strlen(who));
     *out = &l->base;
     return SPT_OK;
+}
+
+spt_status local_lock_dir(const char *dir, fs_lock **out, bool *busy, spt_err *err)
+{
+    const int fd = os_open(dir, OS_READ | OS_DIR);
+    if (fd < 0)
+        return err_sys(err, SPT_E_IO, -fd, "%s", dir);
+    const int r = os_lock(fd);
+    struct local_lock *l = r < 0 ? NULL : mem_zalloc(1, sizeof *l);
+    if (l) {
+        l->base.be = &fs_local;
+        l->fd = fd;
+        *out = &l->base;
+        return SPT_OK;
+    }
+    os_close(fd);
+    if (r >= 0)
+        return err_nomem(err, sizeof *l);
+    *busy = r == -EWOULDBLOCK;
+    return r == -EWOULDBLOCK ? err_set(err, SPT_E_CONFIG, "%s is locked", dir)
+                             : err_sys(err, SPT_E_IO, -r, "cannot lock %s", dir);
 }
 
 void local_lock_release(fs_lock *l)

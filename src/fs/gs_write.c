@@ -1,8 +1,10 @@
 /* What is written to gs://: whole files, logs, directories that appear with their manifest. */
+#define _POSIX_C_SOURCE 200809L /* condition variables on the steady clock */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "codec/crc.h"
@@ -818,7 +820,9 @@ static void lock_free(struct gs_lock *l)
 /* Until when the next renewal can wait, on the clock of condition variables. */
 static struct timespec after(int64_t ns)
 {
-    const int64_t t = os_clock_ns() + ns;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const int64_t t = (int64_t)now.tv_sec * SECOND + now.tv_nsec + ns;
     return (struct timespec){(time_t)(t / SECOND), (long)(t % SECOND)};
 }
 
@@ -903,17 +907,23 @@ static spt_status outlive(struct gs_lock *l, uint64_t *generation, char *holder,
     for (bool told = false;; told = true) {
         const spt_status st = look(&l->n, &h, err);
         *generation = st ? 0 : h.meta.generation;
+        holder[0] = '\0';
         if (st)
             return st == SPT_E_NOTFOUND ? SPT_OK : st;
         if (!told)
             read_held(l->base.path, &h);
         snprintf(holder, cap, "%s", h.who);
-        if (first && h.meta.generation != first)
+        if (first && h.meta.generation != first) {
+            if (!holder[0])
+                snprintf(holder, cap, "-");
             return err_set(err, SPT_E_CONFIG, "%s is locked", l->base.path);
+        }
         first = h.meta.generation;
         const int64_t left = h.lease + 1 - h.age;
-        if (left <= 0)
+        if (left <= 0) {
+            holder[0] = '\0';
             return SPT_OK;
+        }
         if (!told)
             log_info("%s: locked by %s; when it is not renewed within %lld s it counts as left over",
                      l->base.path, h.who[0] ? h.who : "somebody", (long long)left);
@@ -942,8 +952,7 @@ static spt_status take(struct gs_lock *l, char *holder, size_t cap, spt_err *err
         }
         TRY(outlive(l, &generation, holder, cap, err));
         if (generation)
-            log_info("%s: taking over the lock that %s left", l->base.path,
-                     holder[0] ? holder : "somebody");
+            log_info("%s: taking over a lock that was left over", l->base.path);
     }
 }
 
@@ -955,7 +964,12 @@ spt_status gs_lock_take(const char *path, const char *who, fs_lock **out, char *
     if (!l)
         return err_nomem(err, sizeof *l);
     pthread_mutex_init(&l->mutex, NULL);
-    pthread_cond_init(&l->wake, NULL);
+    /* Not the wall clock: tests freeze it, and people set it. */
+    pthread_condattr_t steady;
+    pthread_condattr_init(&steady);
+    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->wake, &steady);
+    pthread_condattr_destroy(&steady);
     l->base.be = &fs_gs;
     l->base.path = mem_strdup(path);
     l->lease_ns = lease_seconds() * SECOND;

@@ -149,7 +149,7 @@ static spt_status cache_task(const struct settings *s, const struct task *t,
 {
     char dir[MAX_PATH];
     bool found;
-    int fd = -1;
+    fs_lock *lock = NULL;
     TRY(cache_find(s->output, t->name, dir, sizeof dir, &found, err));
     if (found) {
         log_info("%s is complete already; remove it to make it again", dir);
@@ -158,9 +158,9 @@ static spt_status cache_task(const struct settings *s, const struct task *t,
     if (o->tfds_dir)
         TRY(data_prepare_missing_of(t, o->tfds_dir, err));
     TRY(fs_make_dirs(dir, err));
-    TRY(dir_lock(dir, "another command is writing this cache", &fd, err));
+    TRY(dir_lock(dir, "another command is writing this cache", &lock, err));
     const spt_status st = write_locked(s, t, o, dir, err);
-    dir_unlock(fd);
+    fs_lock_release(lock);
     return st;
 }
 

@@ -1,12 +1,10 @@
-/* One command at a time in a directory, without a file of its own in it: the directory is locked. The
- * kernel lets go when the process ends, however it ends. */
+/* One command at a time writes into a directory; the lock goes with the process. */
 #ifndef SPT_RUN_DIR_LOCK_H
 #define SPT_RUN_DIR_LOCK_H
 
-#include "base/status.h"
+#include "fs/fs.h"
 
-/* SPT_E_CONFIG "DIR: <busy>" when another process holds it. Release with dir_unlock (-1: nothing). */
-spt_status dir_lock(const char *dir, const char *busy, int *fd, spt_err *err);
-void dir_unlock(int fd);
+/* SPT_E_CONFIG with "<dir>: <busy>" while another process holds it. */
+spt_status dir_lock(const char *dir, const char *busy, fs_lock **out, spt_err *err);
 
 #endif

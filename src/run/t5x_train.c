@@ -32,7 +32,7 @@ struct memory {
 struct t5x_trainer {
     struct gin_job *job;
     struct gin_train cfg;
-    int lock; /* of model_dir, -1 */
+    fs_lock *lock; /* of model_dir */
     struct t5x_base base;
     struct task_env env;
     struct task_feed feed;
@@ -319,7 +319,7 @@ static void trainer_close(struct t5x_trainer *t)
     task_feed_close(&t->feed);
     task_env_close(&t->env);
     t5x_base_close(&t->base);
-    dir_unlock(t->lock);
+    fs_lock_release(t->lock);
     gin_train_release(&t->cfg);
 }
 
@@ -639,7 +639,7 @@ static spt_status start(struct t5x_trainer *t, bool *nothing, spt_err *err)
 
 spt_status run_t5x_train(struct gin_job *j, spt_err *err)
 {
-    struct t5x_trainer t = {.job = j, .lock = -1, .last_saved = -1};
+    struct t5x_trainer t = {.job = j, .last_saved = -1};
     bool nothing = false;
     t.created_ns = os_monotonic_ns();
     spt_status st = gin_train_read(j->config, &t.cfg, err);
