@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "ckpt/ckpt_internal.h"
+#include "fs/savedir.h"
 #include "store/safetensors.h"
 
 struct ckpt_loaded {
@@ -176,6 +177,18 @@ spt_status ckpt_list(const char *run_dir, int64_t **steps, size_t *count, spt_er
     return ckpt_list_prefix(run_dir, "state-", steps, count, err);
 }
 
+/* No manifest: a save that died, where directories do not appear whole. */
+static bool unfinished(const char *run_dir, const char *prefix, int64_t step)
+{
+    bool there = true;
+    buf path;
+    buf_init(&path, CKPT_MAX_PATH);
+    buf_addf(&path, "%s/%s%lld/%s", run_dir, prefix, (long long)step, CKPT_MANIFEST_FILE);
+    const bool asked = !path.st && !ckpt_exists(buf_str(&path), &there, NULL);
+    buf_release(&path);
+    return asked && !there;
+}
+
 /* Tries <prefix><step>; *out stays NULL when it is damaged. `damaged` keeps the first complaint. */
 static spt_status try_state(const char *run_dir, const char *prefix, int64_t step, bool quiet,
                             ckpt_loaded **out, spt_err *damaged, spt_err *err)
@@ -191,6 +204,10 @@ static spt_status try_state(const char *run_dir, const char *prefix, int64_t ste
     if (st == SPT_E_FORMAT) {
         if (quiet)
             return SPT_OK;
+        if (!savedir_is_whole(run_dir) && unfinished(run_dir, prefix, step)) {
+            log_info("state of step %lld was not finished and is not used", (long long)step);
+            return SPT_OK;
+        }
         log_warning("state of step %lld is not used: %s", (long long)step, why.msg);
         if (!damaged->code)
             *damaged = why;

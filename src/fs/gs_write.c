@@ -565,7 +565,7 @@ struct gs_savedir {
     struct savedir base;
     struct gs_name at, final;
     char *manifest; /* NULL: none */
-    bool staged;    /* under the temporary name, because the final one was taken */
+    bool staged;    /* under the temporary name: the final one was taken, or no manifest hides it */
     bool marked;
     bool has_manifest;
     buf content;    /* of the manifest */
@@ -636,13 +636,14 @@ static spt_status begin(struct gs_savedir *d, const char *tmp, const char *final
 {
     TRY(file_name(final, &d->final, err));
     TRY(is_taken(&d->final, &d->staged, err));
+    d->staged |= !manifest; /* nothing would hide what is there early */
     TRY(file_name(d->staged ? tmp : final, &d->at, err));
     d->base.path = mem_strdup(d->staged ? tmp : final);
     d->base.final = mem_strdup(final);
     d->manifest = manifest ? mem_strdup(manifest) : NULL;
     if (!d->base.path || !d->base.final || (manifest && !d->manifest))
         return err_nomem(err, strlen(final));
-    if (!manifest || d->staged)
+    if (d->staged)
         return SPT_OK;
     d->marked = true;
     return put_below(&d->final, MARK, "", 0, err);

@@ -7,8 +7,8 @@
  *
  * A bucket has no directories to rename. There the files are uploaded under their final names, except
  * the manifest, which publish uploads last: readers take a directory without its manifest for absent.
- * When something has the final name already, the files wait under the temporary name and publish
- * copies them on the server, the manifest last. */
+ * When something has the final name already, or no file is a manifest, the files wait under the
+ * temporary name and publish copies them on the server, the manifest last. */
 #ifndef SPT_FS_SAVEDIR_H
 #define SPT_FS_SAVEDIR_H
 

@@ -443,7 +443,7 @@ static spt_status missing_file(gin_config *c, const char *name)
     buf list;
     buf_init(&list, 1 << 20);
     buf_adds(&list, "''");
-    for (size_t i = 0; *name != '/' && i < c->prefixes; i++)
+    for (size_t i = 0; !path_is_absolute(name) && i < c->prefixes; i++)
         buf_addf(&list, ", '%s'", c->prefix[i]);
     gin_fail(c, SPT_E_NOTFOUND, "OSError", "Unable to open file: %s. Searched config paths: [%s].",
              name, buf_str(&list));
@@ -457,7 +457,7 @@ static spt_status missing_file(gin_config *c, const char *name)
 static spt_status find_file(gin_config *c, const char *name, const char **path)
 {
     *path = NULL;
-    for (size_t i = 0; i <= c->prefixes && (i == 0 || *name != '/'); i++) {
+    for (size_t i = 0; i <= c->prefixes && (i == 0 || !path_is_absolute(name)); i++) {
         buf full;
         buf_init(&full, 1 << 16);
         const char *prefix = i ? c->prefix[i - 1] : "";

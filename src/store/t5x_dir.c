@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/savedir.h"
 #include "store/t5x_internal.h"
 
 spt_status t5x_exists(const char *path, bool *yes, spt_err *err)
@@ -201,11 +202,36 @@ spt_status t5x_list(const char *model_dir, int64_t **steps, size_t *count, spt_e
     return SPT_OK;
 }
 
+/* Where directories do not appear whole, one without its manifest is a save that was not finished. */
+static spt_status drop_unfinished(const char *model_dir, const int64_t *steps, size_t *n,
+                                  spt_err *err)
+{
+    static const char *const marks[] = {"checkpoint", "_METADATA", "_CHECKPOINT_METADATA", "state"};
+    buf path;
+    bool yes = savedir_is_whole(model_dir);
+    buf_init(&path, T5X_MAX_PATH);
+    spt_status st = SPT_OK;
+    for (; !st && !yes && *n; *n -= !st && !yes) {
+        buf_clear(&path);
+        buf_addf(&path, "%s/checkpoint_%lld", model_dir, (long long)steps[*n - 1]);
+        st = buf_status(&path, "path", err);
+        for (size_t k = 0; k < sizeof marks / sizeof *marks && !st && !yes; k++)
+            st = exists_in(buf_str(&path), marks[k], &yes, err);
+    }
+    buf_release(&path);
+    return st;
+}
+
 spt_status t5x_latest(const char *model_dir, int64_t *step, spt_err *err)
 {
     int64_t *steps;
     size_t n;
     TRY(t5x_list(model_dir, &steps, &n, err));
+    const spt_status st = drop_unfinished(model_dir, steps, &n, err);
+    if (st) {
+        mem_free(steps);
+        return st;
+    }
     const int64_t last = n ? steps[n - 1] : 0;
     mem_free(steps);
     if (!n)

@@ -30,7 +30,7 @@ static const struct task_file *file_of(const struct task_user *u, const char *sp
 static spt_status find_file(user_source *s, const char *path, const char *dir, spt_err *err)
 {
     buf_adds(&s->path, path);
-    if (fs_exists(path) || !dir || *path == '/')
+    if (fs_exists(path) || !dir || path_is_absolute(path))
         return buf_status(&s->path, "path", err);
     buf other;
     buf_init(&other, 65536);

@@ -4,7 +4,7 @@ compose, delete; the token endpoint for service accounts and users; the metadata
 
 Buckets are served from directories (--bucket NAME=DIR: what lies there, read-only on disk) or start
 empty (--empty-bucket NAME). --private NAME[=TOKEN]: needs a token that /token or the metadata server
-gave out, or TOKEN.
+gave out, or with TOKEN this one and no other.
 """
 import base64
 import email.utils
@@ -112,9 +112,10 @@ class Gcs:
         if not auth:
             raise Problem(401, "Anonymous caller does not have " + what, "required")
         token = auth.removeprefix("Bearer ")
-        if token == self.private[bucket] or self.tokens.get(token, 0) > time.time():
+        own = self.private[bucket]
+        if token == own if own else self.tokens.get(token, 0) > time.time():
             return
-        if token in self.tokens:
+        if token in self.tokens and not own:
             raise Problem(401, "Invalid Credentials", "authError")
         raise Problem(403, "someone@example.com does not have " + what, "forbidden")
 

@@ -593,6 +593,13 @@ static void directories(void **state)
     d = begin_save("gs://w/run/state-2");
     savedir_abort(d);
     EXPECT_TRUE(!fs_exists("gs://w/run/state-2"));
+    /* Without a manifest nothing is visible before its time. */
+    EXPECT_OK(savedir_begin("gs://w/run/tmp.2", "gs://w/run/npy", NULL, &d, &err), &err);
+    EXPECT_OK(savedir_file(d, "prompt", "p", 1, &err), &err);
+    EXPECT_TRUE(!fs_exists("gs://w/run/npy"));
+    EXPECT_OK(savedir_publish(d, &err), &err);
+    expect_text("gs://w/run/npy/prompt", "p");
+    EXPECT_TRUE(!fs_exists("gs://w/run/tmp.2"));
     /* What died: swept by the mark; strangers and finished ones stay. */
     put("w", "run/state-3/.unfinished", "");
     put("w", "run/state-3/state", "half");
