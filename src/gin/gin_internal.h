@@ -31,6 +31,8 @@ typedef struct gin_pool {
     size_t slots, interned;
 } gin_pool;
 
+/* Sizes of a pool's chunks. Tests make them 1, so that every piece is an allocation that can fail. */
+extern size_t gin_pool_first, gin_pool_last;
 void gin_pool_release(gin_pool *p);
 /* 8-byte aligned; NULL when out of memory. */
 void *gin_pool_alloc(gin_pool *p, size_t size);

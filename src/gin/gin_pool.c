@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-enum { FIRST_CHUNK = 2048, LAST_CHUNK = 256 * 1024 };
+size_t gin_pool_first = 2048, gin_pool_last = 256 * 1024;
 
 struct intern_head {
     uint32_t hash;
@@ -32,7 +32,7 @@ void *gin_pool_alloc(gin_pool *p, size_t size)
     struct gin_chunk *k = p->head;
     if (!k || k->size - k->used < size) {
         if (!p->next_size)
-            p->next_size = FIRST_CHUNK;
+            p->next_size = gin_pool_first;
         const size_t want = size > p->next_size / 4 ? size : p->next_size;
         k = mem_alloc(1, sizeof *k + want);
         if (!k)
@@ -44,7 +44,7 @@ void *gin_pool_alloc(gin_pool *p, size_t size)
         } else {
             k->next = p->head;
             p->head = k;
-            if (p->next_size < LAST_CHUNK)
+            if (p->next_size < gin_pool_last)
                 p->next_size *= 2;
         }
     }

@@ -125,7 +125,7 @@ static void print_hit(void)
     print_message("\n");
 }
 
-/* --- which allocation sites were reached: return addresses, for tools/alloc-sites --- */
+/* --- which allocation sites were made to fail: return addresses, for tools/alloc-sites --- */
 
 enum { SITE_FRAMES = 7, SITE_SLOTS = 1 << 15 };
 static void *sites[SITE_SLOTS][SITE_FRAMES];
@@ -199,10 +199,11 @@ static void note_stack(int64_t number)
 static void *fault_realloc(void *ctx, void *p, size_t size)
 {
     (void)ctx;
-    note_site();
     note_stack(alloc_seen + 1);
-    if (hit(++alloc_seen, alloc_fail_at))
+    if (hit(++alloc_seen, alloc_fail_at)) {
+        note_site();
         return NULL;
+    }
     struct block *old = p ? (struct block *)p - 1 : NULL;
     const size_t old_size = old ? old->size : 0;
     struct block *b = realloc(old, sizeof *b + size);

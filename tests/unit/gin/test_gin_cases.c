@@ -378,6 +378,10 @@ static void check_faults(const struct test_case *t)
     EXPECT_OK(case_under_faults(&f, &err), &err);
     f.learning = false;
     fault_every_alloc(case_under_faults, &f);
+    gin_pool_first = gin_pool_last = 1; /* every piece of a pool is an allocation */
+    fault_every_alloc(case_under_faults, &f);
+    gin_pool_first = 2048;
+    gin_pool_last = 256 * 1024;
 }
 
 /* Every case runs in its own empty directory, with its own registry. */
