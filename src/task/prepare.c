@@ -169,7 +169,7 @@ static spt_status join(char *out, size_t room, const char *dir, const char *name
                : SPT_OK;
 }
 
-/* In `dir`: the file, "name.gz", or as a mirror has it. */
+/* In `dir`: the file, gzip'd or no longer gzip'd, or as a mirror has it. */
 static spt_status find_in_dir(const char *dir, const struct prepare_source *s, char *out,
                               size_t room, bool *found, spt_err *err)
 {
@@ -192,8 +192,14 @@ static spt_status find_in_dir(const char *dir, const struct prepare_source *s, c
     *found = fs_exists(out);
     const char *const names[] = {s->file, second};
     for (size_t i = 0; i < sizeof below / sizeof *below && !*found; i++)
-        for (size_t k = 0; k < 4 && !*found; k++) {
-            snprintf(name, sizeof name, "%s%s%s", below[i], names[k / 2], k % 2 ? ".gz" : "");
+        for (size_t k = 0; k < 6 && !*found; k++) {
+            const char *wanted = names[k / 3];
+            const size_t len = strlen(wanted);
+            const bool packed = path_has_suffix(wanted, ".gz");
+            if (k % 3 == 2 && !packed)
+                continue;
+            snprintf(name, sizeof name, "%s%.*s%s", below[i], (int)(k % 3 == 2 ? len - 3 : len),
+                     wanted, k % 3 == 1 ? ".gz" : "");
             TRY(join(out, room, dir, name, err));
             *found = fs_exists(out) && !fs_is_dir(out);
         }

@@ -65,6 +65,9 @@ mkdir "$dir/plain" && (cd "$dir/plain" && python3 -m zipfile -e "$mini/$S" .)
 mkdir "$dir/downloads" && find "$mini" -type f ! -path '*/train/*' -exec cp {} "$dir/downloads/" \;
 "$spt" data prepare glue/sst2 glue/mrpc glue/ax squad/v2.0 --from "$dir/downloads" --out "$dir/f" --quiet && check from_a_folder_of_downloads same "$dir/f"
 check of_several_files diff -r "$dir/all/glue/mrpc" "$dir/f/glue/mrpc"
+mkdir -p "$dir/unpacked/train" "$dir/unpacked/dev"
+for k in train dev; do gzip -dc "$mini/s3.us-east-2.amazonaws.com/mrqa/release/v2/$k/NewsQA.jsonl.gz" >"$dir/unpacked/$k/NewsQA.jsonl"; done
+"$spt" data prepare mrqa/news_qa --from "$dir/unpacked" --out "$dir/f" --quiet && check of_unpacked_json_lines diff -r "$dir/all/mrqa/news_qa" "$dir/f/mrqa/news_qa"
 check of_json diff -r "$dir/all/squad/v2.0" "$dir/f/squad/v2.0"
 gzip -k "$dir/plain/SST-2"/*.tsv && rm "$dir/plain/SST-2"/*.tsv
 "$spt" data prepare glue/sst2 --from "$dir/plain" --out "$dir/g" --quiet && check from_gzipped_tables same "$dir/g"
