@@ -183,8 +183,8 @@ static void sha256_blocks(uint32_t *state, const uint8_t *p, size_t n)
     static atomic_int known; /* 0: not asked yet, 1: no, 2: yes */
     int k = known;
     if (!k)
-        known = k = has_sha() ? 2 : 1;
-    if (k == 2) {
+        known = k = has_sha() ? 2 : 1; /* never: one processor has one answer */
+    if (k == 2) {                      /* never: one processor has one answer */
         sha256_blocks_ni(state, p, n);
         return;
     }

@@ -78,6 +78,7 @@ static spt_status reader_open(gzip_source_fn source, void *ctx, bool raw, gzip_r
     if (r != Z_OK) {
         mem_free(g);
         return r == Z_MEM_ERROR ? err_nomem(err, 0)
+                                /* never: all else would be wrong arguments of ours */
                                 : err_set(err, SPT_E_DEVICE, "zlib cannot start (%d)", r);
     }
     *out = g;
@@ -246,6 +247,7 @@ static spt_status inflating_init(struct inflating *f, const void *in, size_t in_
     if (r == Z_OK)
         return SPT_OK;
     return r == Z_MEM_ERROR ? err_nomem(err, 0)
+                            /* never: all else would be wrong arguments of ours */
                             : err_set(err, SPT_E_DEVICE, "zlib cannot start (%d)", r);
 }
 
@@ -355,6 +357,7 @@ spt_status gzip_encode(const void *in, size_t in_size, int level, buf *out, spt_
     int r = deflateInit2(&z, level, Z_DEFLATED, WINDOW_GZIP, 8, Z_DEFAULT_STRATEGY);
     if (r != Z_OK)
         return r == Z_MEM_ERROR ? err_nomem(err, 0)
+                                /* never: all else would be wrong arguments of ours */
                                 : err_set(err, SPT_E_DEVICE, "zlib cannot start (%d)", r);
     unsigned char *block = mem_alloc(INPUT_BUFFER, 1);
     if (!block) {

@@ -186,9 +186,80 @@ static void every_allocation_may_fail(void **state)
     EXPECT_TRUE(fault_every_alloc(fault_run, NULL) > 8);
 }
 
+/* Flag files in both forms, with comments, blanks and line ends of every kind; what is wrong in them. */
+static void flag_files_and_wrong_values(void **state)
+{
+    gin_flags f;
+    spt_err err;
+    char flagfile[300];
+    const char *dir = test_tmpdir(), *file = test_path(dir, "flags");
+    (void)state;
+    static const char text[] = " # a comment\n// another\n\n\t--gin_file=a.gin \t\r\n--dry_run=1\n--process_count=0x10";
+    test_write(file, text, sizeof text - 1);
+    snprintf(flagfile, sizeof flagfile, "--flagfile=%s", file);
+    for (int form = 0; form < 2; form++) {
+        if (form)
+            EXPECT_OK(parse(GIN_PROGRAM_ALL, &f, &err, 2, "-flagfile", file), &err);
+        else
+            EXPECT_OK(parse(GIN_PROGRAM_ALL, &f, &err, 1, flagfile), &err);
+        EXPECT_TRUE(f.gin_file.count == 1 && f.dry_run && f.has_process_count && f.process_count == 16);
+        EXPECT_STR(f.gin_file.item[0], "a.gin");
+        gin_flags_release(&f);
+    }
+    EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, "--flagfile"), SPT_E_USAGE);
+    EXPECT_MSG(&err, "--flagfile with no argument");
+    EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, "--flagfile=/no/such/file"), SPT_E_NOTFOUND);
+    EXPECT_MSG(&err, "--flagfile=/no/such/file");
+    test_write(file, "--gin.A\n", 8);
+    EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, flagfile), SPT_E_USAGE);
+    test_write(file, flagfile, strlen(flagfile)); /* names itself */
+    EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, flagfile), SPT_E_USAGE);
+    EXPECT_MSG(&err, "do they name each other");
+    static const struct {
+        const char *arg;
+        int yes; /* 1, 0, -1: refused */
+    } bools[] = {{"--dry_run", 1}, {"--dry_run=true", 1}, {"--dry_run=True", 1}, {"--dry_run=TRUE", 1}, {"--dry_run=t", 1},
+                 {"--nodry_run", 0}, {"--dry_run=false", 0}, {"--dry_run=False", 0}, {"--dry_run=FALSE", 0}, {"--dry_run=f", 0},
+                 {"--dry_run=0", 0}, {"--dry_run=yes", -1}, {"--dry_run=", -1}};
+    for (size_t i = 0; i < sizeof bools / sizeof *bools; i++) {
+        EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, bools[i].arg), bools[i].yes < 0 ? SPT_E_USAGE : SPT_OK);
+        if (bools[i].yes >= 0) {
+            EXPECT_EQ_I64(f.dry_run, bools[i].yes);
+            gin_flags_release(&f);
+        }
+    }
+    static const char *const ints[] = {"--process_count=", "--process_count=1x", "--process_count=99999999999999999999",
+                                       "--process_count=-99999999999999999999"};
+    for (size_t i = 0; i < 4; i++) {
+        EXPECT_STATUS(parse(GIN_PROGRAM_ALL, &f, &err, 1, ints[i]), SPT_E_USAGE);
+        EXPECT_MSG(&err, "not an integer");
+    }
+}
+
+/* The table as completion and suggestions see it. */
+static void the_table_of_flags(void **state)
+{
+    size_t n = 0, switches = 0;
+    (void)state;
+    for (; gin_flag_name(n); n++) {
+        char arg[100];
+        snprintf(arg, sizeof arg, "--%s=1", gin_flag_name(n));
+        EXPECT_TRUE(gin_flag_programs(n) != 0 && gin_is_flag(arg, gin_flag_programs(n)));
+        switches += gin_flag_is_switch(n);
+    }
+    EXPECT_TRUE(n > 10 && switches >= 1 && switches < n);
+    EXPECT_TRUE(gin_flag_programs(n) == 0 && !gin_flag_is_switch(n));
+    EXPECT_TRUE(gin_is_flag("--gin.A=1", GIN_PROGRAM_EVAL) && gin_is_flag("-flagfile", GIN_PROGRAM_EVAL) &&
+                gin_is_flag("--flagfile=x", GIN_PROGRAM_EVAL));
+    EXPECT_TRUE(!gin_is_flag("gin.A=1", GIN_PROGRAM_ALL) && !gin_is_flag("-", GIN_PROGRAM_ALL) &&
+                !gin_is_flag("", GIN_PROGRAM_ALL) && !gin_is_flag("--model", GIN_PROGRAM_ALL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(flag_files_and_wrong_values),
+        cmocka_unit_test(the_table_of_flags),
         cmocka_unit_test(recorded_rewrites),
         cmocka_unit_test(kinds_of_flags),
         cmocka_unit_test(search_paths_are_csv),
