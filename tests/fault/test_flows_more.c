@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char both[600], one[300], two[300], predictions[300], stops[300];
+static char both[600], one[300], two[300], predictions[300], stops[300], runs[300];
 
 static int setup(void **state)
 {
@@ -23,6 +23,9 @@ static int setup(void **state)
     static const char bytes[] = "{\"tokenizer_class\": \"ByT5Tokenizer\"}"; /* for the session */
     test_write(test_path(flow.model, "tokenizer_config.json"), bytes, sizeof bytes - 1);
     test_write(stops, "zz\nqq\n", 6);
+    static const char table[] = "name\toptimizer\tlr\nx\tadamw\t0.1\ny\tadafactor\t1e30\n";
+    snprintf(runs, sizeof runs, "%s/runs.tsv", flow.dir);
+    test_write(runs, table, sizeof table - 1);
     EXPECT_OK(COMMAND(&err, "eval", "model", flow.model, "vocab", "bytes", "prompt", flow.kept, "data",
                       flow.eval, "threads", "1", "output", predictions, "quiet", "on"),
               &err);
@@ -65,6 +68,9 @@ FLOW(save_full, TRAIN, "save-full", "on", "log-examples", "on", "init", "labels"
 FLOW(bfloat16, TRAIN, "compute", "bfloat16", "remat", "on", "micro-batch", "1", "schedule",
      "constant * linear_warmup", "by", "generate", "max-output", "2")
 FLOW(from_file, TRAIN, "init", "file", "init-file", one, "isa", "ref", "side", "decoder", "patience", "2")
+
+FLOW(sweep, "sweep", USE, "train", flow.train, "eval", flow.eval, "out", flow.out, "batch", "2", "steps",
+     "2", "seed", "5", "lengths", "2,3", "runs", runs, "json", "on", "quiet", "on")
 
 static spt_status flow_sample_with_file(void *ctx, spt_err *err)
 {
@@ -109,6 +115,7 @@ static const struct flow slow_flows[] = {
 };
 static const struct flow flows[] = {
     CASE("eval of an ensemble", ensemble),
+    CASE("sweep", sweep),
     CASE("infer with two prompts", prompts),
     CASE("eval, calibrated", calibrate),
     CASE("score, all labels", rank),
