@@ -214,6 +214,76 @@ static void long_values_are_laid_out(void **state)
     }
 }
 
+/* A configuration with many sections, bindings and references, from an empty registry to the texts, every
+ * allocation failing; with pools of single pieces, too. */
+static spt_status large_configuration(void *ctx, spt_err *err)
+{
+    const char *text = ctx;
+    gin_registry *r = NULL;
+    gin_config *c = NULL;
+    gin_value v;
+    const gin_value *q;
+    buf out;
+    buf_init(&out, 1 << 20);
+    spt_status st = gin_registry_new(&r, err);
+    if (!st)
+        st = gin_registry_add(r, defs, 4, err);
+    if (!st)
+        st = gin_config_new(r, &c, err);
+    if (!st)
+        st = gin_add_search_path(c, "/no/such/place/", err);
+    if (!st)
+        st = gin_add_constant(c, "k.ONE", "1", err);
+    if (!st)
+        st = gin_parse_string(c, text, strlen(text), err);
+    if (!st)
+        st = gin_bind(c, "s1/f.a", "12", err);
+    if (!st)
+        st = gin_query(c, "s2/f.a", &q, err);
+    if (!st)
+        st = gin_query(c, "%m3", &q, err);
+    if (!st)
+        st = gin_finalize(c, err);
+    for (int i = 0; !st && i < 3; i++)
+        st = gin_call(c, i == 0 ? "s1/f" : i == 1 ? "g" : "Box", NULL, 0, &v, err);
+    if (!st && (!gin_is(&v, "m.x.Box") || gin_object_count(&v) != 1))
+        st = SPT_E_INTERNAL;
+    if (!st)
+        gin_repr(&out, &v);
+    if (!st)
+        st = gin_config_text(c, false, &out, err);
+    if (!st)
+        st = gin_operative_text(c, &out, err);
+    if (!st)
+        st = buf_status(&out, "texts", err);
+    gin_config_free(c);
+    gin_registry_free(r);
+    buf_release(&out);
+    return st;
+}
+
+static void every_allocation_of_a_large_configuration(void **state)
+{
+    static char text[20000];
+    size_t n = 0;
+    (void)state;
+    for (int i = 0; i < 24; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n,
+                              "s%d/f.a = %d\ns%d/f.d = [%%m%d, {'k%d': @s%d/g}]\nm%d = (%d, 'text %d', %%k.ONE)\n", i, i, i,
+                              i, i, i, i, i, i);
+    n += (size_t)snprintf(text + n, sizeof text - n,
+                          "Box.item = @b/g()\nb/g.x = %%m1\nb/g.y = @g\ng.z = %%k.ONE\nf.d = None\n");
+    for (int i = 0; i < 24; i++) /* one section with many parameters */
+        n += (size_t)snprintf(text + n, sizeof text - n, "c/g.p%d = %d\n", i, i);
+    spt_err err = {0};
+    EXPECT_OK(large_configuration(text, &err), &err);
+    fault_every_alloc(large_configuration, text);
+    gin_pool_first = gin_pool_last = 1;
+    fault_every_alloc(large_configuration, text);
+    gin_pool_first = 2048;
+    gin_pool_last = 256 * 1024;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +291,7 @@ int main(void)
         cmocka_unit_test(printed_as_python_prints),
         cmocka_unit_test(accessors_of_other_kinds),
         cmocka_unit_test(long_values_are_laid_out),
+        cmocka_unit_test(every_allocation_of_a_large_configuration),
     };
     return cmocka_run_group_tests(tests, open_config, close_config);
 }
