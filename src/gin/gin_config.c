@@ -70,7 +70,7 @@ static spt_status section_of(gin_config *c, gin_table *t, const char *scope, con
     *out = gin_section_find(t, scope, r);
     if (*out)
         return SPT_OK;
-    if (t->count * 4 >= t->slots * 3)
+    if (t->count * 2 >= t->slots)
         TRY(grow_sections(c, t));
     gin_section *s = gin_pool_alloc(&c->pool, sizeof *s);
     if (!s)

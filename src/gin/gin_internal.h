@@ -27,7 +27,10 @@ struct gin_chunk {
 typedef struct gin_pool {
     struct gin_chunk *head;
     size_t next_size;
-    const char **slot; /* interned strings, open addressing */
+    struct gin_intern_slot {
+        const char *text; /* NULL: free */
+        uint32_t hash, len;
+    } * slot; /* interned strings, open addressing */
     size_t slots, interned;
 } gin_pool;
 

@@ -8,11 +8,6 @@
 
 size_t gin_pool_first = 2048, gin_pool_last = 256 * 1024;
 
-struct intern_head {
-    uint32_t hash;
-    uint32_t len;
-};
-
 void gin_pool_release(gin_pool *p)
 {
     while (p->head) {
@@ -76,17 +71,18 @@ uint64_t gin_hash_bytes(const void *bytes, size_t n)
     return h ^ h >> 29;
 }
 
+/* Half full at most, hashes beside the texts: a miss costs one look at memory, not one per probe. */
 static bool grow_slots(gin_pool *p)
 {
     const size_t n = p->slots ? p->slots * 2 : 64;
-    const char **slot = mem_zalloc(n, sizeof *slot);
+    struct gin_intern_slot *slot = mem_zalloc(n, sizeof *slot);
     if (!slot)
         return false;
     for (size_t i = 0; i < p->slots; i++) {
-        if (!p->slot[i])
+        if (!p->slot[i].text)
             continue;
-        size_t at = ((const struct intern_head *)(const void *)p->slot[i] - 1)->hash & (n - 1);
-        while (slot[at])
+        size_t at = p->slot[i].hash & (n - 1);
+        while (slot[at].text)
             at = (at + 1) & (n - 1);
         slot[at] = p->slot[i];
     }
@@ -100,24 +96,22 @@ const char *gin_intern(gin_pool *p, const char *s, size_t len)
 {
     if (len > UINT32_MAX)
         return NULL;
-    if (p->interned * 4 >= p->slots * 3 && !grow_slots(p))
+    if (p->interned * 2 >= p->slots && !grow_slots(p))
         return NULL;
     const uint32_t hash = (uint32_t)gin_hash_bytes(s, len);
     size_t at = hash & (p->slots - 1);
-    for (; p->slot[at]; at = (at + 1) & (p->slots - 1)) {
-        const struct intern_head *h = (const struct intern_head *)(const void *)p->slot[at] - 1;
-        if (h->hash == hash && h->len == len && memcmp(p->slot[at], s, len) == 0)
-            return p->slot[at];
+    for (; p->slot[at].text; at = (at + 1) & (p->slots - 1)) {
+        const struct gin_intern_slot *t = &p->slot[at];
+        if (t->hash == hash && t->len == len && memcmp(t->text, s, len) == 0)
+            return t->text;
     }
-    struct intern_head *h = gin_pool_alloc(p, sizeof *h + len + 1);
-    if (!h)
+    char *d = gin_pool_alloc(p, len + 1);
+    if (!d)
         return NULL;
-    *h = (struct intern_head){hash, (uint32_t)len};
-    char *d = (char *)(h + 1);
     if (len)
         memcpy(d, s, len);
     d[len] = 0;
-    p->slot[at] = d;
+    p->slot[at] = (struct gin_intern_slot){d, hash, (uint32_t)len};
     p->interned++;
     return d;
 }

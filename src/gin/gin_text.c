@@ -252,6 +252,11 @@ static int compare_sections(const void *a, const void *b)
 {
     const struct sorted *x = a, *y = b;
     struct walk p = {.s = x->section}, q = {.s = y->section};
+    if (p.s->reg == q.s->reg) { /* one name: only the scopes differ */
+        p.stage = q.stage = 2;
+        p.left = strlen(p.s->scope);
+        q.left = strlen(q.s->scope);
+    }
     for (;;) {
         const char *s = "", *t = "";
         size_t n = 0, k = 0;

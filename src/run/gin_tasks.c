@@ -11,7 +11,7 @@
 
 #include "run/extensions_internal.h"
 
-enum { MAX_ITEMS = 100000 };
+enum { MAX_ITEMS = 100000, MOST_SCOPES = 10000 };
 
 const gin_def gin_task_defs[] = {
     {"spt", "Task", GIN_CLASS,
@@ -44,9 +44,12 @@ static void note_scope(void *ctx, const gin_binding_info *b)
         s->root = true;
         return;
     }
-    for (size_t i = 0; i < s->count; i++)
-        if (strcmp(s->scope[i], b->scope) == 0)
-            return;
+    if (s->count && !strcmp(s->scope[s->count - 1], b->scope))
+        return; /* the bindings of one configurable in one scope come together */
+    if (s->count == MOST_SCOPES) {
+        s->st = SPT_E_CONFIG;
+        return;
+    }
     s->st = mem_grow(&s->scope, &s->cap, s->count + 1, sizeof *s->scope, MAX_ITEMS, NULL);
     if (s->st)
         return;
@@ -76,7 +79,11 @@ spt_status each_scope(gin_config *c, const char *path, bool root_too, scope_fn f
 {
     struct scopes s = {.path = path};
     gin_each_binding(c, note_scope, &s);
-    spt_status st = s.st ? err_nomem(err, s.count) : SPT_OK;
+    spt_status st = SPT_OK;
+    if (s.st == SPT_E_CONFIG)
+        st = err_set(err, s.st, "%s is bound in more than %d scopes", path, MOST_SCOPES);
+    else if (s.st)
+        st = err_nomem(err, s.count);
     if (!st && s.root && (root_too || !s.count))
         st = call_scope(c, path, "", fn, ctx, err);
     for (size_t i = 0; i < s.count && !st; i++)
