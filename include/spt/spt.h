@@ -76,7 +76,7 @@ typedef struct spt_option {
 
 typedef struct spt_command {
     const char *name;
-    const char *usage; /* arguments, e.g. "--model DIR --train FILE --out RUN" */
+    const char *usage; /* arguments, e.g. "--model MODEL --train FILE --out RUN" */
     const char *summary;
     const char *details; /* a paragraph and an example */
 } spt_command;

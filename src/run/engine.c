@@ -113,7 +113,7 @@ static spt_status open_parts(const struct settings *s, struct engine *e, spt_err
 spt_status engine_open(const struct settings *s, struct engine *out, spt_err *err)
 {
     if (!s->model || !s->model[0])
-        return err_set(err, SPT_E_USAGE, "--model DIR is missing");
+        return err_set(err, SPT_E_USAGE, "--model MODEL is missing");
     struct engine e = {.part = s->part, .data = s->data_ranks};
     const spt_status st = open_parts(s, &e, err);
     if (st) {

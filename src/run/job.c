@@ -11,13 +11,13 @@
 
 static const spt_command commands[] = {
     [COMMAND_INDEX_TRAIN] =
-        {"train", "--model DIR --train FILE [--eval FILE] --out RUN", "train a soft prompt",
+        {"train", "--model MODEL --train FILE [--eval FILE] --out RUN", "train a soft prompt",
          "Learns a prompt for a frozen T5 from a table of examples. The best prompt by the\n"
          "metric on --eval is named by RUN/best.json; a killed run continues with\n"
          "--resume to the same bits.\n\n"
          "  spt train --model t5-base-lm --train train.tsv --eval dev.tsv --out run"},
     [COMMAND_INDEX_SWEEP] =
-        {"sweep", "--model DIR --train FILE [--eval FILE] --out DIR --seeds N,N,..",
+        {"sweep", "--model MODEL --train FILE [--eval FILE] --out DIR --seeds N,N,..",
          "train many prompts at once over one model",
          "Every combination of --seeds, --lrs, --inits and --lengths (and every row of --runs) is a\n"
          "run of its own in OUT/NAME, with the bits that spt train gives it; all share passes\n"
@@ -28,7 +28,7 @@ static const spt_command commands[] = {
          "  spt sweep --model t5-base-lm --train train.tsv --eval dev.tsv --out sweep \\\n"
          "      --seeds 1,2,3 --lrs 0.3,0.1"},
     [COMMAND_INDEX_EVAL] =
-        {"eval", "--model DIR --prompt FILE --data FILE", "evaluate a prompt on labelled examples",
+        {"eval", "--model MODEL --prompt FILE --data FILE", "evaluate a prompt on labelled examples",
          "Answers every example, by ranking the labels or by decoding, and prints the metrics\n"
          "and the confusion table. --ensemble takes several prompts over one base: majority\n"
          "vote, mean log-likelihood, agreement. With --predictions it scores an existing file\n"
@@ -36,7 +36,7 @@ static const spt_command commands[] = {
          "  spt eval --model t5-base-lm --prompt run --data test.tsv --json\n"
          "  spt eval --model t5-base-lm --ensemble run1 run2 run3 --data test.tsv"},
     [COMMAND_INDEX_INFER] =
-        {"infer", "--model DIR --prompt FILE [--data FILE]", "answer lines of text",
+        {"infer", "--model MODEL --prompt FILE [--data FILE]", "answer lines of text",
          "Reads a file or standard input, one text a line (or a table with --data), and writes\n"
          "one answer a line; --json adds scores. --prompts answers with several prompts at\n"
          "once. --mode and --out write what the reference's inference program writes; a run\n"
@@ -44,25 +44,25 @@ static const spt_command commands[] = {
          "  echo 'my parcel is late' | spt infer --model t5-base-lm --prompt run\n"
          "  spt infer --model t5-base-lm --prompt run --data test.tsv --mode predict --out DIR"},
     [COMMAND_INDEX_SCORE] =
-        {"score", "--model DIR [--prompt FILE] --data FILE", "log-likelihood of given targets",
+        {"score", "--model MODEL [--prompt FILE] --data FILE", "log-likelihood of given targets",
          "One JSON line per example, in order: inputs, targets, score, tokens; --rank adds\n"
          "every label's score and probability, --summary gives the file's perplexity.\n\n"
          "  spt score --model t5-base-lm --prompt run --data pairs.tsv"},
     [COMMAND_INDEX_CHECK] =
-        {"check", "--model DIR [--prompt FILE] [--train FILE] [--eval FILE]",
+        {"check", "--model MODEL [--prompt FILE] [--train FILE] [--eval FILE]",
          "everything that training would verify, without training",
          "Exit code 0: fine, or warnings; with --strict warnings are 1. Errors have the code\n"
          "that training would have had.\n\n"
          "  spt check --model t5-base-lm --train train.tsv --eval dev.tsv"},
     [COMMAND_INDEX_PLAN] =
-        {"plan", "--model DIR --train FILE [--eval FILE]",
+        {"plan", "--model MODEL --train FILE [--eval FILE]",
          "memory and time of a training run, before a weight is read",
          "Prints the bytes of weights, activations and so on, their peak, and seconds per step on\n"
          "this machine; takes the options of train. With --memory it chooses rows in flight and\n"
          "--remat as train would, or says what would fit (exit code 6).\n\n"
          "  spt plan --model t5-base-lm --train train.tsv --eval dev.tsv --memory 2G"},
     [COMMAND_INDEX_INIT] =
-        {"init", "--model DIR --out FILE [--init KIND]", "write an untrained prompt",
+        {"init", "--model MODEL --out FILE [--init KIND]", "write an untrained prompt",
          "  spt init --model t5-base-lm --init vocab --length 20 --seed 1 --out p.npy"},
     [COMMAND_INDEX_INSPECT] =
         {"inspect", "FILE ...", "names, shapes, types, norms and hashes of a file",
@@ -77,10 +77,10 @@ static const spt_command commands[] = {
         {"extract", "CHECKPOINT VARIABLE OUT.npy", "one variable of a checkpoint as .npy",
          "  spt extract checkpoint_1100000 token_embedder/embedding embedding.npy"},
     [COMMAND_INDEX_TOKENIZE] =
-        {"tokenize", "--model DIR [FILE]", "pieces and ids of lines, and back (--decode)",
+        {"tokenize", "--model MODEL [FILE]", "pieces and ids of lines, and back (--decode)",
          "  echo 'Hello world' | spt tokenize --model t5-base-lm"},
     [COMMAND_INDEX_NEIGHBORS] =
-        {"neighbors", "PROMPT --model DIR", "a prompt among the pieces of the vocabulary",
+        {"neighbors", "PROMPT --model MODEL", "a prompt among the pieces of the vocabulary",
          "For each row the nearest pieces by cosine and distance, its norm, its nearest other row,\n"
          "and how far it has come from its start. --html writes a page with pictures.\n\n"
          "  spt neighbors run --model t5-base-lm --html neighbors.html"},
@@ -105,7 +105,7 @@ static const spt_command commands[] = {
         {"find-module", "MODULE", "directory to put into --gin_search_paths for a module",
          "  spt find-module prompt_tuning"},
     [COMMAND_INDEX_BENCH] =
-        {"bench", "[--model DIR | --size NAME]", "how fast this machine is, and spt on it",
+        {"bench", "[--model MODEL | --size NAME]", "how fast this machine is, and spt on it",
          "The product peak and the memory bandwidth, then the median training step and forward pass\n"
          "of a batch of random ids: time by kind of operation, useful operations, share of the\n"
          "peak, memory. Figures of a machine that does something else mean little.\n\n"

@@ -85,7 +85,7 @@ spt_status place_vocab(const struct settings *s, char **path, spt_err *err)
 {
     const char *from = s->vocab && s->vocab[0] ? s->vocab : s->model;
     if (!from || !from[0])
-        return err_set(err, SPT_E_USAGE, "--vocab FILE (or --model DIR) is missing");
+        return err_set(err, SPT_E_USAGE, "--vocab FILE (or --model MODEL) is missing");
     if (strcmp(from, "bytes") != 0)
         return place_find(s, from, HUB_VOCAB, path, err);
     *path = mem_strdup(from);

@@ -48,8 +48,8 @@ enum { BIG = 1000000000 };
 
 const struct option_row option_table[] = {
     /* files */
-    TEXT("model", model, "DIR", "", USES | N | K | V | G | R | L | H | B,
-         "the frozen T5: a T5X checkpoint or a Hugging Face directory"),
+    TEXT("model", model, "MODEL", "", USES | N | K | V | G | R | L | H | B,
+         "the frozen T5: a T5X checkpoint, a Hugging Face directory, or org/name[@revision] on its hub"),
     TEXT("vocab", vocab, "FILE", "", USES | N | K | G | L | H,
          "SentencePiece model, when it does not lie beside the model; \"bytes\" for ByT5"),
     TEXT("train", train, "FILE", "", T | C, "training examples: TSV, CSV or JSON Lines, or .gz"),

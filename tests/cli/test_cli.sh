@@ -35,7 +35,7 @@ check not_a_number 2 'not a whole number' "$spt" train --steps 1.5
 check out_of_range 2 'is not in' "$spt" train --batch 0
 check bounds_are_plain 2 'in 1 .. 1048576' "$spt" train --max-input 0
 check bad_choice 2 'none of auto' "$spt" train --init nonsense
-check missing_model 2 '--model DIR is missing' "$spt" train --train x --out "$dir/r"
+check missing_model 2 '--model MODEL is missing' "$spt" train --train x --out "$dir/r"
 check absent_model 5 'no-such-dir' "$spt" eval --model no-such-dir --data $desk/dev.tsv
 check absent_data 5 'no-such.tsv' "$spt" train --model $model --train no-such.tsv --out "$dir/r"
 : >"$dir/empty.tsv"

@@ -94,6 +94,11 @@ same bash_free_text "$(complete_bash spt train --lr "")" ""
 same bash_reference_flags "$(complete_bash spt train --gin_f)" "--gin_file"
 same bash_help_topics "$(complete_bash spt help che)" "check checkpoints"
 same bash_shells "$(complete_bash spt completion "")" "bash fish zsh"
+snapshot=$dir/hub/models--org--t5/snapshots/0123456789012345678901234567890123456789
+mkdir -p "$snapshot" "$dir/hub/models--org--t5/refs"
+ln -s "$PWD"/demo/t5-mini/* "$snapshot"
+printf %s "${snapshot##*/}" >"$dir/hub/models--org--t5/refs/main"
+same bash_models "$(HF_HUB_CACHE=$dir/hub complete_bash spt eval --model org)" "org/t5"
 same bash_actions "$(complete_bash spt tasks sh)" "show"
 same bash_arguments "$(complete_bash spt inspect tr)" "train.tsv"
 # The whole way, as a person at a terminal: a word, two tabs.
