@@ -8,6 +8,7 @@
 #define _XOPEN_SOURCE 700 /* realpath, setenv, symlink */
 
 #include "support/golden_model.h"
+#include "support/server.h"
 #include "support/test.h"
 
 #include <math.h>
@@ -694,6 +695,74 @@ static void continues_to_the_same_bits(void **state)
     mem_free(y);
 }
 
+/* --- in buckets ------------------------------------------------------------------------------------- */
+
+static void copy_names(const char *dir, struct paths *out)
+{
+    out->n = 0;
+    walk(dir, "", out);
+    qsort(out->name, out->n, sizeof out->name[0], by_text);
+}
+
+/* The same training with MODEL_DIR, TFDS_DATA_DIR, checkpoint and vocabulary in buckets: the same files,
+ * the same bytes, but for times (event files, config.gin's paths). */
+static void trains_in_buckets_to_the_same_bytes(void **state)
+{
+    (void)state;
+    need();
+    static struct paths local, bucket;
+    struct test_server server;
+    spt_err err = {0};
+    char here[4096], tfds[5000], up[5000], dump[5000];
+    EXPECT_TRUE(getcwd(here, sizeof here) != NULL);
+    snprintf(tfds, sizeof tfds, "tfds=%s/tfds", here);
+    snprintf(up, sizeof up, "upstream=%s/upstream", here);
+    EXPECT_TRUE(!chdir(start));
+    test_server_start(&server, (const char *[]){"--bucket", tfds, "--bucket", up, "--empty-bucket",
+                                                "runs", NULL});
+    EXPECT_TRUE(!chdir(here));
+    setenv("STORAGE_EMULATOR_HOST", server.host, 1);
+    setenv("SPT_CACHE_DIR", "cache", 1);
+    const char *flags[sizeof train_flags / sizeof *train_flags + 8];
+    size_t n = 0;
+    for (; train_flags[n]; n++)
+        flags[n] = train_flags[n];
+    flags[n++] = "--gin.TRAIN_STEPS=13";
+    flags[n++] = "--tfds_data_dir=gs://tfds";
+    flags[n++] = "--gin.MODEL_DIR='gs://runs/a/model_dir'";
+    flags[n++] = "--gin.INITIAL_CHECKPOINT_PATH='gs://upstream/test_t5_1_1_tiny/checkpoint_3'";
+    flags[n++] = "--gin.seqio.SentencePieceVocabulary.sentencepiece_model_file='gs://upstream/t5_vocab'";
+    flags[n] = NULL;
+    test_server_control(&server, "faults",
+                        "[{\"do\": \"status\", \"status\": 503, \"skip\": 30, \"count\": 2},"
+                        " {\"method\": \"POST\", \"do\": \"lost\", \"skip\": 10}]");
+    EXPECT_OK(run("train", flags, &err), &err);
+    snprintf(dump, sizeof dump, "dump?bucket=runs&dir=%s/dump", here);
+    test_server_control(&server, dump, NULL);
+    copy_names("model_dir", &local);
+    copy_names("dump/a/model_dir", &bucket);
+    for (size_t i = 0; i < local.n && i < bucket.n; i++)
+        EXPECT_STR(bucket.name[i], local.name[i]);
+    EXPECT_EQ_I64(bucket.n, local.n);
+    size_t same = 0;
+    for (size_t i = 0; i < local.n; i++) {
+        size_t a, b;
+        if (strstr(local.name[i], "EVENTS") || strstr(local.name[i], "config.gin"))
+            continue;
+        char *x = read_text("model_dir", local.name[i], &a);
+        char *y = read_text("dump/a/model_dir", local.name[i], &b);
+        if (a != b || memcmp(x, y, a))
+            fail_msg("%s differs between disk and bucket", local.name[i]);
+        same++;
+        mem_free(x);
+        mem_free(y);
+    }
+    EXPECT_TRUE(same > 20);
+    fs_release();
+    unsetenv("STORAGE_EMULATOR_HOST");
+    test_server_stop(&server);
+}
+
 int main(void)
 {
     ready = prepare();
@@ -704,6 +773,7 @@ int main(void)
         cmocka_unit_test(checkpoint_is_the_one_of_the_reference),
         cmocka_unit_test(evaluates_as_the_reference_did),
         cmocka_unit_test(infers_as_the_reference_did),
+        cmocka_unit_test(trains_in_buckets_to_the_same_bytes),
         cmocka_unit_test(continues_as_the_reference_did),
         cmocka_unit_test(continues_to_the_same_bits),
     };
