@@ -152,11 +152,19 @@ static int64_t seconds_of(const char *text)
     return ((years * 365 + leap + before[mo - 1] + d - 1) * 24 + h) * 3600 + mi * 60 + s;
 }
 
+/* The service writes its 64-bit numbers as strings; emulators now and then as numbers. */
 static spt_status number_text(json_reader *r, buf *text, uint64_t *out, spt_err *err)
 {
     char *end;
+    struct json_event ev;
     buf_clear(text);
-    TRY(json_read_text(r, text, err));
+    TRY(json_next(r, &ev, err));
+    if (ev.kind == JSON_NUMBER)
+        return json_to_u64(&ev, out, err);
+    if (ev.kind != JSON_STRING)
+        return json_error(r, ev.offset, err, "%s where a number should stand",
+                          json_kind_name(ev.kind));
+    json_add_text(&ev, text);
     TRY(buf_status(text, "a number", err));
     const char *s = buf_str(text);
     if (!*s || strspn(s, "0123456789") != text->len || text->len > 20)

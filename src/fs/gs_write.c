@@ -460,6 +460,11 @@ static spt_status compose(struct gs_log *l, const struct gs_name *segment, bool 
         json_end_object(&w);
     }
     json_end_array(&w);
+    json_key(&w, "destination");
+    json_begin_object(&w);
+    json_key(&w, "contentType");
+    json_string(&w, "application/octet-stream");
+    json_end_object(&w);
     json_end_object(&w);
     spt_status st = gs_call_begin(&k, "/storage/v1/", l->n.bucket, l->n.object, err);
     buf_addf(&k.url, "/compose?ifGenerationMatch=%llu&fields=name,generation,size,crc32c,updated",
