@@ -22,7 +22,7 @@ static const float two_and_three[8] = {-1e7f, -1e7f, 0, -1e7f, -1e7f, -1e7f, -1e
 static void expect_tokens(const float *logits, const struct decode_opts *o,
                           const struct decode_batch *batch, const int32_t *want, float score)
 {
-    const struct decode_stepper s = {(void *)logits, 4, fixed};
+    const struct decode_stepper s = {(void *)logits, 4, fixed, NULL};
     struct decode_out out = {0};
     spt_err err;
     EXPECT_OK(decode_run(&s, batch, o, &out, &err), &err);
@@ -168,7 +168,7 @@ static void samples_follow_the_distribution(void **state)
 {
     enum { N = 20000 };
     const float logits[4] = {0, 0.7f, -1, 1.3f};
-    const struct decode_stepper s = {(void *)logits, 4, fixed};
+    const struct decode_stepper s = {(void *)logits, 4, fixed, NULL};
     static const struct {
         double temperature, top_p;
         int64_t top_k;
