@@ -118,7 +118,8 @@ spt_status comm_new(const struct comm_transport *t, void *ctx, int rank, int siz
         n[r] = HOST;
     st = n ? comm_share(c, SPT_OK, job->host, n, err) : err_nomem(err, (size_t)size * sizeof *n);
     mem_free(n);
-    if (st) {
+    /* A rank that failed at once may be heard of already: the next exchange says so. */
+    if (st && !job->over) {
         free_group(c);
         free_job(job);
         return st;
@@ -201,6 +202,14 @@ static int64_t patience(const struct job *job)
 {
     const int grace = job->rank < 10 ? job->rank : 10;
     return job->timeout > 0 ? (int64_t)((job->timeout + 0.5 * grace) * 1e9) : 0;
+}
+
+static spt_status count_swap(void *ctx, int tag, const struct comm_message *m, int n,
+                             int64_t wait_ns, struct comm_event *event, spt_err *err);
+
+bool comm_counts(const comm *c)
+{
+    return c && c->job->t->swap == count_swap;
 }
 
 static spt_status swap(comm *c, spt_err *err)
@@ -363,6 +372,9 @@ spt_status comm_share(comm *c, spt_status st, void *all, const size_t *n, spt_er
         c->m[r] = (struct comm_message){c->member[r], own, self ? 0 : n[c->rank], at,
                                         self ? 0 : n[r]};
     }
+    for (int r = 0; comm_counts(c) && r < c->size; r++)
+        if (c->m[r].recv_n)
+            memset(c->m[r].recv, 0, c->m[r].recv_n);
     return swap(c, err);
 }
 
@@ -420,6 +432,8 @@ static size_t piece(size_t n, int p, int size)
 /* x[0..n) = sum in order of the pieces in scratch [size, n], own one in x. */
 static void add_in_order(const comm *c, float *x, size_t n)
 {
+    if (comm_counts(c))
+        return;
     for (size_t i = 0; i < n; i++) {
         float sum = c->rank ? c->scratch[i] : x[i];
         for (int r = 1; r < c->size; r++)
@@ -495,8 +509,6 @@ static spt_status count_swap(void *ctx, int tag, const struct comm_message *m, i
     for (int i = 0; i < n; i++)
         if (m[i].recv_n == sizeof(struct word) && m[i].send_n == m[i].recv_n)
             memcpy(m[i].recv, m[i].send, m[i].recv_n);
-        else if (m[i].recv_n)
-            memset(m[i].recv, 0, m[i].recv_n);
     return SPT_OK;
 }
 

@@ -108,9 +108,10 @@ struct comm_transport {
 };
 spt_status comm_new(const struct comm_transport *t, void *ctx, int rank, int size, double timeout,
                     comm **out, spt_err *err);
-/* A comm that exchanges nothing but counts: what it would send goes nowhere, what it would receive
- * is not written. For plans. */
+/* A comm that exchanges nothing but counts: what it would send goes nowhere; shared bytes are zeros, sums
+ * are left alone. For plans. */
 spt_status comm_count_open(int rank, int size, comm **out, spt_err *err);
+bool comm_counts(const comm *c); /* c is one of those, or a group of one */
 
 /* What a build with MPI provides. */
 spt_status comm_mpi_open(double timeout, comm **out, spt_err *err);

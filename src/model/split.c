@@ -71,9 +71,11 @@ void split_sum(const t5_model *m, void *x, int64_t n)
     struct split_link *l = m->link;
     if (!l || n < 1 || !room(l, (size_t)n))
         return;
-    m->t->get(m->o, l->host, x, n);
+    if (!comm_counts(l->ranks))
+        m->t->get(m->o, l->host, x, n);
     split_sum_host(m, l->host, n);
-    m->t->put(m->o, x, l->host, n);
+    if (!comm_counts(l->ranks))
+        m->t->put(m->o, x, l->host, n);
 }
 
 void split_gather(const t5_model *m, const int32_t *ids, int64_t n, void *out)

@@ -113,7 +113,7 @@ done
 "$python" tests/dist/big_model.py "$dir/big" $model >"$dir/bytes" 2>"$dir/err" || bad big_model "$(cat "$dir/err")"
 cat >"$dir/peak.py" <<EOF
 import os, resource, subprocess, sys
-code = subprocess.call(sys.argv[1:])
+code = subprocess.call(sys.argv[1:], close_fds=False)  # MPICH hands one down
 with open("$dir/peak." + os.environ.get("$rank_name", "0"), "w") as f:
     f.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024))
 sys.exit(code)

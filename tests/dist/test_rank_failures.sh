@@ -19,6 +19,7 @@ during() {
     kill -"$signal" "$pid"
     wait $job
     rc=$?
+    cat "$dir/out" >>"$dir/err" # where MPICH's launcher writes
     if [ $rc -eq "$want" ] && grep -qE -- "$pattern" "$dir/err"; then ok "$name"; else
         bad "$name" "exit $rc, wanted $want; stderr, wanted /$pattern/:" "$(tail -n 20 "$dir/err")"
     fi

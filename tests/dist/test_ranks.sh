@@ -34,7 +34,7 @@ same_run resumed "$dir/solo" "$dir/cut"
 # Ranks that are not given the same work.
 cat >"$dir/other.sh" <<EOF2
 #!/bin/sh
-exec "$PWD/$spt" train --model $model --train $desk/train.tsv --out "$dir/odd" $opts --steps 2 --batch 4 --lr "\$((OMPI_COMM_WORLD_RANK + 1))"
+exec "$PWD/$spt" train --model $model --train $desk/train.tsv --out "$dir/odd" $opts --steps 2 --batch 4 --lr "\$(($rank_name + 1))"
 EOF2
 chmod +x "$dir/other.sh"
 refused other_settings 3 'ranks do not do the same work: rank 0 has .*lr' ranks 2 "$dir/other.sh"
