@@ -145,7 +145,7 @@ const struct option_row option_table[] = {
     INT("batch", batch, "32", 1, 65536, T | E | I | S | C | B, "examples per step"),
     INT("micro-batch", micro_batch, "0", 0, 65536, T | C,
         "examples in flight at once; same bits as one batch (0: by --micro-rows)"),
-    INT("micro-rows", micro_rows, "1024", 1, BIG, USES | B, "encoder rows in flight at once"),
+    INT("micro-rows", micro_rows, "1152", 1, BIG, USES | B, "encoder rows in flight at once"),
     INT("eval-every", eval_every, "0", 0, BIG, T | C, "steps between evaluations (0: 20 in a run)"),
     INT("save-every", save_every, "0", 0, BIG, T, "steps between checkpoints (0: as --eval-every)"),
     INT("keep", keep, "2", 1, 1000000, T, "checkpoints kept, the best one besides"),

@@ -483,15 +483,56 @@ static void no_queries(const struct head_job *w)
     }
 }
 
+static void will_need(struct ahead_list *l, const float *p, int64_t rows, int64_t stride)
+{
+    if (!p || rows <= 0)
+        return;
+    l->array[l->count].at = (const char *)p;
+    l->array[l->count].step = (size_t)stride * sizeof(float);
+    l->array[l->count++].rows = rows;
+}
+
+/* One head, while its places and what the next one reads are being fetched: heads are narrow
+ * columns of wide rows, which no prefetcher of the machine follows. */
+static void run_head(const struct attention_job *j, struct head_job *w, const struct head_job *next,
+                     int thread)
+{
+    struct ahead_list l = {.row_bytes = w->D * (int64_t)sizeof(float)};
+    will_need(&l, w->y, w->queries, w->out_stride);
+    will_need(&l, w->dk, w->grad_keys, w->k_stride);
+    will_need(&l, w->dv, w->grad_keys, w->v_stride);
+    will_need(&l, w->dq, w->grad_queries, w->q_stride);
+    l.places = l.count;
+    if (next) {
+        will_need(&l, next->q, next->queries, next->q_stride);
+        will_need(&l, next->k, next->keys, next->k_stride);
+        if (next->v != next->k)
+            will_need(&l, next->v, next->keys, next->v_stride);
+        will_need(&l, next->dout, next->queries, next->out_stride);
+        will_need(&l, next->out, next->queries, next->out_stride);
+    }
+    w->ahead = &l;
+    if (!w->keys)
+        no_keys(w);
+    else if (!w->queries)
+        no_queries(w);
+    else if (j->y)
+        j->c->k->attention(w, j->c->scratch[thread]);
+    else
+        j->c->k->attention_bwd(w, j->c->scratch[thread]);
+    w->ahead = NULL;
+}
+
 /* Thread t of T takes the heads whose middle lies in its share of the work. */
 static void attention_range(void *ctx, int64_t first, int64_t last, int thread)
 {
     const struct attention_job *j = ctx;
     const struct ops_attention *a = j->a;
-    const struct kernels *k = j->c->k;
     const double per_thread = j->total / (double)j->c->threads;
     double done = 0;
     int64_t drop_at = 0;
+    struct head_job now, next;
+    bool some = false;
     for (int64_t b = 0; b < a->B; b++) {
         const double cost = head_cost(a, b);
         for (int64_t h = 0; h < a->heads; h++, done += cost) {
@@ -500,18 +541,16 @@ static void attention_range(void *ctx, int64_t first, int64_t last, int thread)
                 owner = j->c->threads - 1;
             if (owner < first || owner >= last)
                 continue;
-            const struct head_job w = head_of(j, b, h, drop_at);
-            if (!w.keys)
-                no_keys(&w);
-            else if (!w.queries)
-                no_queries(&w);
-            else if (j->y)
-                k->attention(&w, j->c->scratch[thread]);
-            else
-                k->attention_bwd(&w, j->c->scratch[thread]);
+            next = head_of(j, b, h, drop_at);
+            if (some)
+                run_head(j, &now, &next, thread);
+            now = next;
+            some = true;
         }
         drop_at += a->heads * (a->k_off[b + 1] - a->k_off[b]);
     }
+    if (some)
+        run_head(j, &now, NULL, thread);
 }
 
 /* Scratch for the longest example; false when there is no memory. */

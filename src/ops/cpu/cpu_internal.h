@@ -22,6 +22,69 @@ static inline int64_t round_up(int64_t n, int64_t to)
     return (n + to - 1) / to * to;
 }
 
+enum { LINE_BYTES = 64 };
+
+/* Memory that will be needed soon: `count` runs of `bytes`, `step` apart; `lines` of it are asked
+ * for at a time. */
+struct ahead {
+    const char *at;
+    size_t bytes, step;
+    int64_t count;
+    size_t done; /* of the current run */
+    int64_t lines;
+};
+
+static inline int64_t ahead_lines(const struct ahead *a)
+{
+    return a->count * (int64_t)((a->bytes + LINE_BYTES - 1) / LINE_BYTES);
+}
+
+static inline void ahead_step(struct ahead *a)
+{
+    a->done += LINE_BYTES;
+    if (a->done >= a->bytes) {
+        a->done = 0;
+        a->count--;
+        a->at += a->step;
+    }
+}
+
+static inline void fetch_ahead(struct ahead *a)
+{
+    for (int64_t n = a->lines; n > 0 && a->count > 0; n--) {
+        __builtin_prefetch(a->at + a->done, 0, 2);
+        ahead_step(a);
+    }
+}
+
+/* Narrow rows that will be needed, array after array; the first `places` will be written. */
+struct ahead_list {
+    struct {
+        const char *at;
+        size_t step;
+        int64_t rows;
+    } array[8];
+    int count, places, now;
+    int64_t row_bytes;
+    int64_t rows; /* to be asked for at a time */
+};
+
+static inline void fetch_list(struct ahead_list *l)
+{
+    for (int64_t n = l->rows; n > 0 && l->now < l->count; n--) {
+        const char *p = l->array[l->now].at;
+        if (l->now < l->places)
+            for (int64_t i = 0; i < l->row_bytes; i += LINE_BYTES)
+                __builtin_prefetch(p + i, 1, 2);
+        else
+            for (int64_t i = 0; i < l->row_bytes; i += LINE_BYTES)
+                __builtin_prefetch(p + i, 0, 2);
+        l->array[l->now].at += l->array[l->now].step;
+        if (--l->array[l->now].rows <= 0)
+            l->now++;
+    }
+}
+
 /* Attention of one example and head, or of one decoding row; all pointers already at the head. */
 struct head_job {
     int64_t D, queries, keys;
@@ -38,32 +101,8 @@ struct head_job {
     int64_t out_stride;
     float *dq, *dk, *dv; /* strides of q, k, v; dq may be NULL */
     int64_t grad_queries, grad_keys;
+    struct ahead_list *ahead; /* what will be needed while this head is at work and after it */
 };
-
-/* Memory that will be needed soon: `count` runs of `bytes`, `step` apart; `lines` of it are asked
- * for at a time. */
-struct ahead {
-    const char *at;
-    size_t bytes, step;
-    int64_t count;
-    size_t done; /* of the current run */
-    int64_t lines;
-};
-
-enum { LINE_BYTES = 64 };
-
-static inline void fetch_ahead(struct ahead *a)
-{
-    for (int64_t n = a->lines; n > 0 && a->count > 0; n--) {
-        __builtin_prefetch(a->at + a->done, 0, 2);
-        a->done += LINE_BYTES;
-        if (a->done >= a->bytes) {
-            a->done = 0;
-            a->count--;
-            a->at += a->step;
-        }
-    }
-}
 
 /* y[rows, cols] = base + x[rows, K] panel[K, PANEL], every sum formed before base is added to it.
  * Strides in elements. */

@@ -65,11 +65,15 @@ INLINE void gemm_block(const float *x, int64_t rs, int64_t cs, int mr, int64_t K
 }
 
 INLINE void gemm_rows(const float *x, int64_t rs, int64_t cs, int64_t rows, int64_t K,
-                      const float *b, int64_t ldb, int nv, float *y, int64_t ldy, bool add)
+                      const float *b, int64_t ldb, int nv, float *y, int64_t ldy, bool add,
+                      struct ahead_list *ahead)
 {
     int64_t i = 0;
-    for (; i + MR <= rows; i += MR)
+    for (; i + MR <= rows; i += MR) {
+        if (ahead)
+            fetch_list(ahead);
         gemm_block(x + i * rs, rs, cs, MR, K, b, ldb, nv, y + i * ldy, ldy, add);
+    }
     x += i * rs;
     y += i * ldy;
     switch (rows - i) {
@@ -95,30 +99,31 @@ INLINE void gemm_rows(const float *x, int64_t rs, int64_t cs, int64_t rows, int6
 
 /* cols is rounded up to whole vectors: b and y must have room. */
 INLINE void gemm_cols(const float *x, int64_t rs, int64_t cs, int64_t rows, int64_t K,
-                      const float *b, int64_t ldb, int64_t cols, float *y, int64_t ldy, bool add)
+                      const float *b, int64_t ldb, int64_t cols, float *y, int64_t ldy, bool add,
+                      struct ahead_list *ahead)
 {
     int64_t v = (cols + VL - 1) / VL;
     for (; v >= NV; v -= NV, b += NV * VL, y += NV * VL)
-        gemm_rows(x, rs, cs, rows, K, b, ldb, NV, y, ldy, add);
+        gemm_rows(x, rs, cs, rows, K, b, ldb, NV, y, ldy, add, ahead);
     if (NV > 2 && v >= 2) {
-        gemm_rows(x, rs, cs, rows, K, b, ldb, 2, y, ldy, add);
+        gemm_rows(x, rs, cs, rows, K, b, ldb, 2, y, ldy, add, ahead);
         v -= 2, b += 2 * VL, y += 2 * VL;
     }
     if (v)
-        gemm_rows(x, rs, cs, rows, K, b, ldb, 1, y, ldy, add);
+        gemm_rows(x, rs, cs, rows, K, b, ldb, 1, y, ldy, add, ahead);
 }
 
 static void gemm_add(const float *x, int64_t ldx, int64_t rows, int64_t K, const float *panel,
                      int64_t cols, float *y, int64_t ldy)
 {
-    gemm_cols(x, ldx, 1, rows, K, panel, PANEL, cols, y, ldy, true);
+    gemm_cols(x, ldx, 1, rows, K, panel, PANEL, cols, y, ldy, true, NULL);
 }
 
-/* The same with x given by columns: (i, k) at x[k * ldx + i]; added to y. */
+/* The same with x given by columns: (i, k) at x[k * ldx + i]. */
 static void gemm_turned(const float *x, int64_t ldx, int64_t rows, int64_t K, const float *panel,
-                        int64_t cols, float *y, int64_t ldy)
+                        int64_t cols, float *y, int64_t ldy, bool add, struct ahead_list *ahead)
 {
-    gemm_cols(x, 1, ldx, rows, K, panel, PANEL, cols, y, ldy, true);
+    gemm_cols(x, 1, ldx, rows, K, panel, PANEL, cols, y, ldy, add, ahead);
 }
 
 /* --- products with panels ----------------------------------------------------------------------
@@ -582,30 +587,12 @@ static int64_t up(int64_t n, int64_t to)
     return (n + to - 1) / to * to;
 }
 
-/* The next head is what lies right behind this one in every row. Rows are pages apart, which no
- * prefetcher of the machine follows. */
-INLINE void fetch_next(const float *p, int64_t D)
-{
-    if (D <= 2 * PANEL)
-        for (int64_t d = 0; d < D; d += 16)
-            __builtin_prefetch(p + D + d, 0, 2);
-}
-
-/* A place of this head that will be written: its lines come while there is still work to do. */
-INLINE void fetch_place(const float *p, int64_t D)
-{
-    for (int64_t d = 0; d < D; d += 16)
-        __builtin_prefetch(p + d, 1, 2);
-}
-
 /* Panels of K^T: element (d, j) at [j / PANEL][d][j % PANEL]; columns behind the keys are zero. */
 static void pack_turned(const float *k, int64_t stride, int64_t keys, int64_t D, float *to)
 {
     for (int64_t p = 0; p < up(keys, PANEL); p += PANEL, to += D * PANEL) {
         const int64_t n = keys - p < PANEL ? keys - p : PANEL;
         int64_t j = 0;
-        for (int64_t u = 0; u < n; u++)
-            fetch_next(k + (p + u) * stride, D);
         for (; j + VL <= n; j += VL) {
             int64_t d = 0;
             for (; d + VL <= D; d += VL)
@@ -630,8 +617,6 @@ static void pack_rows(const float *v, int64_t stride, int64_t keys, int64_t D, f
         const int64_t n = D - p < PANEL ? D - p : PANEL;
         for (int64_t j = 0; j < keys; j++) {
             memcpy(to + j * PANEL, v + j * stride + p, (size_t)n * sizeof *to);
-            if (p == 0)
-                fetch_next(v + j * stride, D);
             if (n < PANEL)
                 memset(to + j * PANEL + n, 0, (size_t)(PANEL - n) * sizeof *to);
         }
@@ -658,13 +643,13 @@ static int64_t visible(const struct head_job *j, int64_t i)
     return j->causal && n < j->keys ? n : j->keys;
 }
 
-/* scores[n, ld] of queries i .. i + n against the first `keys` keys */
-static void scores_of(const struct head_job *j, const float *kt, int64_t i, int64_t n, int64_t keys,
-                      float *s, int64_t ld)
+/* scores[n, ld] of n rows of q against the first `keys` keys */
+static void scores_of(const struct head_job *j, const float *q, int64_t stride, const float *kt,
+                      int64_t n, int64_t keys, float *s, int64_t ld)
 {
     for (int64_t p = 0; p < keys; p += PANEL)
-        gemm_cols(j->q + i * j->q_stride, j->q_stride, 1, n, j->D, kt + p * j->D, PANEL,
-                  keys - p < PANEL ? keys - p : PANEL, s + p, ld, false);
+        gemm_cols(q, stride, 1, n, j->D, kt + p * j->D, PANEL,
+                  keys - p < PANEL ? keys - p : PANEL, s + p, ld, false, j->ahead);
 }
 
 /* The same for few queries, whose keys are not worth turning around: with the keys as rows and the
@@ -673,10 +658,10 @@ enum { FEW = PANEL };
 
 static void few_scores(const float *q, int64_t q_stride, int64_t queries, const float *k,
                        int64_t k_stride, int64_t keys, int64_t D, float *turned, float *t, float *s,
-                       int64_t ld)
+                       int64_t ld, struct ahead_list *ahead)
 {
     pack_turned(q, q_stride, queries, D, turned);
-    gemm_cols(k, k_stride, 1, keys, D, turned, PANEL, queries, t, FEW, false);
+    gemm_cols(k, k_stride, 1, keys, D, turned, PANEL, queries, t, FEW, false, ahead);
     int64_t j = 0;
     for (; j + VL <= keys; j += VL)
         for (int64_t i = 0; i < queries; i += VL) /* s has room for whole vectors of rows */
@@ -716,6 +701,20 @@ static float softmax_row(float *s, const float *bias, int64_t n, int64_t ld, flo
     return max;
 }
 
+/* Spreads what is to be fetched over the blocks of rows of this head's products. */
+static void spread_ahead(const struct head_job *j, bool few, bool back)
+{
+    if (!j->ahead)
+        return;
+    const int64_t q = j->queries / MR + 1, k = j->keys / MR + 1, d = up(j->D, NC) / NC;
+    const int64_t scores = few ? k * (up(j->queries, NC) / NC) : q * (up(j->keys, NC) / NC);
+    const int64_t blocks = back ? 2 * scores + (q + 2 * k) * d : scores + q * d;
+    int64_t rows = 0;
+    for (int i = 0; i < j->ahead->count; i++)
+        rows += j->ahead->array[i].rows;
+    j->ahead->rows = rows / blocks + 1;
+}
+
 static int64_t attention_scratch(int64_t queries, int64_t keys, int64_t D)
 {
     const int64_t kp = up(keys, PANEL), dp = up(D, PANEL), qb = query_block(keys);
@@ -732,9 +731,10 @@ static void attention(const struct head_job *j, float *scratch)
     float *vp = kt + ld * D, *s = vp + ld * dp, *o = s + qb * ld, *qt = o + qb * dp;
     const float *bias = spread_bias(j, ext);
     const bool few = few_queries(j), in_place = few && D % VL == 0;
+    spread_ahead(j, few, false);
     if (few)
         few_scores(j->q, j->q_stride, j->queries, j->k, j->k_stride, j->keys, D, qt, qt + PANEL * D,
-                   s, ld);
+                   s, ld, j->ahead);
     else
         pack_turned(j->k, j->k_stride, j->keys, D, kt);
     if (!in_place)
@@ -743,11 +743,9 @@ static void attention(const struct head_job *j, float *scratch)
         const int64_t n = least(j->queries - at, qb);
         float inverse[QB_MAX];
         if (!few)
-            scores_of(j, kt, at, n, j->keys, s, ld);
+            scores_of(j, j->q + at * j->q_stride, j->q_stride, kt, n, j->keys, s, ld);
         for (int64_t i = 0; i < n; i++) {
             float sum;
-            fetch_next(j->q + (at + i) * j->q_stride, D);
-            fetch_place(j->y + (at + i) * j->out_stride, D);
             const float max = softmax_row(s + i * ld, bias ? bias - (at + i) : NULL,
                                           visible(j, at + i), j->keys, &sum);
             inverse[i] = 1.0f / sum;
@@ -759,7 +757,7 @@ static void attention(const struct head_job *j, float *scratch)
         for (int64_t p = 0; p < D; p += PANEL)
             gemm_cols(s, ld, 1, n, j->keys, in_place ? j->v + p : vp + p * j->keys,
                       in_place ? j->v_stride : PANEL, D - p < PANEL ? D - p : PANEL, o + p, dp,
-                      false);
+                      false, j->ahead);
         for (int64_t i = 0; i < n; i++) {
             float *y = j->y + (at + i) * j->out_stride;
             const vf a = vset(inverse[i]);
@@ -837,14 +835,21 @@ static void attention_bwd(const struct head_job *j, float *scratch)
     float *dv = dk + ld * dp, *qt = dv + ld * dp, *t = qt + PANEL * D;
     const float *bias = spread_bias(j, ext);
     const bool few = few_queries(j), in_place = few && D % VL == 0;
+    spread_ahead(j, few, true);
+    /* Rows of narrow heads are far apart: they are walked over once. */
+    const bool packed = !few && D <= PANEL;
+    /* With all queries in one block the sums go to their places at once. */
+    const bool direct = j->queries <= qb && D % VL == 0;
+    if (packed || (j->dq && !in_place))
+        pack_rows(j->k, j->k_stride, j->keys, D, kp);
     if (!few) {
-        pack_turned(j->k, j->k_stride, j->keys, D, kt);
+        pack_turned(packed ? kp : j->k, packed ? PANEL : j->k_stride, j->keys, D, kt);
         pack_turned(j->v, j->v_stride, j->keys, D, vt);
     }
-    if (j->dq && !in_place)
-        pack_rows(j->k, j->k_stride, j->keys, D, kp);
-    memset(dk, 0, (size_t)(j->grad_keys * dp) * sizeof *dk);
-    memset(dv, 0, (size_t)(j->grad_keys * dp) * sizeof *dv);
+    if (!direct) {
+        memset(dk, 0, (size_t)(j->grad_keys * dp) * sizeof *dk);
+        memset(dv, 0, (size_t)(j->grad_keys * dp) * sizeof *dv);
+    }
     for (int64_t at = 0; at < j->queries; at += qb) {
         const int64_t n = least(j->queries - at, qb);
         const int64_t nq = !j->dq || j->grad_queries <= at ? 0
@@ -855,46 +860,49 @@ static void attention_bwd(const struct head_job *j, float *scratch)
         if (!keys)
             continue;
         if (few) {
-            few_scores(j->q, j->q_stride, n, j->k, j->k_stride, keys, D, qt, t, s, ld);
-            few_scores(j->dout, j->out_stride, n, j->v, j->v_stride, keys, D, qt, t, ds, ld);
+            few_scores(j->q, j->q_stride, n, j->k, j->k_stride, keys, D, qt, t, s, ld, j->ahead);
+            few_scores(j->dout, j->out_stride, n, j->v, j->v_stride, keys, D, qt, t, ds, ld, j->ahead);
         } else {
-            scores_of(j, kt, at, n, keys, s, ld);
-            for (int64_t p = 0; p < keys; p += PANEL)
-                gemm_cols(j->dout + at * j->out_stride, j->out_stride, 1, n, D, vt + p * D, PANEL,
-                          keys - p < PANEL ? keys - p : PANEL, ds + p, ld, false);
+            const float *q = packed ? qp : j->q + at * j->q_stride;
+            const float *g = packed ? gp : j->dout + at * j->out_stride;
+            if (packed) {
+                pack_rows(j->q + at * j->q_stride, j->q_stride, n, D, qp);
+                pack_rows(j->dout + at * j->out_stride, j->out_stride, n, D, gp);
+            }
+            scores_of(j, q, packed ? PANEL : j->q_stride, kt, n, keys, s, ld);
+            scores_of(j, g, packed ? PANEL : j->out_stride, vt, n, keys, ds, ld);
         }
         for (int64_t i = 0; i < n; i++) {
             const int64_t row = at + i, seen = visible(j, row) < keys ? visible(j, row) : keys;
-            fetch_next(j->q + row * j->q_stride, D);
-            fetch_next(j->out + row * j->out_stride, D);
-            fetch_next(j->dout + row * j->out_stride, D);
-            if (i < nq)
-                fetch_place(j->dq + row * j->q_stride, D);
-            if (row < j->grad_keys) {
-                fetch_place(j->dk + row * j->k_stride, D);
-                fetch_place(j->dv + row * j->v_stride, D);
-            }
-            const float delta = dot(j->dout + row * j->out_stride, j->out + row * j->out_stride, D);
+            const float *g = packed ? gp + i * PANEL : j->dout + row * j->out_stride;
+            const float delta = dot(g, j->out + row * j->out_stride, D);
             score_grad(s + i * ld, ds + i * ld, bias ? bias - row : NULL, j->drop,
                        j->lse[row * j->lse_stride], delta, seen, keys);
         }
+        float *dq = nq && D % VL == 0 ? j->dq + at * j->q_stride : o;
         for (int64_t p = 0; p < D && nq; p += PANEL)
             gemm_cols(ds, ld, 1, nq, keys, in_place ? j->k + p : kp + p * j->keys,
-                      in_place ? j->k_stride : PANEL, D - p < PANEL ? D - p : PANEL, o + p, dp,
-                      false);
-        for (int64_t i = 0; i < nq; i++)
+                      in_place ? j->k_stride : PANEL, D - p < PANEL ? D - p : PANEL, dq + p,
+                      D % VL ? dp : j->q_stride, false, j->ahead);
+        for (int64_t i = 0; i < nq && D % VL; i++)
             memcpy(j->dq + (at + i) * j->q_stride, o + i * dp, (size_t)D * sizeof *o);
         if (!j->grad_keys)
             continue;
-        pack_rows(j->q + at * j->q_stride, j->q_stride, n, D, qp);
-        pack_rows(j->dout + at * j->out_stride, j->out_stride, n, D, gp);
+        if (!packed) {
+            pack_rows(j->q + at * j->q_stride, j->q_stride, n, D, qp);
+            pack_rows(j->dout + at * j->out_stride, j->out_stride, n, D, gp);
+        }
+        float *to_k = direct ? j->dk : dk, *to_v = direct ? j->dv : dv;
+        const int64_t ldk = direct ? j->k_stride : dp;
         for (int64_t p = 0; p < D; p += PANEL) {
             const int64_t cols = D - p < PANEL ? D - p : PANEL;
-            gemm_turned(ds, ld, j->grad_keys, n, qp + p * n, cols, dk + p, dp);
-            gemm_turned(s, ld, j->grad_keys, n, gp + p * n, cols, dv + p, dp);
+            gemm_turned(ds, ld, j->grad_keys, n, qp + p * n, cols, to_k + p, ldk, !direct,
+                        j->ahead);
+            gemm_turned(s, ld, j->grad_keys, n, gp + p * n, cols, to_v + p, ldk, !direct,
+                        j->ahead);
         }
     }
-    for (int64_t i = 0; i < j->grad_keys; i++) {
+    for (int64_t i = 0; i < j->grad_keys && !direct; i++) {
         memcpy(j->dk + i * j->k_stride, dk + i * dp, (size_t)D * sizeof *dk);
         memcpy(j->dv + i * j->v_stride, dv + i * dp, (size_t)D * sizeof *dv);
     }

@@ -215,11 +215,6 @@ static struct ahead source_of(const struct run *r, int64_t panel, int64_t chunk)
                           .count = (n + PANEL - 1) / PANEL};
 }
 
-static int64_t lines_of(const struct ahead *s)
-{
-    return s->count * (int64_t)((s->bytes + LINE_BYTES - 1) / LINE_BYTES);
-}
-
 /* A square at the edge: `ks` of its rows exist. */
 static void turn_edge(const struct cpu *c, const ops_weight *w, const char *from, int64_t ks,
                       void *to)
@@ -316,7 +311,7 @@ static void run_rows(struct run *r, const void *panel, int64_t chunk, int64_t fi
 {
     const struct kernels *k = r->p->c->k;
     const int64_t K = chunk_length(r, chunk), from = chunk * r->chunks.length;
-    const int64_t lines = lines_of(a);
+    const int64_t lines = ahead_lines(a);
     const size_t size = r->w->bf16 ? 2 : 4;
     const char *x = (const char *)r->x + (size_t)(r->w->bf16 ? from * r->rows : from) * size;
     struct panel_job j = {.panel = panel,
