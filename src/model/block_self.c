@@ -23,17 +23,21 @@ void residual_out(const struct block_ctx *b, const ops_weight *w, const void *in
     t->add(o, y, b->a->tmp, n);
 }
 
-void residual_out_bwd(const struct block_ctx *b, const ops_weight *w, const float *drop,
-                      const void *dx, void *d_in)
+const void *residual_dropped(const struct block_ctx *b, const float *drop, const void *dx)
 {
     const struct ops_table *t = b->m->t;
     ops *o = b->m->o;
-    if (drop) {
-        t->copy(o, b->a->tmp, dx, b->r.rows * b->m->c.width);
-        t->drop_rows(o, b->a->tmp, b->m->c.width, b->r.off, b->r.n, drop);
-        dx = b->a->tmp;
-    }
-    t->matmul_t(o, w, dx, d_in, b->r.rows, false);
+    if (!drop)
+        return dx;
+    t->copy(o, b->a->tmp, dx, b->r.rows * b->m->c.width);
+    t->drop_rows(o, b->a->tmp, b->m->c.width, b->r.off, b->r.n, drop);
+    return b->a->tmp;
+}
+
+void residual_out_bwd(const struct block_ctx *b, const ops_weight *w, const float *drop,
+                      const void *dx, void *d_in)
+{
+    b->m->t->matmul_t(b->m->o, w, residual_dropped(b, drop, dx), d_in, b->r.rows, false);
 }
 
 static struct ops_attention self_attention(const struct block_ctx *b, const struct self_block *w,

@@ -273,6 +273,7 @@ void mlp_backward(const struct block_ctx *b, const struct mlp_block *w, const st
 /* y = x + Drop(in W) and its backward: d_in = W^T Drop(dx). n rows of b. */
 void residual_out(const struct block_ctx *b, const ops_weight *w, const void *in, const float *drop,
                   const void *x, void *y);
+const void *residual_dropped(const struct block_ctx *b, const float *drop, const void *dx);
 void residual_out_bwd(const struct block_ctx *b, const ops_weight *w, const float *drop,
                       const void *dx, void *d_in);
 

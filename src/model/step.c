@@ -237,8 +237,8 @@ static void mlp_step(t5_decoder *d, int64_t layer, int64_t rows)
     const struct ops_table *t = m->t;
     const struct mlp_block *w = &m->dec[layer].mlp;
     t->rmsnorm(m->o, d->x, w->norm, m->c.norm_eps, rows, m->c.width, d->norm);
-    t->matmul(m->o, w->wi, d->norm, d->wide, rows, false);
-    t->activate(m->o, m->c.act, m->c.gated, d->wide, rows, m->own.ff, NULL, 0, NULL, d->wide2);
+    const struct ops_activate act = {.act = m->c.act, .gated = m->c.gated, .F = m->own.ff};
+    t->matmul_activate(m->o, w->wi, &act, d->norm, rows, d->wide, d->wide2);
     add_product(d, w->wo, d->wide2, rows);
 }
 

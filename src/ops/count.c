@@ -290,6 +290,22 @@ static void c_activate_bwd(ops *o, enum ops_activation act, bool gated, const vo
     touch(o, dh, rows * F * (gated ? 2 : 1));
 }
 
+static void c_matmul_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
+                              const void *x, int64_t rows, void *h, void *g)
+{
+    c_matmul(o, w, x, h, rows, false);
+    touch(o, g, rows * a->F);
+}
+
+/* dg may be written to. */
+static void c_matmul_t_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
+                                const void *dy, int64_t rows, const void *h, void *dg, void *dh)
+{
+    (void)h;
+    c_matmul_t(o, w, dy, dg, rows, false);
+    touch(o, dh, rows * a->F * (a->gated ? 2 : 1));
+}
+
 static void c_drop_rows(ops *o, void *x, int64_t E, const int64_t *off, int64_t B,
                         const float *drop)
 {
@@ -385,6 +401,8 @@ static const struct ops_table counting = {
     .attention_slots = c_attention_slots,
     .activate = c_activate,
     .activate_bwd = c_activate_bwd,
+    .matmul_activate = c_matmul_activate,
+    .matmul_t_activate = c_matmul_t_activate,
     .drop_rows = c_drop_rows,
     .add = c_add,
     .scale = c_scale,

@@ -80,6 +80,18 @@ struct ops_slots {
     int64_t span;
 };
 
+/* The activation of a feed-forward block: gated: h[rows, 2F] = (wi_0 x | wi_1 x), g[rows, F] =
+ * act(h0) * h1; else h[rows, F], g = act(h). */
+struct ops_activate {
+    enum ops_activation act;
+    bool gated;
+    int64_t F;
+    /* Multipliers [B, F] shared by the rows of an example, or NULL (off may then be NULL). */
+    const float *drop;
+    const int64_t *off;
+    int64_t B;
+};
+
 /* Per-row outputs of the loss; arrays of the host. double, so that sums and the gradient check of
  * the double backend lose nothing; float32 backends need not compute them more exactly. */
 struct ops_loss_args {
@@ -160,13 +172,17 @@ struct ops_table {
     /* out[rows, heads * head_dim]; a row agrees with `attention` up to rounding. */
     void (*attention_slots)(ops *o, const struct ops_slots *a, void *out);
 
-    /* gated: h[rows, 2F] = (wi_0 x | wi_1 x), g[rows, F] = act(h0) * h1; else h[rows, F], g = act(h).
-     * drop: multipliers [B, F] shared by the rows of an example, or NULL (off may then be NULL). */
     void (*activate)(ops *o, enum ops_activation act, bool gated, const void *h, int64_t rows,
                      int64_t F, const int64_t *off, int64_t B, const float *drop, void *g);
     void (*activate_bwd)(ops *o, enum ops_activation act, bool gated, const void *h,
                          const void *dg, int64_t rows, int64_t F, const int64_t *off, int64_t B,
                          const float *drop, void *dh);
+    /* h = x W and g = activate(h), in the bits of the two; W is not a head. */
+    void (*matmul_activate)(ops *o, const ops_weight *w, const struct ops_activate *a,
+                            const void *x, int64_t rows, void *h, void *g);
+    /* dg = dy W^T and dh = activate_bwd(h, dg); dg is scratch and may be left as it was. */
+    void (*matmul_t_activate)(ops *o, const ops_weight *w, const struct ops_activate *a,
+                              const void *dy, int64_t rows, const void *h, void *dg, void *dh);
 
     /* x[rows, E] *= drop[b, :] for the rows of each example b. */
     void (*drop_rows)(ops *o, void *x, int64_t E, const int64_t *off, int64_t B, const float *drop);

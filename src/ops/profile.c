@@ -270,6 +270,33 @@ static void p_activate_bwd(ops *o, enum ops_activation act, bool gated, const vo
          t->activate_bwd(in, act, gated, h, dg, rows, F, off, B, drop, dh));
 }
 
+/* What happens inside of a product: operations and bytes without time of its own. */
+static void book_inside(ops *o, int kind, double operations, double bytes)
+{
+    struct ops_profile_line *l = &of(o)->line[kind];
+    l->calls++;
+    l->operations += operations;
+    l->bytes += bytes;
+    l->model += modelled(of(o), kind, operations, bytes);
+}
+
+static void p_matmul_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
+                              const void *x, int64_t rows, void *h, void *g)
+{
+    BOOK(OPS_P_PRODUCT, 2 * rows * w->K * w->N, product_bytes(o, w, rows, false),
+         t->matmul_activate(in, w->inner, a, x, rows, h, g));
+    book_inside(o, OPS_P_ACTIVATE, 10.0 * (double)(rows * a->F), elems(o, rows * a->F));
+}
+
+static void p_matmul_t_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
+                                const void *dy, int64_t rows, const void *h, void *dg, void *dh)
+{
+    BOOK(OPS_P_PRODUCT_T, 2 * rows * w->K * w->N, product_bytes(o, w, rows, false),
+         t->matmul_t_activate(in, w->inner, a, dy, rows, h, dg, dh));
+    book_inside(o, OPS_P_ACTIVATE_BWD, 20.0 * (double)(rows * a->F),
+                elems(o, rows * a->F * (a->gated ? 4 : 2)));
+}
+
 static void p_drop_rows(ops *o, void *x, int64_t E, const int64_t *off, int64_t B,
                         const float *drop)
 {
@@ -354,6 +381,8 @@ static const struct ops_table watching = {
     .attention_slots = p_attention_slots,
     .activate = p_activate,
     .activate_bwd = p_activate_bwd,
+    .matmul_activate = p_matmul_activate,
+    .matmul_t_activate = p_matmul_t_activate,
     .drop_rows = p_drop_rows,
     .add = p_add,
     .scale = p_scale,

@@ -202,21 +202,35 @@ struct norm_job {
     bool add;
 };
 
+/* A row that is written two rows later: its lines may still be with the other threads, who have
+ * just read what stood there before. */
+static void fetch_row(const float *p, int64_t E)
+{
+    for (int64_t i = 0; i < E; i += LINE_BYTES / (int64_t)sizeof *p)
+        __builtin_prefetch(p + i, 1, 2);
+}
+
 static void norm_range(void *ctx, int64_t first, int64_t last, int thread)
 {
     (void)thread;
     const struct norm_job *j = ctx;
-    for (int64_t i = first; i < last; i++)
+    for (int64_t i = first; i < last; i++) {
+        if (i + 2 < last)
+            fetch_row(j->y + (i + 2) * j->E, j->E);
         j->k->rmsnorm(j->x + i * j->E, j->scale, j->eps, j->E, j->y + i * j->E);
+    }
 }
 
 static void norm_bwd_range(void *ctx, int64_t first, int64_t last, int thread)
 {
     (void)thread;
     const struct norm_job *j = ctx;
-    for (int64_t i = first; i < last; i++)
+    for (int64_t i = first; i < last; i++) {
+        if (i + 2 < last)
+            fetch_row(j->y + (i + 2) * j->E, j->E);
         j->k->rmsnorm_bwd(j->x + i * j->E, j->scale, j->eps, j->dy + i * j->E, j->E,
                           j->y + i * j->E, j->add);
+    }
 }
 
 static void cpu_rmsnorm(ops *o, const void *x, const void *scale, float eps, int64_t rows,
@@ -318,6 +332,24 @@ static void cpu_activate_bwd(ops *o, enum ops_activation act, bool gated, const 
                         .B = B,
                         .off = off};
     each(c, rows, 4 * F, act_bwd_range, &j);
+}
+
+static void cpu_matmul_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
+                                const void *x, int64_t rows, void *h, void *g)
+{
+    if (products_activate((struct cpu *)o, w, a, x, rows, h, g))
+        return;
+    cpu_matmul(o, w, x, h, rows, false);
+    cpu_activate(o, a->act, a->gated, h, rows, a->F, a->off, a->B, a->drop, g);
+}
+
+static void cpu_matmul_t_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
+                                  const void *dy, int64_t rows, const void *h, void *dg, void *dh)
+{
+    if (products_t_activate((struct cpu *)o, w, a, dy, rows, h, dh))
+        return;
+    cpu_matmul_t(o, w, dy, dg, rows, false);
+    cpu_activate_bwd(o, a->act, a->gated, h, dg, rows, a->F, a->off, a->B, a->drop, dh);
 }
 
 /* --- rows --------------------------------------------------------------------------------------
@@ -818,7 +850,8 @@ static void cpu_loss_part_bwd(ops *o, void *logits, const struct ops_loss_args *
         .gather = cpu_gather, .rmsnorm = cpu_rmsnorm, .rmsnorm_bwd = cpu_rmsnorm_bwd,              \
         .attention = cpu_attention, .attention_bwd = cpu_attention_bwd,                            \
         .attention_slots = cpu_attention_slots, .activate = cpu_activate,                          \
-        .activate_bwd = cpu_activate_bwd, .drop_rows = cpu_drop_rows, .add = cpu_add,              \
+        .activate_bwd = cpu_activate_bwd, .matmul_activate = cpu_matmul_activate,                  \
+        .matmul_t_activate = cpu_matmul_t_activate, .drop_rows = cpu_drop_rows, .add = cpu_add,              \
         .scale = cpu_scale, .gather_rows = cpu_gather_rows, .scatter_rows = cpu_scatter_rows,      \
         .loss = cpu_loss, .loss_part = cpu_loss_part, .loss_part_bwd = cpu_loss_part_bwd,          \
         .find_nonfinite = cpu_find_nonfinite,                                                      \

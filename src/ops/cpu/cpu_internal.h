@@ -115,6 +115,7 @@ struct panel_job {
     const float *base; /* NULL: zeros. With the stride of y, and may be y */
     int64_t ldy, cols;
     struct ahead *ahead;
+    struct ahead_list *list; /* or NULL */
 };
 
 enum {
@@ -204,6 +205,13 @@ void cpu_matmul_sum(ops *o, const ops_weight *w, const void *x, const void *base
                     int64_t rows);
 void cpu_matmul(ops *o, const ops_weight *w, const void *x, void *y, int64_t rows, bool add);
 void cpu_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows, bool add);
+
+/* The product with its activation: h and g, or dh from dg and h. False where the two do not go
+ * together; nothing is done then. */
+bool products_activate(struct cpu *c, const ops_weight *w, const struct ops_activate *a,
+                       const void *x, int64_t rows, void *h, void *g);
+bool products_t_activate(struct cpu *c, const ops_weight *w, const struct ops_activate *a,
+                         const void *dy, int64_t rows, const void *h, void *dh);
 
 /* A table [V, E] to gather from. It keeps the precision of its file (float16 becomes float32),
  * because prompts are initialised from its rows, in every compute mode. */

@@ -62,6 +62,8 @@ BF16 static inline __attribute__((always_inline)) void bf16_block(const struct p
         if (next)
             BF16_UNROLL for (int i = 0; i < 6; i++) __builtin_prefetch(next + i * ldx + k, 0, 3);
         fetch_ahead(j->ahead);
+        if (j->list)
+            fetch_list(j->list);
         if (k < mr * K_ROUND)
             BF16_UNROLL for (int v = 0; v < 4; v++)
                 __builtin_prefetch(y + k / K_ROUND * ldy + v * 16, 1, 3);

@@ -180,6 +180,8 @@ INLINE void panel_block(const struct panel_job *j, const float *x, int mr, const
         if (next)
             UNROLL for (int i = 0; i < MR; i++) __builtin_prefetch(next + i * ldx + k, 0, 3);
         fetch_ahead(j->ahead);
+        if (j->list)
+            fetch_list(j->list);
         if (k < mr * FETCH_K)
             UNROLL for (int v = 0; v < (int)NC; v += 16)
                 __builtin_prefetch(y + k / FETCH_K * ldy + v, 1, 3);

@@ -33,7 +33,7 @@ enum {
 
 struct thread_buffers {
     float *dst;  /* [TILE_MAX, PANEL] */
-    void *panel; /* widened or turned panel of a chunk */
+    void *panel; /* widened or turned panel of a chunk, twice */
     float *few;  /* sums of few_part, and a widened panel */
 };
 
@@ -65,6 +65,7 @@ static struct chunks chunks_of(int64_t K, bool bf16)
  */
 
 static const size_t panel_bytes = (size_t)(CHUNK + PANEL) * PANEL * sizeof(float);
+enum { SCRATCH_PANELS = 2 };
 static const size_t dst_bytes = (size_t)TILE_MAX * PANEL * sizeof(float);
 
 spt_status products_new(struct cpu *c, struct products **out, spt_err *err)
@@ -76,7 +77,7 @@ spt_status products_new(struct cpu *c, struct products **out, spt_err *err)
     spt_status st = SPT_OK;
     for (int t = 0; t < c->threads && !st; t++) {
         p->buffers[t].dst = mem_alloc_aligned(dst_bytes, 1);
-        p->buffers[t].panel = mem_alloc_aligned(panel_bytes, 1);
+        p->buffers[t].panel = mem_alloc_aligned(SCRATCH_PANELS * panel_bytes, 1);
         if (!p->buffers[t].dst || !p->buffers[t].panel)
             st = err_nomem(err, dst_bytes + panel_bytes);
     }
@@ -107,7 +108,7 @@ void products_free(struct products *p)
 size_t products_scratch(const struct products *p)
 {
     return p->rows_bytes + tiles_bytes(p->tiles) +
-           (size_t)p->c->threads * (panel_bytes + dst_bytes + p->few_bytes);
+           (size_t)p->c->threads * (SCRATCH_PANELS * panel_bytes + dst_bytes + p->few_bytes);
 }
 
 size_t products_scratch_for(const struct products *p, int64_t rows)
@@ -182,6 +183,10 @@ struct run {
     const float *base; /* rows of N to which the result is added on its way to y, or NULL */
     int64_t rows;
     int row_parts, panel_parts;
+    /* With an activation: the forward writes g, the backward reads h and writes dh instead of y. */
+    const struct ops_activate *act;
+    const float *h;
+    float *out;
 };
 
 static size_t element(const ops_weight *w)
@@ -349,11 +354,149 @@ static int64_t panels_of(int64_t N)
     return (N + PANEL - 1) / PANEL;
 }
 
+/* --- products with an activation ----------------------------------------------------------------
+ * A tile of rows passes its panel (both panels of a gate) and is activated while it is in the
+ * first-level cache. Saves walking over the widest activations of a model once more. */
+
+static struct panel_job panel_of_rows(const struct run *r, int64_t row, int64_t rows)
+{
+    const size_t size = r->w->bf16 ? 2 : 4;
+    const int64_t ldx = r->w->bf16 ? chunk_length(r, 0) : r->K;
+    return (struct panel_job){.x = (const char *)r->x + (size_t)(row * ldx) * size,
+                              .ldx = ldx,
+                              .rows = rows,
+                              .K = chunk_length(r, 0),
+                              .ldy = r->N};
+}
+
+static const float *drop_of(const struct ops_activate *a, int64_t row, int64_t *example)
+{
+    if (!a->drop)
+        return NULL;
+    while (*example < a->B - 1 && row >= a->off[*example + 1])
+        ++*example;
+    return a->drop + *example * a->F;
+}
+
+static void list_rows(struct ahead_list *l, const float *p, int64_t rows, int64_t stride)
+{
+    l->array[l->count].at = (const char *)p;
+    l->array[l->count].step = (size_t)stride * sizeof *p;
+    l->array[l->count++].rows = rows;
+}
+
+/* Rows [first, last) of columns n .. n + 64 of h (and of its gate) and of g. */
+static void activate_rows(const struct run *r, void *const panel[2], int64_t first, int64_t last,
+                          int64_t n, struct ahead next[2])
+{
+    const struct kernels *k = r->p->c->k;
+    const struct ops_activate *a = r->act;
+    const int64_t K = chunk_length(r, 0), cols = least(PANEL, a->F - n), F = a->F;
+    const int64_t lines[2] = {ahead_lines(&next[0]), ahead_lines(&next[1])};
+    void (*const multiply)(const struct panel_job *) = r->w->bf16 ? k->gemm_bf16 : k->gemm;
+    int64_t example = 0;
+    for (int64_t row = first; row < last; row += TILE) {
+        const int64_t left = last - row, rows = least(TILE, left);
+        struct ahead_list places = {.row_bytes = cols * (int64_t)sizeof(float),
+                                    .rows = 1,
+                                    .places = 1};
+        list_rows(&places, r->out + row * F + n, rows, F);
+        for (int half = 0; half <= a->gated; half++) {
+            struct panel_job j = panel_of_rows(r, row, rows);
+            j.panel = panel[half];
+            j.y = r->y + row * r->N + half * F + n;
+            j.cols = cols;
+            j.list = &places;
+            j.ahead = &next[half];
+            next[half].lines = fetch_rate(r, lines[half], K, left);
+            if (half == a->gated)
+                j.follow = panel_of_rows(r, left > TILE ? row + TILE : first, 0).x;
+            multiply(&j);
+        }
+        for (int64_t i = row; i < row + rows; i++) {
+            const float *h = r->y + i * r->N + n, *drop = drop_of(a, i, &example);
+            k->activate(a->act, h, a->gated ? h + F : NULL, drop ? drop + n : NULL, cols,
+                        r->out + i * F + n);
+        }
+    }
+}
+
+/* Rows [first, last) of columns n .. n + 64 of dg, which go into dh at once. */
+static void activate_bwd_rows(const struct run *r, const void *panel, int64_t first, int64_t last,
+                              int64_t n, int thread, struct ahead *next)
+{
+    const struct kernels *k = r->p->c->k;
+    const struct ops_activate *a = r->act;
+    const int64_t K = chunk_length(r, 0), cols = least(PANEL, a->F - n), F = a->F;
+    const int64_t lines = ahead_lines(next), width = a->gated ? 2 * F : F;
+    float *dg = r->p->buffers[thread].dst;
+    int64_t example = 0;
+    for (int64_t row = first; row < last; row += TILE) {
+        const int64_t left = last - row, rows = least(TILE, left);
+        const int64_t then = left > TILE ? row + TILE : first, more = least(TILE, last - then);
+        struct ahead_list list = {.row_bytes = cols * (int64_t)sizeof(float),
+                                  .rows = 1,
+                                  .places = a->gated ? 2 : 1};
+        for (int half = 0; half <= a->gated; half++)
+            list_rows(&list, r->out + row * width + half * F + n, rows, width);
+        for (int half = 0; half <= a->gated && left > TILE; half++)
+            list_rows(&list, r->h + then * width + half * F + n, more, width);
+        struct panel_job j = panel_of_rows(r, row, rows);
+        j.panel = panel;
+        j.y = dg;
+        j.ldy = PANEL;
+        j.cols = cols;
+        j.list = &list;
+        j.ahead = next;
+        j.follow = panel_of_rows(r, then, 0).x;
+        next->lines = fetch_rate(r, lines, K, left);
+        (r->w->bf16 ? k->gemm_bf16 : k->gemm)(&j);
+        for (int64_t i = row; i < row + rows; i++) {
+            const float *h = r->h + i * width + n, *drop = drop_of(a, i, &example);
+            float *dh = r->out + i * width + n;
+            k->activate_bwd(a->act, h, a->gated ? h + F : NULL, dg + (i - row) * PANEL,
+                            drop ? drop + n : NULL, cols, dh, dh + F);
+        }
+    }
+}
+
+static void run_activated(const struct run *r, int64_t first, int64_t last, int64_t p0, int64_t p1,
+                          int thread)
+{
+    const bool pair = r->act->gated && !r->back;
+    const int64_t gate = r->act->F / PANEL; /* its first panel */
+    struct ahead now[2] = {source_of(r, p0, 0)};
+    if (pair)
+        now[1] = source_of(r, gate + p0, 0);
+    for (int64_t p = p0; p < p1; p++) {
+        char *scratch = r->p->buffers[thread].panel;
+        void *panel[2] = {0};
+        struct ahead next[2] = {0};
+        for (int half = 0; half <= pair; half++) {
+            panel[half] =
+                (void *)(uintptr_t)panel_of(r, &now[half], scratch + (size_t)half * panel_bytes);
+            if (p + 1 < p1)
+                next[half] = source_of(r, p + 1 + half * gate, 0);
+            now[half] = next[half]; /* fetching uses up the other one */
+        }
+        if (r->back)
+            activate_bwd_rows(r, panel[0], first, last, p * PANEL, thread, next);
+        else
+            activate_rows(r, panel, first, last, p * PANEL, next);
+    }
+}
+
+/* Panels that are shared out: a gate's go with those that it gates. */
+static int64_t units_of_panels(const struct run *r)
+{
+    return panels_of(r->act ? r->act->F : r->N);
+}
+
 static void run_part(void *ctx, int64_t part, int64_t part_end, int thread)
 {
     struct run *r = ctx;
     void *scratch = r->p->buffers[thread].panel;
-    const int64_t panels = panels_of(r->N), units = (r->rows + 5) / 6;
+    const int64_t panels = units_of_panels(r), units = (r->rows + 5) / 6;
     for (; part < part_end; part++) {
         const int64_t rp = part / r->panel_parts, pp = part % r->panel_parts;
         const int64_t first = units * rp / r->row_parts * 6;
@@ -361,6 +504,10 @@ static void run_part(void *ctx, int64_t part, int64_t part_end, int thread)
         const int64_t p0 = panels * pp / r->panel_parts, p1 = panels * (pp + 1) / r->panel_parts;
         if (first >= last || p0 >= p1)
             continue;
+        if (r->act) {
+            run_activated(r, first, last, p0, p1, thread);
+            continue;
+        }
         struct ahead now = source_of(r, p0, 0);
         for (int64_t chunk = 0, panel = p0; chunk < r->chunks.count;) {
             const int64_t at = panel, of = chunk;
@@ -382,7 +529,7 @@ static void run_part(void *ctx, int64_t part, int64_t part_end, int thread)
  * shares more panel parts, because then each panel is read (and turned) by one thread only. */
 static void split(struct run *r, int threads)
 {
-    const int64_t panels = panels_of(r->N), units = (r->rows + 5) / 6;
+    const int64_t panels = units_of_panels(r), units = (r->rows + 5) / 6;
     const int64_t build = r->back || r->w->store == STORE_BF16 ? 2 : 1; /* in units of 6 rows */
     int64_t best = INT64_MAX;
     for (int pp = 1; pp <= threads; pp++) {
@@ -426,37 +573,91 @@ static void copy_rows(void *ctx, int64_t first, int64_t last, int thread)
 /* Few rows and a small matrix: not worth waking the other threads. */
 enum { SMALL_PRODUCT = 1 << 18 };
 
-static void run_product(struct cpu *c, const ops_weight *w, bool back, const float *x,
-                        const float *base, float *y, int64_t rows, bool add)
+static struct run run_of(struct cpu *c, const ops_weight *w, bool back)
 {
     struct run r = {.p = c->products,
                     .w = w,
                     .back = back,
-                    .add = add,
                     .K = back ? w->N : w->K,
                     .N = back ? w->K : w->N};
     r.chunks = chunks_of(r.K, w->bf16);
-    const int64_t block = w->bf16 ? ROW_BLOCK : rows;
+    return r;
+}
+
+/* Rows from x on; everything else of r is at its place. */
+static void run_block(struct run *r, const float *x)
+{
+    struct cpu *c = r->p->c;
+    const bool small = (double)r->rows * (double)r->K * (double)r->N < SMALL_PRODUCT;
+    r->x = x;
+    if (r->w->bf16) {
+        struct copy_job j = {.r = r, .x = x, .to = c->products->rows};
+        if (r->rows * r->K < 16384)
+            copy_rows(&j, 0, r->rows, 0);
+        else
+            pool_run(c->pool, r->rows, copy_rows, &j);
+        r->x = c->products->rows;
+    }
+    split(r, small ? 1 : c->threads);
+    if (small)
+        run_part(r, 0, 1, 0);
+    else
+        pool_run(c->pool, c->threads, run_part, r);
+}
+
+static int64_t rows_at_once(const ops_weight *w, int64_t rows)
+{
+    return w->bf16 ? ROW_BLOCK : rows;
+}
+
+static void run_product(struct cpu *c, const ops_weight *w, bool back, const float *x,
+                        const float *base, float *y, int64_t rows, bool add)
+{
+    struct run r = run_of(c, w, back);
+    const int64_t block = rows_at_once(w, rows);
+    r.add = add;
     for (int64_t at = 0; at < rows; at += block) {
         r.rows = least(block, rows - at);
-        r.x = x + at * r.K;
         r.y = y + at * r.N;
         r.base = base ? base + at * r.N : NULL;
-        const bool small = (double)r.rows * (double)r.K * (double)r.N < SMALL_PRODUCT;
-        if (w->bf16) {
-            struct copy_job j = {.r = &r, .x = x + at * r.K, .to = c->products->rows};
-            if (r.rows * r.K < 16384)
-                copy_rows(&j, 0, r.rows, 0);
-            else
-                pool_run(c->pool, r.rows, copy_rows, &j);
-            r.x = c->products->rows;
-        }
-        split(&r, small ? 1 : c->threads);
-        if (small)
-            run_part(&r, 0, 1, 0);
-        else
-            pool_run(c->pool, c->threads, run_part, &r);
+        run_block(&r, x + at * r.K);
     }
+}
+
+/* Sums in one chunk, own kernels, whole panels in front of the gate; the copies of bfloat16 rows
+ * in one block. */
+static bool goes_with_activation(const struct run *r, const struct ops_activate *a, int64_t rows)
+{
+    return r->chunks.count == 1 && !(r->w->bf16 && r->p->tiles) && rows > 0 &&
+           rows <= rows_at_once(r->w, rows) && (r->back || !a->gated || a->F % PANEL == 0);
+}
+
+bool products_activate(struct cpu *c, const ops_weight *w, const struct ops_activate *a,
+                       const void *x, int64_t rows, void *h, void *g)
+{
+    struct run r = run_of(c, w, false);
+    if (!goes_with_activation(&r, a, rows))
+        return false;
+    r.act = a;
+    r.rows = rows;
+    r.y = h;
+    r.out = g;
+    run_block(&r, x);
+    return true;
+}
+
+bool products_t_activate(struct cpu *c, const ops_weight *w, const struct ops_activate *a,
+                         const void *dy, int64_t rows, const void *h, void *dh)
+{
+    struct run r = run_of(c, w, true);
+    if (!goes_with_activation(&r, a, rows) || (rows <= FEW_ROWS && !w->bf16))
+        return false;
+    r.act = a;
+    r.rows = rows;
+    r.h = h;
+    r.out = dh;
+    run_block(&r, dy);
+    return true;
 }
 
 /* --- backward of few rows ------------------------------------------------------------------------

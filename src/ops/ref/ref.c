@@ -314,6 +314,20 @@ static void ref_activate_bwd(ops *o, enum ops_activation act, bool gated, const 
     }
 }
 
+static void ref_matmul_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
+                                const void *x, int64_t rows, void *h, void *g)
+{
+    o->t->matmul(o, w, x, h, rows, false);
+    ref_activate(o, a->act, a->gated, h, rows, a->F, a->off, a->B, a->drop, g);
+}
+
+static void ref_matmul_t_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
+                                  const void *dy, int64_t rows, const void *h, void *dg, void *dh)
+{
+    o->t->matmul_t(o, w, dy, dg, rows, false);
+    ref_activate_bwd(o, a->act, a->gated, h, dg, rows, a->F, a->off, a->B, a->drop, dh);
+}
+
 /* --- element-wise -------------------------------------------------------------------------- */
 
 static void ref_drop_rows(ops *o, void *x_, int64_t E, const int64_t *off, int64_t B,
@@ -404,6 +418,8 @@ static const struct ops_table table = {
     .attention_slots = REF(attention_slots),
     .activate = ref_activate,
     .activate_bwd = ref_activate_bwd,
+    .matmul_activate = ref_matmul_activate,
+    .matmul_t_activate = ref_matmul_t_activate,
     .drop_rows = ref_drop_rows,
     .add = ref_add,
     .scale = ref_scale,
