@@ -80,15 +80,7 @@ static void by_heads(const struct block_ctx *b, ops_weight *const *w, bool turne
                      void *y)
 {
     const t5_model *m = b->m;
-    const int64_t E = m->c.width, D = m->c.head_dim, M = b->r.rows;
-    for (int64_t h = 0; h < m->own.heads; h++) {
-        const void *in = row_at(m, x, h * M, turned ? D : E);
-        void *out = row_at(m, y, h * M, turned ? E : D);
-        if (turned)
-            m->t->matmul_t(m->o, w[h], in, out, M, false);
-        else
-            m->t->matmul(m->o, w[h], in, out, M, false);
-    }
+    m->t->matmul_each(m->o, w, m->own.heads, turned, x, y, b->r.rows);
 }
 
 static struct ops_attention absorbed_attention(const struct block_ctx *b,

@@ -222,6 +222,14 @@ static void c_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, in
     touch(o, dx, rows * w->K);
 }
 
+static void c_matmul_each(ops *o, ops_weight *const *w, int64_t n, bool turned, const void *x,
+                          void *y, int64_t rows)
+{
+    (void)x;
+    of(o)->rows = most(of(o)->rows, n * rows);
+    touch(o, y, n * rows * (turned ? w[0]->K : w[0]->N));
+}
+
 static void c_gather(ops *o, const ops_weight *w, const int32_t *ids, int64_t rows, void *out)
 {
     (void)ids;
@@ -401,6 +409,7 @@ static const struct ops_table counting = {
     .attention_slots = c_attention_slots,
     .activate = c_activate,
     .activate_bwd = c_activate_bwd,
+    .matmul_each = c_matmul_each,
     .matmul_activate = c_matmul_activate,
     .matmul_t_activate = c_matmul_t_activate,
     .drop_rows = c_drop_rows,

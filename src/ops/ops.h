@@ -151,6 +151,11 @@ struct ops_table {
     /* dx[rows, K] = dy[rows, N] W^T, or dx += ... when add. */
     void (*matmul_t)(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows, bool add);
 
+    /* n matrices of one shape, each with `rows` rows of its own: y_i = x_i W_i, or with `turned`
+     * y_i = x_i W_i^T; x and y hold the blocks one after the other. The bits of single products. */
+    void (*matmul_each)(ops *o, ops_weight *const *w, int64_t n, bool turned, const void *x,
+                        void *y, int64_t rows);
+
     /* An embedding table [V, E] that can be gathered from. */
     spt_status (*table_new)(ops *o, const struct ops_matrix *m, ops_weight **out, spt_err *err);
     /* out[i, :] = table[ids[i], :]; every id is in range (checked by the caller). */

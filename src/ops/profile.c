@@ -181,6 +181,24 @@ static void p_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, in
          product_bytes(o, w, rows, add), t->matmul_t(in, w->inner, dy, dx, rows, add));
 }
 
+static void p_matmul_each(ops *o, ops_weight *const *w, int64_t n, bool turned, const void *x,
+                          void *y, int64_t rows)
+{
+    enum { SOME = 64 };
+    ops_weight *some[SOME];
+    const int64_t in_width = turned ? w[0]->N : w[0]->K, out = turned ? w[0]->K : w[0]->N;
+    for (int64_t at = 0; at < n; at += SOME) {
+        const int64_t count = n - at < SOME ? n - at : SOME;
+        for (int64_t i = 0; i < count; i++)
+            some[i] = w[at + i]->inner;
+        const char *from = (const char *)x + (size_t)(at * rows * in_width) * of(o)->table.elem;
+        char *to = (char *)y + (size_t)(at * rows * out) * of(o)->table.elem;
+        BOOK(turned ? OPS_P_PRODUCT_T : OPS_P_PRODUCT, 2 * count * rows * w[0]->K * w[0]->N,
+             (double)count * product_bytes(o, w[0], rows, false),
+             t->matmul_each(in, some, count, turned, from, to, rows));
+    }
+}
+
 static void p_gather(ops *o, const ops_weight *w, const int32_t *ids, int64_t rows, void *out)
 {
     BOOK(OPS_P_EMBED, 0, elems(o, 2 * rows * w->N), t->gather(in, w->inner, ids, rows, out));
@@ -381,6 +399,7 @@ static const struct ops_table watching = {
     .attention_slots = p_attention_slots,
     .activate = p_activate,
     .activate_bwd = p_activate_bwd,
+    .matmul_each = p_matmul_each,
     .matmul_activate = p_matmul_activate,
     .matmul_t_activate = p_matmul_t_activate,
     .drop_rows = p_drop_rows,

@@ -202,12 +202,15 @@ struct norm_job {
     bool add;
 };
 
-/* A row that is written two rows later: its lines may still be with the other threads, who have
- * just read what stood there before. */
-static void fetch_row(const float *p, int64_t E)
+/* Rows that are needed a little later: what a product has just written lies in the caches of the
+ * threads that wrote its columns. */
+enum { ROWS_AHEAD = 3 };
+
+static void fetch_row(const float *p, int64_t row, int64_t last, int64_t E)
 {
-    for (int64_t i = 0; i < E; i += LINE_BYTES / (int64_t)sizeof *p)
-        __builtin_prefetch(p + i, 1, 2);
+    if (row + ROWS_AHEAD < last)
+        for (int64_t i = 0; i < E; i += LINE_BYTES / (int64_t)sizeof *p)
+            __builtin_prefetch(p + (row + ROWS_AHEAD) * E + i, 0, 3);
 }
 
 static void norm_range(void *ctx, int64_t first, int64_t last, int thread)
@@ -215,8 +218,7 @@ static void norm_range(void *ctx, int64_t first, int64_t last, int thread)
     (void)thread;
     const struct norm_job *j = ctx;
     for (int64_t i = first; i < last; i++) {
-        if (i + 2 < last)
-            fetch_row(j->y + (i + 2) * j->E, j->E);
+        fetch_row(j->x, i, last, j->E);
         j->k->rmsnorm(j->x + i * j->E, j->scale, j->eps, j->E, j->y + i * j->E);
     }
 }
@@ -226,8 +228,9 @@ static void norm_bwd_range(void *ctx, int64_t first, int64_t last, int thread)
     (void)thread;
     const struct norm_job *j = ctx;
     for (int64_t i = first; i < last; i++) {
-        if (i + 2 < last)
-            fetch_row(j->y + (i + 2) * j->E, j->E);
+        fetch_row(j->x, i, last, j->E);
+        fetch_row(j->dy, i, last, j->E);
+        fetch_row(j->y, i, last, j->E);
         j->k->rmsnorm_bwd(j->x + i * j->E, j->scale, j->eps, j->dy + i * j->E, j->E,
                           j->y + i * j->E, j->add);
     }
@@ -847,6 +850,7 @@ static void cpu_loss_part_bwd(ops *o, void *logits, const struct ops_loss_args *
         .get_wide = cpu_get, .zero = cpu_zero, .copy = cpu_copy, .weight_new = cpu_weight_new,     \
         .weight_free = cpu_weight_free, .weight_bytes = cpu_weight_bytes, .matmul = cpu_matmul,    \
         .matmul_sum = cpu_matmul_sum, .matmul_t = cpu_matmul_t, .table_new = cpu_table_new,        \
+        .matmul_each = cpu_matmul_each,                                                            \
         .gather = cpu_gather, .rmsnorm = cpu_rmsnorm, .rmsnorm_bwd = cpu_rmsnorm_bwd,              \
         .attention = cpu_attention, .attention_bwd = cpu_attention_bwd,                            \
         .attention_slots = cpu_attention_slots, .activate = cpu_activate,                          \

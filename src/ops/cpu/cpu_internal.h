@@ -204,6 +204,8 @@ size_t cpu_weight_bytes(const ops_weight *w);
 void cpu_matmul_sum(ops *o, const ops_weight *w, const void *x, const void *base, void *y,
                     int64_t rows);
 void cpu_matmul(ops *o, const ops_weight *w, const void *x, void *y, int64_t rows, bool add);
+void cpu_matmul_each(ops *o, ops_weight *const *w, int64_t n, bool turned, const void *x, void *y,
+                     int64_t rows);
 void cpu_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows, bool add);
 
 /* The product with its activation: h and g, or dh from dg and h. False where the two do not go

@@ -486,6 +486,25 @@ static void run_activated(const struct run *r, int64_t first, int64_t last, int6
     }
 }
 
+/* Rows [first, last) times panels [p0, p1), chunk after chunk; `then` is what comes afterwards. */
+static void run_panels(struct run *r, int64_t first, int64_t last, int64_t p0, int64_t p1,
+                       int thread, struct ahead then)
+{
+    void *scratch = r->p->buffers[thread].panel;
+    struct ahead now = source_of(r, p0, 0);
+    for (int64_t chunk = 0, panel = p0; chunk < r->chunks.count;) {
+        const int64_t at = panel, of = chunk;
+        if (++panel == p1) {
+            panel = p0;
+            chunk++;
+        }
+        struct ahead next = chunk < r->chunks.count ? source_of(r, panel, chunk) : then;
+        const void *ready = panel_of(r, &now, scratch);
+        now = next; /* fetching uses up the other one */
+        run_rows(r, ready, of, first, last, at * PANEL, thread, &next);
+    }
+}
+
 /* Panels that are shared out: a gate's go with those that it gates. */
 static int64_t units_of_panels(const struct run *r)
 {
@@ -495,7 +514,6 @@ static int64_t units_of_panels(const struct run *r)
 static void run_part(void *ctx, int64_t part, int64_t part_end, int thread)
 {
     struct run *r = ctx;
-    void *scratch = r->p->buffers[thread].panel;
     const int64_t panels = units_of_panels(r), units = (r->rows + 5) / 6;
     for (; part < part_end; part++) {
         const int64_t rp = part / r->panel_parts, pp = part % r->panel_parts;
@@ -508,20 +526,7 @@ static void run_part(void *ctx, int64_t part, int64_t part_end, int thread)
             run_activated(r, first, last, p0, p1, thread);
             continue;
         }
-        struct ahead now = source_of(r, p0, 0);
-        for (int64_t chunk = 0, panel = p0; chunk < r->chunks.count;) {
-            const int64_t at = panel, of = chunk;
-            struct ahead next = {0};
-            if (++panel == p1) {
-                panel = p0;
-                chunk++;
-            }
-            if (chunk < r->chunks.count)
-                next = source_of(r, panel, chunk);
-            const void *ready = panel_of(r, &now, scratch);
-            now = next;
-            run_rows(r, ready, of, first, last, at * PANEL, thread, &next);
-        }
+        run_panels(r, first, last, p0, p1, thread, (struct ahead){0});
     }
 }
 
@@ -584,20 +589,31 @@ static struct run run_of(struct cpu *c, const ops_weight *w, bool back)
     return r;
 }
 
+/* What the kernels read: x, or its rows as bfloat16. */
+static const void *operand(struct run *r, const float *x)
+{
+    struct cpu *c = r->p->c;
+    if (!r->w->bf16)
+        return x;
+    struct copy_job j = {.r = r, .x = x, .to = c->products->rows};
+    if (r->rows * r->K < 16384)
+        copy_rows(&j, 0, r->rows, 0);
+    else
+        pool_run(c->pool, r->rows, copy_rows, &j);
+    return c->products->rows;
+}
+
+static bool is_small(const struct run *r)
+{
+    return (double)r->rows * (double)r->K * (double)r->N < SMALL_PRODUCT;
+}
+
 /* Rows from x on; everything else of r is at its place. */
 static void run_block(struct run *r, const float *x)
 {
     struct cpu *c = r->p->c;
-    const bool small = (double)r->rows * (double)r->K * (double)r->N < SMALL_PRODUCT;
-    r->x = x;
-    if (r->w->bf16) {
-        struct copy_job j = {.r = r, .x = x, .to = c->products->rows};
-        if (r->rows * r->K < 16384)
-            copy_rows(&j, 0, r->rows, 0);
-        else
-            pool_run(c->pool, r->rows, copy_rows, &j);
-        r->x = c->products->rows;
-    }
+    const bool small = is_small(r);
+    r->x = operand(r, x);
     split(r, small ? 1 : c->threads);
     if (small)
         run_part(r, 0, 1, 0);
@@ -621,6 +637,55 @@ static void run_product(struct cpu *c, const ops_weight *w, bool back, const flo
         r.y = y + at * r.N;
         r.base = base ? base + at * r.N : NULL;
         run_block(&r, x + at * r.K);
+    }
+}
+
+struct each_run {
+    struct run r; /* of all rows together */
+    ops_weight *const *w;
+    int64_t rows; /* of each */
+};
+
+static void each_part(void *ctx, int64_t first, int64_t last, int thread)
+{
+    const struct each_run *e = ctx;
+    struct run r = e->r, then = e->r;
+    const int64_t panels = panels_of(r.N);
+    for (int64_t i = first; i < last; i++) {
+        struct ahead after = {0};
+        r.w = e->w[i];
+        if (i + 1 < last) {
+            then.w = e->w[i + 1];
+            after = source_of(&then, 0, 0);
+        }
+        run_panels(&r, i * e->rows, (i + 1) * e->rows, 0, panels, thread, after);
+    }
+}
+
+void cpu_matmul_each(ops *o, ops_weight *const *w, int64_t n, bool turned, const void *x, void *y,
+                     int64_t rows)
+{
+    struct cpu *c = (struct cpu *)o;
+    struct each_run e = {.r = run_of(c, w[0], turned), .w = w, .rows = rows};
+    const int64_t block = rows_at_once(w[0], n * rows) / (rows ? rows : 1);
+    if (rows <= 0)
+        return;
+    if (block < 1) { /* more rows than are copied at a time */
+        for (int64_t i = 0; i < n; i++)
+            run_product(c, w[i], turned, (const float *)x + i * rows * e.r.K, NULL,
+                        (float *)y + i * rows * e.r.N, rows, false);
+        return;
+    }
+    for (int64_t at = 0; at < n; at += block) {
+        const int64_t count = least(block, n - at);
+        e.w = w + at;
+        e.r.rows = count * rows;
+        e.r.y = (float *)y + at * rows * e.r.N;
+        e.r.x = operand(&e.r, (const float *)x + at * rows * e.r.K);
+        if (is_small(&e.r))
+            each_part(&e, 0, count, 0);
+        else
+            pool_run(c->pool, count, each_part, &e);
     }
 }
 

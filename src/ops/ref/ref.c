@@ -314,6 +314,20 @@ static void ref_activate_bwd(ops *o, enum ops_activation act, bool gated, const 
     }
 }
 
+static void ref_matmul_each(ops *o, ops_weight *const *w, int64_t n, bool turned, const void *x,
+                            void *y, int64_t rows)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t in = turned ? w[i]->N : w[i]->K, out = turned ? w[i]->K : w[i]->N;
+        const real *from = (const real *)x + i * rows * in;
+        real *to = (real *)y + i * rows * out;
+        if (turned)
+            o->t->matmul_t(o, w[i], from, to, rows, false);
+        else
+            o->t->matmul(o, w[i], from, to, rows, false);
+    }
+}
+
 static void ref_matmul_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
                                 const void *x, int64_t rows, void *h, void *g)
 {
@@ -418,6 +432,7 @@ static const struct ops_table table = {
     .attention_slots = REF(attention_slots),
     .activate = ref_activate,
     .activate_bwd = ref_activate_bwd,
+    .matmul_each = ref_matmul_each,
     .matmul_activate = ref_matmul_activate,
     .matmul_t_activate = ref_matmul_t_activate,
     .drop_rows = ref_drop_rows,

@@ -1,5 +1,6 @@
-/* Products with an activation on every backend: the bits of the product and of the activation one
- * after the other, whatever the shape, gated or not, with and without dropout. */
+/* Products with something more on every backend. With an activation: the bits of the product and of
+ * the activation one after the other, whatever the shape, gated or not, with and without dropout.
+ * With several matrices: the bits of one product after the other. */
 #include "support/test.h"
 
 #include <stdlib.h>
@@ -88,6 +89,35 @@ static void one_shape(ops *o, const char *isa, const struct sizes *z, uint64_t *
     free(drop);
 }
 
+static void each_shape(ops *o, const char *isa, int64_t rows, int64_t K, int64_t N, uint64_t *seed)
+{
+    enum { MATRICES = 5 };
+    const struct ops_table *t = o->t;
+    ops_weight *w[MATRICES];
+    for (int i = 0; i < MATRICES; i++)
+        w[i] = weight(o, K, N, seed);
+    for (int turned = 0; turned < 2; turned++) {
+        const int64_t in = turned ? N : K, out = turned ? K : N;
+        char *x = filled(o, MATRICES * rows * in, seed);
+        char *one = filled(o, MATRICES * rows * out, NULL), *all = filled(o, MATRICES * rows * out, NULL);
+        for (int i = 0; i < MATRICES; i++) {
+            char *from = x + (size_t)(i * rows * in) * t->elem;
+            char *to = one + (size_t)(i * rows * out) * t->elem;
+            if (turned)
+                t->matmul_t(o, w[i], from, to, rows, false);
+            else
+                t->matmul(o, w[i], from, to, rows, false);
+        }
+        t->matmul_each(o, w, MATRICES, turned, x, all, rows);
+        if (memcmp(one, all, (size_t)(MATRICES * rows * out) * t->elem) != 0)
+            fail_msg("%s (%s): %d matrices [%lld, %lld], %lld rows, turned %d", isa, t->name,
+                     MATRICES, (long long)K, (long long)N, (long long)rows, turned);
+        t->release(o, x), t->release(o, one), t->release(o, all);
+    }
+    for (int i = 0; i < MATRICES; i++)
+        t->weight_free(o, w[i]);
+}
+
 static void shapes_on(ops *o, const char *isa, void *ctx)
 {
     (void)ctx;
@@ -95,6 +125,10 @@ static void shapes_on(ops *o, const char *isa, void *ctx)
     static const int64_t shapes[][3] = {{1, 16, 64},   {2, 32, 20},  {7, 96, 128}, {24, 64, 192},
                                         {25, 33, 130}, {97, 48, 64}, {65, 1100, 64}, {131, 70, 320}};
     uint64_t seed = 1;
+    each_shape(o, isa, 3, 16, 8, &seed);
+    each_shape(o, isa, 29, 768, 64, &seed);
+    each_shape(o, isa, 70, 1100, 130, &seed);
+    each_shape(o, isa, 500, 40, 24, &seed);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int k = 0; k < 4; k++) {
             const struct sizes z = {.rows = shapes[i][0],
