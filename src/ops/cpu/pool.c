@@ -43,7 +43,7 @@ struct pool {
     struct worker worker[POOL_MAX_THREADS];
 };
 
-static void relax(void)
+void pool_relax(void)
 {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -65,7 +65,7 @@ static unsigned wait_turn(pool *p, unsigned seen)
         const unsigned now = atomic_load_explicit(&p->turn, memory_order_acquire);
         if (now != seen)
             return now;
-        relax();
+        pool_relax();
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->asleep, 1);
@@ -113,7 +113,7 @@ static void wait_done(pool *p)
     for (int i = 0; i < p->spin; i++) {
         if (!atomic_load_explicit(&p->busy, memory_order_acquire))
             return;
-        relax();
+        pool_relax();
     }
     pthread_mutex_lock(&p->lock);
     atomic_store(&p->waiting, 1);

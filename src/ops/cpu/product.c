@@ -37,9 +37,30 @@ struct thread_buffers {
     float *few;  /* sums of few_part, and a widened panel */
 };
 
+struct run;
+
+/* What a thread is at: rows [first, last) times a panel (the panels of a gate), tile by tile. */
+struct task {
+    const struct run *r;
+    const void *panel[2];
+    int64_t chunk, first, last, n; /* columns n .. n + 64 of the result */
+};
+
+/* The task of a thread, of which others may take tiles. `left` counts those that nobody has taken;
+ * who counts it down from a positive number owns that tile. The owner changes the task only while
+ * nobody is `busy` with it and nothing is left. */
+struct shared_task {
+    _Alignas(128) _Atomic int64_t left;
+    _Atomic int busy;
+    int64_t tiles;
+    struct task task;
+};
+
 struct products {
     struct cpu *c;
     struct tiles *tiles; /* NULL: not used */
+    struct shared_task *shared; /* one per thread */
+    _Atomic int working;        /* threads that have panels of their own left */
     struct thread_buffers buffers[POOL_MAX_THREADS];
     size_t few_bytes;
     void *rows; /* a block of x as bfloat16 */
@@ -75,6 +96,12 @@ spt_status products_new(struct cpu *c, struct products **out, spt_err *err)
         return err_nomem(err, sizeof *p);
     p->c = c;
     spt_status st = SPT_OK;
+    const size_t shared = (size_t)c->threads * sizeof *p->shared;
+    p->shared = mem_alloc_aligned(shared, 1);
+    if (!p->shared)
+        st = err_nomem(err, shared);
+    else
+        memset((void *)p->shared, 0, shared);
     for (int t = 0; t < c->threads && !st; t++) {
         p->buffers[t].dst = mem_alloc_aligned(dst_bytes, 1);
         p->buffers[t].panel = mem_alloc_aligned(SCRATCH_PANELS * panel_bytes, 1);
@@ -102,6 +129,7 @@ void products_free(struct products *p)
         mem_free_aligned(p->buffers[t].few);
     }
     mem_free_aligned(p->rows);
+    mem_free_aligned(p->shared);
     mem_free(p);
 }
 
@@ -183,6 +211,7 @@ struct run {
     const float *base; /* rows of N to which the result is added on its way to y, or NULL */
     int64_t rows;
     int row_parts, panel_parts;
+    bool shared; /* threads help each other */
     /* With an activation: the forward writes g, the backward reads h and writes dh instead of y. */
     const struct ops_activate *act;
     const float *h;
@@ -310,64 +339,57 @@ static int64_t fetch_rate(const struct run *r, int64_t lines, int64_t K, int64_t
     return left > AHEAD_ROWS + TILE ? 0 : lines / (rounds ? rounds : 1) + 1;
 }
 
-/* Rows [first, last) times a panel: columns n .. n + 64 of the result. */
-static void run_rows(struct run *r, const void *panel, int64_t chunk, int64_t first, int64_t last,
-                     int64_t n, int thread, struct ahead *a)
-{
-    const struct kernels *k = r->p->c->k;
-    const int64_t K = chunk_length(r, chunk), from = chunk * r->chunks.length;
-    const int64_t lines = ahead_lines(a);
-    const size_t size = r->w->bf16 ? 2 : 4;
-    const char *x = (const char *)r->x + (size_t)(r->w->bf16 ? from * r->rows : from) * size;
-    struct panel_job j = {.panel = panel,
-                          .ldx = r->w->bf16 ? K : r->K,
-                          .K = K,
-                          .ldy = r->N,
-                          .cols = least(PANEL, r->N - n),
-                          .ahead = a};
-    const struct tile_product *tile = NULL;
-    if (r->w->bf16 && r->p->tiles)
-        (void)tiles_find(r->p->tiles, K, true, &tile, NULL); /* exists since preparation */
-    for (int64_t row = first; row < last;) {
-        const int64_t left = last - row;
-        j.rows = tile ? tiles_take(tile, left) : least(TILE, left);
-        j.x = x + (size_t)(row * j.ldx) * size;
-        if (tile) {
-            a->lines = lines * j.rows / (last - first) + 1;
-            fetch_ahead(a);
-            run_tile(r, tile, (const uint16_t *)j.x, panel, chunk, row, j.rows, n, thread);
-        } else {
-            a->lines = fetch_rate(r, lines, K, left);
-            j.follow = x + (size_t)((left > TILE ? row + TILE : first) * j.ldx) * size;
-            j.y = r->y + row * r->N + n;
-            j.base = r->add || chunk ? j.y : NULL;
-            if (r->base && !chunk)
-                j.base = r->base + row * r->N + n;
-            (r->w->bf16 ? k->gemm_bf16 : k->gemm)(&j);
-        }
-        row += j.rows;
-    }
-}
-
 static int64_t panels_of(int64_t N)
 {
     return (N + PANEL - 1) / PANEL;
 }
 
-/* --- products with an activation ----------------------------------------------------------------
- * A tile of rows passes its panel (both panels of a gate) and is activated while it is in the
- * first-level cache. Saves walking over the widest activations of a model once more. */
+/* The next panels (the second one of a gate), to be fetched by the owner of a task. */
+struct next_panels {
+    struct ahead at[2];
+    int64_t lines[2];
+};
 
-static struct panel_job panel_of_rows(const struct run *r, int64_t row, int64_t rows)
+static struct panel_job job_of(const struct task *t, int64_t row, int64_t rows)
 {
+    const struct run *r = t->r;
+    const int64_t from = t->chunk * r->chunks.length, K = chunk_length(r, t->chunk);
     const size_t size = r->w->bf16 ? 2 : 4;
-    const int64_t ldx = r->w->bf16 ? chunk_length(r, 0) : r->K;
-    return (struct panel_job){.x = (const char *)r->x + (size_t)(row * ldx) * size,
+    const char *x = (const char *)r->x + (size_t)(r->w->bf16 ? from * r->rows : from) * size;
+    const int64_t ldx = r->w->bf16 ? K : r->K, then = row + TILE < t->last ? row + TILE : t->first;
+    return (struct panel_job){.x = x + (size_t)(row * ldx) * size,
+                              .follow = x + (size_t)(then * ldx) * size,
+                              .panel = t->panel[0],
                               .ldx = ldx,
                               .rows = rows,
-                              .K = chunk_length(r, 0),
-                              .ldy = r->N};
+                              .K = K,
+                              .ldy = r->N,
+                              .cols = least(PANEL, r->N - t->n)};
 }
+
+static void multiply(const struct task *t, struct panel_job *j, int64_t row, struct next_panels *np,
+                     int half)
+{
+    const struct kernels *k = t->r->p->c->k;
+    np->at[half].lines = fetch_rate(t->r, np->lines[half], j->K, t->last - row);
+    j->ahead = &np->at[half];
+    (t->r->w->bf16 ? k->gemm_bf16 : k->gemm)(j);
+}
+
+static void plain_tile(const struct task *t, int64_t row, int64_t rows, struct next_panels *np)
+{
+    const struct run *r = t->r;
+    struct panel_job j = job_of(t, row, rows);
+    j.y = r->y + row * r->N + t->n;
+    j.base = r->add || t->chunk ? j.y : NULL;
+    if (r->base && !t->chunk)
+        j.base = r->base + row * r->N + t->n;
+    multiply(t, &j, row, np, 0);
+}
+
+/* --- with an activation ------------------------------------------------------------------------
+ * A tile of rows passes its panel (both panels of a gate) and is activated while it is in the
+ * first-level cache. Saves walking over the widest activations of a model once more. */
 
 static const float *drop_of(const struct ops_activate *a, int64_t row, int64_t *example)
 {
@@ -385,78 +407,146 @@ static void list_rows(struct ahead_list *l, const float *p, int64_t rows, int64_
     l->array[l->count++].rows = rows;
 }
 
-/* Rows [first, last) of columns n .. n + 64 of h (and of its gate) and of g. */
-static void activate_rows(const struct run *r, void *const panel[2], int64_t first, int64_t last,
-                          int64_t n, struct ahead next[2])
+/* Columns n .. n + 64 of h (and of its gate) and of g. */
+static void activated_tile(const struct task *t, int64_t row, int64_t rows, struct next_panels *np)
 {
-    const struct kernels *k = r->p->c->k;
+    const struct run *r = t->r;
     const struct ops_activate *a = r->act;
-    const int64_t K = chunk_length(r, 0), cols = least(PANEL, a->F - n), F = a->F;
-    const int64_t lines[2] = {ahead_lines(&next[0]), ahead_lines(&next[1])};
-    void (*const multiply)(const struct panel_job *) = r->w->bf16 ? k->gemm_bf16 : k->gemm;
+    const int64_t n = t->n, F = a->F, cols = least(PANEL, F - n);
+    struct ahead_list places = {
+        .row_bytes = cols * (int64_t)sizeof(float), .rows = 1, .places = 1};
+    list_rows(&places, r->out + row * F + n, rows, F);
+    for (int half = 0; half <= a->gated; half++) {
+        struct panel_job j = job_of(t, row, rows);
+        j.panel = t->panel[half];
+        j.y = r->y + row * r->N + half * F + n;
+        j.cols = cols;
+        j.list = &places;
+        if (half < a->gated)
+            j.follow = NULL; /* the same rows once more */
+        multiply(t, &j, row, np, half);
+    }
     int64_t example = 0;
-    for (int64_t row = first; row < last; row += TILE) {
-        const int64_t left = last - row, rows = least(TILE, left);
-        struct ahead_list places = {.row_bytes = cols * (int64_t)sizeof(float),
-                                    .rows = 1,
-                                    .places = 1};
-        list_rows(&places, r->out + row * F + n, rows, F);
-        for (int half = 0; half <= a->gated; half++) {
-            struct panel_job j = panel_of_rows(r, row, rows);
-            j.panel = panel[half];
-            j.y = r->y + row * r->N + half * F + n;
-            j.cols = cols;
-            j.list = &places;
-            j.ahead = &next[half];
-            next[half].lines = fetch_rate(r, lines[half], K, left);
-            if (half == a->gated)
-                j.follow = panel_of_rows(r, left > TILE ? row + TILE : first, 0).x;
-            multiply(&j);
-        }
-        for (int64_t i = row; i < row + rows; i++) {
-            const float *h = r->y + i * r->N + n, *drop = drop_of(a, i, &example);
-            k->activate(a->act, h, a->gated ? h + F : NULL, drop ? drop + n : NULL, cols,
-                        r->out + i * F + n);
-        }
+    for (int64_t i = row; i < row + rows; i++) {
+        const float *h = r->y + i * r->N + n, *drop = drop_of(a, i, &example);
+        r->p->c->k->activate(a->act, h, a->gated ? h + F : NULL, drop ? drop + n : NULL, cols,
+                             r->out + i * F + n);
     }
 }
 
-/* Rows [first, last) of columns n .. n + 64 of dg, which go into dh at once. */
-static void activate_bwd_rows(const struct run *r, const void *panel, int64_t first, int64_t last,
-                              int64_t n, int thread, struct ahead *next)
+/* Columns n .. n + 64 of dg, which go into dh at once. */
+static void activated_back_tile(const struct task *t, int64_t row, int64_t rows, int thread,
+                                struct next_panels *np)
 {
-    const struct kernels *k = r->p->c->k;
+    const struct run *r = t->r;
     const struct ops_activate *a = r->act;
-    const int64_t K = chunk_length(r, 0), cols = least(PANEL, a->F - n), F = a->F;
-    const int64_t lines = ahead_lines(next), width = a->gated ? 2 * F : F;
+    const int64_t n = t->n, F = a->F, width = a->gated ? 2 * F : F, then = row + TILE;
     float *dg = r->p->buffers[thread].dst;
+    struct panel_job j = job_of(t, row, rows);
+    struct ahead_list list = {.row_bytes = j.cols * (int64_t)sizeof(float),
+                              .rows = 1,
+                              .places = a->gated ? 2 : 1};
+    for (int half = 0; half <= a->gated; half++)
+        list_rows(&list, r->out + row * width + half * F + n, rows, width);
+    for (int half = 0; half <= a->gated && then < t->last; half++)
+        list_rows(&list, r->h + then * width + half * F + n, least(TILE, t->last - then), width);
+    j.y = dg;
+    j.ldy = PANEL;
+    j.list = &list;
+    multiply(t, &j, row, np, 0);
     int64_t example = 0;
-    for (int64_t row = first; row < last; row += TILE) {
-        const int64_t left = last - row, rows = least(TILE, left);
-        const int64_t then = left > TILE ? row + TILE : first, more = least(TILE, last - then);
-        struct ahead_list list = {.row_bytes = cols * (int64_t)sizeof(float),
-                                  .rows = 1,
-                                  .places = a->gated ? 2 : 1};
-        for (int half = 0; half <= a->gated; half++)
-            list_rows(&list, r->out + row * width + half * F + n, rows, width);
-        for (int half = 0; half <= a->gated && left > TILE; half++)
-            list_rows(&list, r->h + then * width + half * F + n, more, width);
-        struct panel_job j = panel_of_rows(r, row, rows);
-        j.panel = panel;
-        j.y = dg;
-        j.ldy = PANEL;
-        j.cols = cols;
-        j.list = &list;
-        j.ahead = next;
-        j.follow = panel_of_rows(r, then, 0).x;
-        next->lines = fetch_rate(r, lines, K, left);
-        (r->w->bf16 ? k->gemm_bf16 : k->gemm)(&j);
-        for (int64_t i = row; i < row + rows; i++) {
-            const float *h = r->h + i * width + n, *drop = drop_of(a, i, &example);
-            float *dh = r->out + i * width + n;
-            k->activate_bwd(a->act, h, a->gated ? h + F : NULL, dg + (i - row) * PANEL,
-                            drop ? drop + n : NULL, cols, dh, dh + F);
-        }
+    for (int64_t i = row; i < row + rows; i++) {
+        const float *h = r->h + i * width + n, *drop = drop_of(a, i, &example);
+        float *dh = r->out + i * width + n;
+        r->p->c->k->activate_bwd(a->act, h, a->gated ? h + F : NULL, dg + (i - row) * PANEL,
+                                 drop ? drop + n : NULL, j.cols, dh, dh + F);
+    }
+}
+
+/* --- tasks -------------------------------------------------------------------------------------
+ * Every thread has panels of its own. One that is done with them takes tiles of what the others
+ * are at, because the machine rarely lets all of them run equally long. Who computes a tile
+ * changes nothing about it. */
+
+static void do_tile(const struct task *t, int64_t tile, int thread, struct next_panels *np)
+{
+    const int64_t row = t->first + tile * TILE, rows = least(TILE, t->last - row);
+    if (!t->r->act)
+        plain_tile(t, row, rows, np);
+    else if (t->r->back)
+        activated_back_tile(t, row, rows, thread, np);
+    else
+        activated_tile(t, row, rows, np);
+}
+
+static void dense_tiles(const struct task *t, const struct tile_product *tile, int thread,
+                        struct next_panels *np)
+{
+    const struct run *r = t->r;
+    const int64_t K = chunk_length(r, t->chunk), from = t->chunk * r->chunks.length;
+    for (int64_t row = t->first, rows; row < t->last; row += rows) {
+        rows = tiles_take(tile, t->last - row);
+        np->at[0].lines = np->lines[0] * rows / (t->last - t->first) + 1;
+        fetch_ahead(&np->at[0]);
+        run_tile(r, tile, (const uint16_t *)r->x + from * r->rows + row * K, t->panel[0], t->chunk,
+                 row, rows, t->n, thread);
+    }
+}
+
+static void do_task(const struct task *t, int thread, struct next_panels *np)
+{
+    const struct run *r = t->r;
+    const int64_t tiles = (t->last - t->first + TILE - 1) / TILE;
+    const struct tile_product *tile = NULL;
+    for (int half = 0; half < 2; half++)
+        np->lines[half] = ahead_lines(&np->at[half]);
+    if (r->w->bf16 && r->p->tiles) { /* exists since preparation */
+        (void)tiles_find(r->p->tiles, chunk_length(r, t->chunk), true, &tile, NULL);
+        dense_tiles(t, tile, thread, np);
+        return;
+    }
+    if (!r->shared || tiles < 2) {
+        for (int64_t i = 0; i < tiles; i++)
+            do_tile(t, i, thread, np);
+        return;
+    }
+    struct shared_task *s = &r->p->shared[thread];
+    s->task = *t;
+    s->tiles = tiles;
+    atomic_store_explicit(&s->left, tiles, memory_order_release);
+    for (int64_t left; (left = atomic_fetch_sub(&s->left, 1)) > 0;)
+        do_tile(t, tiles - left, thread, np);
+    while (atomic_load(&s->busy))
+        pool_relax();
+}
+
+/* One tile of what another thread is at. */
+static bool help(struct products *p, int other, int thread)
+{
+    struct shared_task *s = &p->shared[other];
+    bool done = false;
+    if (atomic_load_explicit(&s->left, memory_order_relaxed) <= 0)
+        return false;
+    atomic_fetch_add(&s->busy, 1);
+    const int64_t left = atomic_fetch_sub(&s->left, 1);
+    if (left > 0) {
+        struct next_panels none = {.lines = {0}};
+        do_tile(&s->task, s->tiles - left, thread, &none);
+        done = true;
+    }
+    atomic_fetch_sub(&s->busy, 1);
+    return done;
+}
+
+enum { IDLE_TURNS = 2000 };
+
+static void help_others(struct products *p, int thread)
+{
+    for (int idle = 0; idle < IDLE_TURNS && atomic_load(&p->working) > 0; idle++) {
+        for (int i = 1; i < p->c->threads; i++)
+            if (help(p, (thread + i) % p->c->threads, thread))
+                idle = 0;
+        pool_relax();
     }
 }
 
@@ -470,24 +560,20 @@ static void run_activated(const struct run *r, int64_t first, int64_t last, int6
         now[1] = source_of(r, gate + p0, 0);
     for (int64_t p = p0; p < p1; p++) {
         char *scratch = r->p->buffers[thread].panel;
-        void *panel[2] = {0};
-        struct ahead next[2] = {0};
+        struct task t = {.r = r, .first = first, .last = last, .n = p * PANEL};
+        struct next_panels np = {.lines = {0}};
         for (int half = 0; half <= pair; half++) {
-            panel[half] =
-                (void *)(uintptr_t)panel_of(r, &now[half], scratch + (size_t)half * panel_bytes);
+            t.panel[half] = panel_of(r, &now[half], scratch + (size_t)half * panel_bytes);
             if (p + 1 < p1)
-                next[half] = source_of(r, p + 1 + half * gate, 0);
-            now[half] = next[half]; /* fetching uses up the other one */
+                np.at[half] = source_of(r, p + 1 + half * gate, 0);
+            now[half] = np.at[half]; /* fetching uses up the other one */
         }
-        if (r->back)
-            activate_bwd_rows(r, panel[0], first, last, p * PANEL, thread, next);
-        else
-            activate_rows(r, panel, first, last, p * PANEL, next);
+        do_task(&t, thread, &np);
     }
 }
 
 /* Rows [first, last) times panels [p0, p1), chunk after chunk; `then` is what comes afterwards. */
-static void run_panels(struct run *r, int64_t first, int64_t last, int64_t p0, int64_t p1,
+static void run_panels(const struct run *r, int64_t first, int64_t last, int64_t p0, int64_t p1,
                        int thread, struct ahead then)
 {
     void *scratch = r->p->buffers[thread].panel;
@@ -498,10 +584,16 @@ static void run_panels(struct run *r, int64_t first, int64_t last, int64_t p0, i
             panel = p0;
             chunk++;
         }
-        struct ahead next = chunk < r->chunks.count ? source_of(r, panel, chunk) : then;
-        const void *ready = panel_of(r, &now, scratch);
-        now = next; /* fetching uses up the other one */
-        run_rows(r, ready, of, first, last, at * PANEL, thread, &next);
+        struct next_panels np = {.lines = {0}};
+        np.at[0] = chunk < r->chunks.count ? source_of(r, panel, chunk) : then;
+        const struct task t = {.r = r,
+                               .panel = {panel_of(r, &now, scratch)},
+                               .chunk = of,
+                               .first = first,
+                               .last = last,
+                               .n = at * PANEL};
+        now = np.at[0]; /* fetching uses up the other one */
+        do_task(&t, thread, &np);
     }
 }
 
@@ -513,7 +605,7 @@ static int64_t units_of_panels(const struct run *r)
 
 static void run_part(void *ctx, int64_t part, int64_t part_end, int thread)
 {
-    struct run *r = ctx;
+    const struct run *r = ctx;
     const int64_t panels = units_of_panels(r), units = (r->rows + 5) / 6;
     for (; part < part_end; part++) {
         const int64_t rp = part / r->panel_parts, pp = part % r->panel_parts;
@@ -522,11 +614,14 @@ static void run_part(void *ctx, int64_t part, int64_t part_end, int thread)
         const int64_t p0 = panels * pp / r->panel_parts, p1 = panels * (pp + 1) / r->panel_parts;
         if (first >= last || p0 >= p1)
             continue;
-        if (r->act) {
+        if (r->act)
             run_activated(r, first, last, p0, p1, thread);
-            continue;
-        }
-        run_panels(r, first, last, p0, p1, thread, (struct ahead){0});
+        else
+            run_panels(r, first, last, p0, p1, thread, (struct ahead){0});
+    }
+    if (r->shared) {
+        atomic_fetch_sub(&r->p->working, 1);
+        help_others(r->p, thread);
     }
 }
 
@@ -615,6 +710,8 @@ static void run_block(struct run *r, const float *x)
     const bool small = is_small(r);
     r->x = operand(r, x);
     split(r, small ? 1 : c->threads);
+    r->shared = !small && c->threads > 1;
+    atomic_store(&c->products->working, r->shared ? c->threads : 0);
     if (small)
         run_part(r, 0, 1, 0);
     else
