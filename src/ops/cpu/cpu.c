@@ -558,34 +558,59 @@ static void run_head(const struct attention_job *j, struct head_job *w, const st
     w->ahead = NULL;
 }
 
-/* Thread t of T takes the heads whose middle lies in its share of the work. */
+/* Head g of all heads of all examples. */
+static struct head_job head_at(const struct attention_job *j, int64_t g)
+{
+    const struct ops_attention *a = j->a;
+    const int64_t b = g / a->heads;
+    return head_of(j, b, g % a->heads, a->heads * (a->k_off[b] - a->k_off[0]));
+}
+
+static void take_heads(const struct attention_job *j, struct head_share *s, int thread)
+{
+    for (int64_t g; (g = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed)) < s->end;) {
+        struct head_job now = head_at(j, g), next;
+        const bool more = g + 1 < s->end;
+        if (more)
+            next = head_at(j, g + 1);
+        run_head(j, &now, more ? &next : NULL, thread);
+    }
+}
+
+/* A thread's own heads, then what the others have not come to. */
 static void attention_range(void *ctx, int64_t first, int64_t last, int thread)
 {
     const struct attention_job *j = ctx;
+    const int T = j->c->threads;
+    for (int64_t t = first; t < last; t++)
+        take_heads(j, &j->c->heads[t], thread);
+    for (int i = 1; i < T; i++)
+        take_heads(j, &j->c->heads[(thread + i) % T], thread);
+}
+
+/* Thread t of T begins with the heads whose middle lies in its share of the work. */
+static void share_heads(const struct attention_job *j)
+{
     const struct ops_attention *a = j->a;
-    const double per_thread = j->total / (double)j->c->threads;
+    const int T = j->c->threads;
+    const double per_thread = j->total / (double)T;
     double done = 0;
-    int64_t drop_at = 0;
-    struct head_job now, next;
-    bool some = false;
+    int64_t g = 0;
+    int t = 0;
+    atomic_store_explicit(&j->c->heads[0].next, 0, memory_order_relaxed);
     for (int64_t b = 0; b < a->B; b++) {
         const double cost = head_cost(a, b);
-        for (int64_t h = 0; h < a->heads; h++, done += cost) {
-            int64_t owner = (int64_t)((done + cost / 2) / per_thread);
-            if (owner >= j->c->threads) /* rounding */
-                owner = j->c->threads - 1;
-            if (owner < first || owner >= last)
-                continue;
-            next = head_of(j, b, h, drop_at);
-            if (some)
-                run_head(j, &now, &next, thread);
-            now = next;
-            some = true;
-        }
-        drop_at += a->heads * (a->k_off[b + 1] - a->k_off[b]);
+        for (int64_t h = 0; h < a->heads; h++, g++, done += cost)
+            while (t < T - 1 && done + cost / 2 >= per_thread * (t + 1)) {
+                j->c->heads[t++].end = g;
+                atomic_store_explicit(&j->c->heads[t].next, g, memory_order_relaxed);
+            }
     }
-    if (some)
-        run_head(j, &now, NULL, thread);
+    for (; t < T; t++) {
+        j->c->heads[t].end = g;
+        if (t + 1 < T)
+            atomic_store_explicit(&j->c->heads[t + 1].next, g, memory_order_relaxed);
+    }
 }
 
 /* Scratch for the longest example; false when there is no memory. */
@@ -625,6 +650,7 @@ static bool attention_prepare(struct attention_job *j)
     const struct ops_attention *a = j->a;
     for (int64_t b = 0; b < a->B; b++)
         j->total += head_cost(a, b) * (double)a->heads;
+    share_heads(j);
     return attention_room(j->c, attention_floats(j->c, a));
 }
 

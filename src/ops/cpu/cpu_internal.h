@@ -2,6 +2,8 @@
 #ifndef SPT_OPS_CPU_INTERNAL_H
 #define SPT_OPS_CPU_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "ops/cpu/pool.h"
 #include "ops/ops.h"
 
@@ -226,6 +228,13 @@ void cpu_read_f32(const struct cpu *c, const struct tensor_view *v, int64_t firs
 /* --- the context -------------------------------------------------------------------------------
  */
 
+/* Heads [next, end) that nobody has taken yet of those that one thread begins with. */
+struct head_share {
+    _Atomic int64_t next;
+    int64_t end;
+    char line[LINE_BYTES - 2 * sizeof(int64_t)]; /* of its own */
+};
+
 struct cpu {
     struct ops ops; /* first */
     const struct kernels *k;
@@ -238,6 +247,7 @@ struct cpu {
     /* Scratch of attention, one block per thread; grows to the largest shape seen. */
     float *scratch[POOL_MAX_THREADS];
     int64_t scratch_floats;
+    struct head_share heads[POOL_MAX_THREADS];
 };
 
 #endif

@@ -6,12 +6,6 @@
 
 #include "ops/cpu/cpu_internal.h"
 
-#if defined(__clang__)
-#define BF16_UNROLL _Pragma("unroll")
-#else
-#define BF16_UNROLL _Pragma("GCC unroll 8")
-#endif
-
 /* Rows in pairs: unit (r, j) of src holds rows 2 r and 2 r + 1 of column j. Two neighbouring units
  * are a 64-bit word of four numbers; exchanging its middle ones turns the 2 x 2 square, and the
  * rest is a transpose of 32 x 32 words, eight by eight. */
@@ -22,14 +16,14 @@ static void transpose_pairs(const uint16_t *src, uint16_t *dst)
     for (int i = 0; i < 32; i += 8)
         for (int j = 0; j < 32; j += 8) {
             __m512i r[8], t[8];
-            for (int u = 0; u < 8; u++)
+            UNROLL for (int u = 0; u < 8; u++)
                 r[u] = _mm512_shuffle_epi8(_mm512_loadu_si512(src + (i + u) * 128 + j * 4), swap);
-            for (int u = 0; u < 8; u += 2) {
+            UNROLL for (int u = 0; u < 8; u += 2) {
                 t[u] = _mm512_unpacklo_epi64(r[u], r[u + 1]);
                 t[u + 1] = _mm512_unpackhi_epi64(r[u], r[u + 1]);
             }
             /* t[2 g + c], lane L: word 2 L + c of rows 2 g and 2 g + 1 */
-            for (int c = 0; c < 2; c++) {
+            UNROLL for (int c = 0; c < 2; c++) {
                 const __m512i a = _mm512_shuffle_i64x2(t[c], t[2 + c], 0x88);
                 const __m512i b = _mm512_shuffle_i64x2(t[4 + c], t[6 + c], 0x88);
                 const __m512i d = _mm512_shuffle_i64x2(t[c], t[2 + c], 0xdd);
@@ -55,32 +49,32 @@ BF16 static inline __attribute__((always_inline)) void bf16_block(const struct p
     const int64_t ldx = j->ldx, ldy = j->ldy, K = j->K;
     const uint16_t *b = j->panel;
     __m512 acc[6][4];
-    BF16_UNROLL for (int i = 0; i < mr; i++) BF16_UNROLL for (int v = 0; v < 4; v++) acc[i][v] =
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < 4; v++) acc[i][v] =
         _mm512_setzero_ps();
     /* K is a multiple of K_ROUND, which is a line of x. */
     for (int64_t k = 0; k < K; k += K_ROUND) {
         if (next)
-            BF16_UNROLL for (int i = 0; i < 6; i++) __builtin_prefetch(next + i * ldx + k, 0, 3);
+            UNROLL for (int i = 0; i < 6; i++) __builtin_prefetch(next + i * ldx + k, 0, 3);
         fetch_ahead(j->ahead);
         if (j->list)
             fetch_list(j->list);
         if (k < mr * K_ROUND)
-            BF16_UNROLL for (int v = 0; v < 4; v++)
+            UNROLL for (int v = 0; v < 4; v++)
                 __builtin_prefetch(y + k / K_ROUND * ldy + v * 16, 1, 3);
         for (int u = 0; u < K_ROUND / 2; u++, x += 2, b += 2 * PANEL) {
             __m512i row[4];
-            BF16_UNROLL for (int v = 0; v < 4; v++) row[v] = _mm512_loadu_si512(b + v * 32);
-            BF16_UNROLL for (int i = 0; i < mr; i++)
+            UNROLL for (int v = 0; v < 4; v++) row[v] = _mm512_loadu_si512(b + v * 32);
+            UNROLL for (int i = 0; i < mr; i++)
             {
                 int32_t pair;
                 memcpy(&pair, x + i * ldx, sizeof pair);
                 const __m512i a = _mm512_set1_epi32(pair);
-                BF16_UNROLL for (int v = 0; v < 4; v++) acc[i][v] =
+                UNROLL for (int v = 0; v < 4; v++) acc[i][v] =
                     _mm512_dpbf16_ps(acc[i][v], (__m512bh)a, (__m512bh)row[v]);
             }
         }
     }
-    BF16_UNROLL for (int i = 0; i < mr; i++) BF16_UNROLL for (int v = 0; v < 4; v++)
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int v = 0; v < 4; v++)
     {
         const int64_t n = j->cols - v * 16;
         const __mmask16 m = (__mmask16)(n >= 16 ? 0xffff : n > 0 ? (1u << n) - 1 : 0);

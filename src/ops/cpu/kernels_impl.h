@@ -7,11 +7,6 @@
 
 #include "ops/cpu/cpu_internal.h"
 
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
 #define INLINE static inline __attribute__((always_inline))
 
 /* --- exp ---------------------------------------------------------------------------------------

@@ -5,6 +5,13 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+/* Loops over arrays of registers: they stay in registers only when unrolled. */
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 enum { VL = 8 };
 typedef __m256 vf;
 typedef __m256i vm; /* lanes all ones or all zeros */
@@ -155,21 +162,21 @@ static inline float vtop(vf a) /* largest lane; no NaN inside */
 }
 
 /* dst[8][ldd] = transpose of src[8][lds] */
-static inline void vtranspose(const float *src, int64_t lds, float *dst, int64_t ldd)
+static inline __attribute__((always_inline)) void vtranspose(const float *src, int64_t lds, float *dst, int64_t ldd)
 {
     __m256 r[8], t[8];
-    for (int i = 0; i < 8; i++)
+    UNROLL for (int i = 0; i < 8; i++)
         r[i] = _mm256_loadu_ps(src + i * lds);
-    for (int i = 0; i < 8; i += 2) {
+    UNROLL for (int i = 0; i < 8; i += 2) {
         t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
     }
-    for (int i = 0; i < 8; i += 4)
-        for (int j = 0; j < 2; j++) {
+    UNROLL for (int i = 0; i < 8; i += 4)
+        UNROLL for (int j = 0; j < 2; j++) {
             r[i + 2 * j] = _mm256_shuffle_ps(t[i + j], t[i + 2 + j], 0x44);
             r[i + 2 * j + 1] = _mm256_shuffle_ps(t[i + j], t[i + 2 + j], 0xee);
         }
-    for (int c = 0; c < 4; c++) {
+    UNROLL for (int c = 0; c < 4; c++) {
         _mm256_storeu_ps(dst + c * ldd, _mm256_permute2f128_ps(r[c], r[4 + c], 0x20));
         _mm256_storeu_ps(dst + (4 + c) * ldd, _mm256_permute2f128_ps(r[c], r[4 + c], 0x31));
     }

@@ -5,6 +5,13 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+/* Loops over arrays of registers: they stay in registers only when unrolled. */
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 enum { VL = 16 };
 typedef __m512 vf;
 typedef __mmask16 vm;
@@ -150,23 +157,23 @@ static inline float vtop(vf a) /* largest lane; no NaN inside */
 }
 
 /* dst[16][ldd] = transpose of src[16][lds] */
-static inline void vtranspose(const float *src, int64_t lds, float *dst, int64_t ldd)
+static inline __attribute__((always_inline)) void vtranspose(const float *src, int64_t lds, float *dst, int64_t ldd)
 {
     __m512 r[16], t[16];
-    for (int i = 0; i < 16; i++)
+    UNROLL for (int i = 0; i < 16; i++)
         r[i] = _mm512_loadu_ps(src + i * lds);
-    for (int i = 0; i < 16; i += 2) {
+    UNROLL for (int i = 0; i < 16; i += 2) {
         t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
         t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
     }
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; j++) {
+    UNROLL for (int i = 0; i < 16; i += 4)
+        UNROLL for (int j = 0; j < 2; j++) {
             const __m512d a = _mm512_castps_pd(t[i + j]), b = _mm512_castps_pd(t[i + 2 + j]);
             r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
             r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
         }
     /* r[4 g + c]: columns c, 4 + c, 8 + c, 12 + c of rows 4 g .. 4 g + 3, one per 128-bit lane */
-    for (int c = 0; c < 4; c++) {
+    UNROLL for (int c = 0; c < 4; c++) {
         const __m512 a = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88); /* lanes 0 2 | 0 2 */
         const __m512 b = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88);
         const __m512 d = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd); /* lanes 1 3 | 1 3 */
