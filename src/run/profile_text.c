@@ -48,7 +48,10 @@ void profile_text(const struct profile_run *r, buf *out)
     buf_addf(out, "\n%-24s %6s %9s %6s %10s %9s\n", "", "calls", "ms", "%", "GFLOP/s", "GB/s");
     for (int i = 0; i < OPS_PROFILE_KINDS; i++) {
         const struct ops_profile_line *l = &r->line[i];
-        if (l->calls)
+        if (l->calls && l->operations > 0 && l->seconds <= 0)
+            buf_addf(out, "%-24s %6lld   within the products\n", l->name,
+                     (long long)(l->calls / r->steps));
+        else if (l->calls)
             buf_addf(out, "%-24s %6lld %9.2f %6.1f %10.1f %9.1f\n", l->name,
                      (long long)(l->calls / r->steps), l->seconds / (double)r->steps * 1e3,
                      100 * ratio(l->seconds, r->total), ratio(l->operations, l->seconds) * 1e-9,
