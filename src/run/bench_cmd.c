@@ -118,6 +118,10 @@ static spt_status open_machine(struct bench *b, spt_err *err)
     b->ops = e.ops;
     b->half = e.compute == OPS_BFLOAT16 && ops_native_bfloat16();
     b->peak = ops_cpu_peak(ops_profile_inner(b->ops), b->half, 1);
+    if (b->half && b->peak <= 0) { /* kernels that were asked for widen bfloat16 */
+        b->half = false;
+        b->peak = ops_cpu_peak(ops_profile_inner(b->ops), false, 1);
+    }
     b->bandwidth = ops_cpu_bandwidth(ops_profile_inner(b->ops), 0.5);
     return SPT_OK;
 }

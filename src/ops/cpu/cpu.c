@@ -989,6 +989,7 @@ spt_status ops_cpu_open(const struct ops_config *cfg, ops **out, spt_err *err)
     c->compute = cfg->compute;
     choose_bf16(c, wide);
     c->k = wide ? kernels_avx512() : kernels_avx2();
+    c->lowered = !wide && machine_has("avx512") && dnnl_has(dnnl_cpu_isa_avx512_core);
     c->ops.t = &tables[wide][cfg->compute == OPS_BFLOAT16];
     spt_status st = pool_new(cfg->threads, &c->pool, err);
     if (!st) {

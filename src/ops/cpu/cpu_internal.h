@@ -243,6 +243,7 @@ struct cpu {
     enum ops_compute compute;
     bool own_bf16; /* gemm_bf16 runs here */
     bool tiles;    /* bfloat16 products through oneDNN */
+    bool lowered;  /* kernels narrower than the machine's were asked for */
     struct products *products;
     /* Scratch of attention, one block per thread; grows to the largest shape seen. */
     float *scratch[POOL_MAX_THREADS];

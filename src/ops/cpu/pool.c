@@ -43,13 +43,24 @@ struct pool {
     struct worker worker[POOL_MAX_THREADS];
 };
 
-void pool_relax(void)
+enum { PAUSES = 500 };
+
+void pool_relax(int i)
 {
+    if (i >= PAUSES)
+        sched_yield();
+    else {
 #if defined(__x86_64__)
-    __builtin_ia32_pause();
+        __builtin_ia32_pause();
 #else
-    sched_yield();
+        sched_yield();
 #endif
+    }
+}
+
+static void relax(void)
+{
+    pool_relax(0);
 }
 
 static void share(const pool *p, int t)
@@ -65,7 +76,7 @@ static unsigned wait_turn(pool *p, unsigned seen)
         const unsigned now = atomic_load_explicit(&p->turn, memory_order_acquire);
         if (now != seen)
             return now;
-        pool_relax();
+        relax();
     }
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->asleep, 1);
@@ -113,7 +124,7 @@ static void wait_done(pool *p)
     for (int i = 0; i < p->spin; i++) {
         if (!atomic_load_explicit(&p->busy, memory_order_acquire))
             return;
-        pool_relax();
+        relax();
     }
     pthread_mutex_lock(&p->lock);
     atomic_store(&p->waiting, 1);

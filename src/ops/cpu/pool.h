@@ -22,8 +22,8 @@ typedef void (*pool_fn)(void *ctx, int64_t first, int64_t last, int thread);
 spt_status pool_new(int threads, pool **out, spt_err *err);
 void pool_free(pool *p); /* accepts NULL */
 int pool_threads(const pool *p);
-/* For loops that wait for another thread. */
-void pool_relax(void);
+/* For turn `i` of a loop that waits for another thread: pauses, later gives the core away. */
+void pool_relax(int i);
 /* Threads whose share is empty are not called. */
 void pool_run(pool *p, int64_t items, pool_fn fn, void *ctx);
 

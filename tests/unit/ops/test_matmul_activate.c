@@ -23,7 +23,7 @@ static ops_weight *weight(ops *o, int64_t K, int64_t N, uint64_t *seed)
     float *v = malloc((size_t)(K * N) * sizeof *v);
     for (int64_t k = 0; k < K * N; k++)
         v[k] = (float)test_uniform(seed) - 0.5f;
-    const struct ops_matrix m = {{DT_F32, shape_2d(K, N), v}, false};
+    const struct ops_matrix m = {.view = {DT_F32, shape_2d(K, N), v}};
     EXPECT_OK(o->t->weight_new(o, &m, 1, OPS_FORWARD | OPS_BACKWARD, false, &w, &err), &err);
     free(v);
     return w;
