@@ -881,7 +881,8 @@ static void cpu_loss_part_bwd(ops *o, void *logits, const struct ops_loss_args *
         .attention = cpu_attention, .attention_bwd = cpu_attention_bwd,                            \
         .attention_slots = cpu_attention_slots, .activate = cpu_activate,                          \
         .activate_bwd = cpu_activate_bwd, .matmul_activate = cpu_matmul_activate,                  \
-        .matmul_t_activate = cpu_matmul_t_activate, .drop_rows = cpu_drop_rows, .add = cpu_add,              \
+        .matmul_t_activate = cpu_matmul_t_activate,                                                \
+        .drop_rows = cpu_drop_rows, .add = cpu_add,              \
         .scale = cpu_scale, .gather_rows = cpu_gather_rows, .scatter_rows = cpu_scatter_rows,      \
         .loss = cpu_loss, .loss_part = cpu_loss_part, .loss_part_bwd = cpu_loss_part_bwd,          \
         .find_nonfinite = cpu_find_nonfinite,                                                      \

@@ -858,7 +858,8 @@ static void attention_bwd(const struct head_job *j, float *scratch)
             continue;
         if (few) {
             few_scores(j->q, j->q_stride, n, j->k, j->k_stride, keys, D, qt, t, s, ld, j->ahead);
-            few_scores(j->dout, j->out_stride, n, j->v, j->v_stride, keys, D, qt, t, ds, ld, j->ahead);
+            few_scores(j->dout, j->out_stride, n, j->v, j->v_stride, keys, D, qt, t, ds, ld,
+                       j->ahead);
         } else {
             const float *q = packed ? qp : j->q + at * j->q_stride;
             const float *g = packed ? gp : j->dout + at * j->out_stride;

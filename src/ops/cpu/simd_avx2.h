@@ -162,7 +162,8 @@ static inline float vtop(vf a) /* largest lane; no NaN inside */
 }
 
 /* dst[8][ldd] = transpose of src[8][lds] */
-static inline __attribute__((always_inline)) void vtranspose(const float *src, int64_t lds, float *dst, int64_t ldd)
+static inline __attribute__((always_inline)) void vtranspose(const float *src, int64_t lds,
+                                                             float *dst, int64_t ldd)
 {
     __m256 r[8], t[8];
     UNROLL for (int i = 0; i < 8; i++)

@@ -157,7 +157,8 @@ static inline float vtop(vf a) /* largest lane; no NaN inside */
 }
 
 /* dst[16][ldd] = transpose of src[16][lds] */
-static inline __attribute__((always_inline)) void vtranspose(const float *src, int64_t lds, float *dst, int64_t ldd)
+static inline __attribute__((always_inline)) void vtranspose(const float *src, int64_t lds,
+                                                             float *dst, int64_t ldd)
 {
     __m512 r[16], t[16];
     UNROLL for (int i = 0; i < 16; i++)
