@@ -215,21 +215,42 @@ static int64_t rows_of_example(const struct gradient_part *p, int64_t i)
     return p->prompt->P + p->batch->enc_off[i + 1] - p->batch->enc_off[i];
 }
 
-/* Rows of a range when the parts are cut into ranges of about equal size: a short last one would
- * read all weights for little work. Any cut gives the same bits. */
-static int64_t rows_wanted(const struct gradient *g, const struct gradient_part *part, size_t n)
+static int64_t rows_of_part(const struct gradient_part *p)
 {
     int64_t all = 0;
-    for (size_t k = 0; k < n; k++)
-        for (int64_t i = part[k].first; i < part[k].end; i++)
-            all += rows_of_example(&part[k], i);
+    for (int64_t i = p->first; i < p->end; i++)
+        all += rows_of_example(p, i);
+    return all;
+}
+
+/* Ranges of about equal size: a short last one would read all weights for little work. Any cut
+ * gives the same bits. */
+static int64_t equal_ranges(const struct gradient *g, int64_t all)
+{
     return all ? all / ((all + g->rows_in_flight - 1) / g->rows_in_flight) : 0;
+}
+
+/* A part that fills passes by itself is cut as if it came alone, so that it costs no more than
+ * alone; the others share. part->wanted: rows of its ranges. */
+static void cut_parts(const struct gradient *g, struct gradient_part *part, size_t n)
+{
+    int64_t all = 0;
+    for (size_t k = 0; k < n; k++) {
+        const int64_t rows = rows_of_part(&part[k]);
+        part[k].alone = n == 1 || rows > g->rows_in_flight / 2;
+        part[k].wanted = equal_ranges(g, rows);
+        all += part[k].alone ? 0 : rows;
+    }
+    for (size_t k = 0; k < n; k++)
+        if (!part[k].alone)
+            part[k].wanted = equal_ranges(g, all);
 }
 
 static bool can_join(const struct gradient_part *a, const struct gradient_part *b)
 {
     const struct t5_loss_opts *x = a->loss_opts, *y = b->loss_opts;
-    return a->rate == 0 && b->rate == 0 && a->prompt->use.side == PROMPT_ENCODER &&
+    return !a->alone && !b->alone && a->rate == 0 && b->rate == 0 &&
+           a->prompt->use.side == PROMPT_ENCODER &&
            b->prompt->use.side == PROMPT_ENCODER &&
            a->prompt->use.combine == b->prompt->use.combine && x->z_loss == y->z_loss &&
            x->label_smoothing == y->label_smoothing &&
@@ -237,7 +258,7 @@ static bool can_join(const struct gradient_part *a, const struct gradient_part *
 }
 
 /* The segments of the next range; false behind the last. */
-static bool next_range(struct gradient *g, struct gradient_part *part, size_t n, int64_t wanted)
+static bool next_range(struct gradient *g, struct gradient_part *part, size_t n)
 {
     struct gradient_work *w = g->work;
     int64_t rows = 0, examples = 0;
@@ -252,7 +273,8 @@ static bool next_range(struct gradient *g, struct gradient_part *part, size_t n,
         for (; p->next < p->end; p->next++) {
             const int64_t more = rows_of_example(p, p->next);
             const bool full = g->micro_batch ? examples == g->micro_batch
-                                             : rows + more > g->rows_in_flight || rows >= wanted;
+                                             : rows + more > g->rows_in_flight ||
+                                                   rows >= p->wanted;
             if (full && examples)
                 return true;
             if (!s) {
@@ -553,9 +575,9 @@ static spt_status exchange_shards(struct gradient *g, struct gradient_part *p, s
 
 static spt_status own_ranges(struct gradient *g, struct gradient_part *part, size_t n, spt_err *err)
 {
-    const int64_t wanted = rows_wanted(g, part, n);
+    cut_parts(g, part, n);
     g->work->opened = 0;
-    while (next_range(g, part, n, wanted))
+    while (next_range(g, part, n))
         TRY(run_range(g, err));
     return SPT_OK;
 }
@@ -604,8 +626,8 @@ spt_status gradient_loss(struct gradient *g, const struct prompt *p, const struc
                          struct t5_loss *loss, spt_err *err)
 {
     struct gradient_part part = {.prompt = p, .batch = b, .loss_opts = &g->loss, .end = b->B};
-    const int64_t wanted = rows_wanted(g, &part, 1);
-    while (next_range(g, &part, 1, wanted)) {
+    cut_parts(g, &part, 1);
+    while (next_range(g, &part, 1)) {
         struct t5_loss range = {.each = g->work->each};
         TRY(forward_alone(g, &g->work->segment[0], &range, err));
         take_losses(g);

@@ -62,6 +62,8 @@ struct gradient_part {
     spt_err err;
     /* Work. */
     int64_t shards, first, end, next; /* examples of this rank, and the next one */
+    bool alone;                       /* fills passes by itself */
+    int64_t wanted;                   /* rows of its ranges */
 };
 /* Fills sum, loss and st of every part: for each the bits of gradient_of. One process when there is
  * more than one part. */
