@@ -66,7 +66,7 @@ static spt_status wait_all(struct seat *s, int tag, const struct comm_message *m
 {
     struct post_office *o = s->office;
     for (int i = 0; i < n || !n;) {
-        struct letter *l;
+        struct letter *l = NULL;
         if (n && (!m[i].recv_n || (l = take(o, m[i].peer, s->rank, tag)) != NULL)) {
             const size_t want = m[i].recv_n, got = want ? l->n : 0;
             if (want && got == want)
