@@ -40,7 +40,7 @@ static void toy_of_the_reference(void **state)
 {
     static const int32_t want[2][7] = {{3, 1, 1, 2, 2, 1, 4}, {3, 2, 2, 1, 1, 2, 4}};
     int64_t step = 0;
-    const struct decode_stepper s = {&step, 5, markov};
+    const struct decode_stepper s = {&step, 5, markov, NULL};
     const struct decode_batch batch = {.B = 2};
     struct decode_opts o = decode_opts_default(DECODE_BEAM_T5X);
     struct decode_out out = {0};
