@@ -155,7 +155,7 @@ INLINE void panel_out(int mr, int64_t cols, float *y, const float *base, int64_t
             const int64_t n = cols - v * VL;
             const vm m = vtail(n < 0 ? 0 : n < VL ? n : 0);
             float *to = y + i * ldy + v * VL;
-            const float *from = base + i * ldy + v * VL;
+            const float *from = base ? base + i * ldy + v * VL : to;
             if (n >= VL)
                 vstore(to, base ? vadd(vload(from), acc[i][v]) : acc[i][v]);
             else if (n > 0)
