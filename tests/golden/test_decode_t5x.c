@@ -56,7 +56,7 @@ static spt_status param(void *ctx, const char *name, struct t5_param *out, spt_e
         for (int64_t i = 0; i < a.dim[0]; i++)
             a.f32[i * a.dim[1] + 1] = eos.f32[i];
     }
-    *out = (struct t5_param){.m = {{DT_F32, shape, a.f32}, false}};
+    *out = (struct t5_param){.m = {.view = {DT_F32, shape, a.f32}}};
     return SPT_OK;
 }
 

@@ -235,7 +235,7 @@ static spt_status get_param(void *ctx, const char *name, struct t5_param *out, s
     const struct golden_array a = golden_tensor(s->folder, s->file, s->hf ? hf : name);
     struct tensor_shape shape = {.rank = a.rank};
     memcpy(shape.dim, a.dim, sizeof shape.dim);
-    *out = (struct t5_param){.m = {{DT_F32, shape, a.f32}, transposed}};
+    *out = (struct t5_param){.m = {.view = {DT_F32, shape, a.f32}, .transposed = transposed}};
     return SPT_OK;
 }
 

@@ -312,8 +312,8 @@ static void damaged_cache(void **state)
         "f=$(find %s -type f); truncate -s 100 $f",
         "f=$(find %s -type f); : >$f",
         "f=$(find %s -type f); head -c 9000000 /dev/urandom >$f",
-        "f=$(find %s -type f); s=$(stat -c %%s $f); printf XXXX | dd of=$f bs=1 seek=$((s - 4000)) "
-        "conv=notrunc status=none",
+        ("f=$(find %s -type f); s=$(stat -c %%s $f); printf XXXX | dd of=$f bs=1 seek=$((s - 4000)) "
+         "conv=notrunc status=none"),
         "f=$(find %s -type f); rm $f",
     };
     faults("[]");

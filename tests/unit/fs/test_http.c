@@ -172,8 +172,8 @@ static void resumes(void **state)
         "[{\"do\": \"stall\", \"after\": 5000, \"seconds\": 20}]",
         "[{\"do\": \"stall\", \"after\": 0, \"seconds\": 20}]",
         "[{\"do\": \"status\", \"status\": 503, \"count\": 3}]",
-        "[{\"do\": \"status\", \"status\": 429, \"headers\": {\"Retry-After\": \"7\"}},"
-        " {\"do\": \"status\", \"status\": 408}, {\"do\": \"status\", \"status\": 500}]",
+        ("[{\"do\": \"status\", \"status\": 429, \"headers\": {\"Retry-After\": \"7\"}},"
+         " {\"do\": \"status\", \"status\": 408}, {\"do\": \"status\", \"status\": 500}]"),
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         faults(rules[i]);

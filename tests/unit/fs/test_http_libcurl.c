@@ -11,7 +11,7 @@
 
 #include "fs/http.h"
 
-static enum { NONE, EASY, LIST, MULTI, ADD, PERFORM, POLL, URL } failing;
+static enum site { NONE, EASY, LIST, MULTI, ADD, PERFORM, POLL, URL } failing;
 
 #define REAL(type, name, ...) ((type(*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name))
 
@@ -79,7 +79,7 @@ static void failures_are_answers(void **state)
     test_write(test_path(dir, "small"), "hello", 5);
     test_server_start(&server, (const char *[]){"--files", dir, NULL});
     for (int i = NONE; i <= URL; i++) {
-        failing = i;
+        failing = (enum site)i;
         fault_install();
         EXPECT_STATUS(get(&err), want[i]);
         fault_remove();

@@ -21,7 +21,7 @@ static int open_all(void **state)
     dir = test_tmpdir();
     vocab_opts_init(&o);
     o.rule = VOCAB_BYTES;
-    return vocab_open("bytes", &o, &bytes, &err);
+    return vocab_open("bytes", &o, &bytes, &err) != SPT_OK;
 }
 
 static int close_all(void **state)
