@@ -33,6 +33,7 @@ struct t5x_trainer {
     struct gin_job *job;
     struct gin_train cfg;
     fs_lock *lock; /* of model_dir */
+    bool made_dir; /* model_dir was not there before */
     struct t5x_base base;
     struct task_env env;
     struct task_feed feed;
@@ -307,6 +308,19 @@ static spt_status write_config(struct t5x_trainer *t, spt_err *err)
     return st;
 }
 
+/* A directory that was made for the lock and got nothing else does not stay behind. */
+static void leave_directory(struct t5x_trainer *t)
+{
+    spt_err err;
+    fs_names names = {0};
+    const bool empty = t->lock && t->made_dir && !fs_list(t->cfg.model_dir, &names, &err) &&
+                       !names.count;
+    fs_names_free(&names);
+    if (empty)
+        (void)fs_remove_tree(t->cfg.model_dir, &err);
+    fs_lock_release(t->lock);
+}
+
 static void trainer_close(struct t5x_trainer *t)
 {
     for (size_t i = 0; t->eval_events && i < t->train_eval.count; i++)
@@ -319,7 +333,7 @@ static void trainer_close(struct t5x_trainer *t)
     task_feed_close(&t->feed);
     task_env_close(&t->env);
     t5x_base_close(&t->base);
-    fs_lock_release(t->lock);
+    leave_directory(t);
     gin_train_release(&t->cfg);
 }
 
@@ -582,6 +596,7 @@ static bool evaluation_may_lack(const struct t5x_trainer *t)
 
 static spt_status take_directory(struct t5x_trainer *t, spt_err *err)
 {
+    t->made_dir = !fs_exists(t->cfg.model_dir);
     TRY(fs_make_dirs(t->cfg.model_dir, err));
     return dir_lock(t->cfg.model_dir, "another trainer is at work there", &t->lock, err);
 }

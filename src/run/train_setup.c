@@ -462,6 +462,9 @@ spt_status train_try_step(struct training *a, spt_err *err)
     for (int i = 0; i < 2 && (i == 0 || a->step_seconds < 5); i++) {
         const int64_t started = os_monotonic_ns();
         TRY(train_gradient(a, err));
+        /* Of several runs each is told in its first step. */
+        if (a->runs == 1 && a->part[0].st)
+            return err_set(err, a->part[0].st, "%s", a->part[0].err.msg);
         a->step_seconds = (double)(os_monotonic_ns() - started) / 1e9;
     }
     return SPT_OK;
