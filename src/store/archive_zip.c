@@ -5,36 +5,19 @@
 
 #include "base/cursor.h"
 #include "store/archive_internal.h"
+#include "store/zip_format.h"
 
 enum {
-    END_SIZE = 22,
-    END64_LOCATOR_SIZE = 20,
-    END64_SIZE = 56,
-    CENTRAL_SIZE = 46,
-    LOCAL_SIZE = 30,
-    MAX_COMMENT = 65535,
-    FLAG_ENCRYPTED = 1,
-    FLAG_DESCRIPTOR = 8,
     METHOD_STORED = 0,
     METHOD_DEFLATED = 8,
     MAX_DIRECTORY = 256 << 20,
     RATIO_FREE_BYTES = 1 << 20
 };
-#define END_SIGNATURE 0x06054b50u
-#define END64_SIGNATURE 0x06064b50u
-#define END64_LOCATOR_SIGNATURE 0x07064b50u
-#define CENTRAL_SIGNATURE 0x02014b50u
-#define LOCAL_SIGNATURE 0x04034b50u
 
 struct directory {
     uint64_t offset, size, count;
     uint64_t limit; /* where the end records start: data and directory lie in front */
 };
-
-static uint32_t peek32(const unsigned char *p)
-{
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
 
 /* The ZIP64 end record, where there is one, wins over the fields it extends. */
 static spt_status read_end64(archive *a, uint64_t locator_at, const unsigned char *locator,
@@ -61,32 +44,28 @@ static spt_status read_end64(archive *a, uint64_t locator_at, const unsigned cha
 static spt_status read_end(archive *a, const unsigned char *tail, size_t n, uint64_t tail_at,
                            struct directory *d, spt_err *err)
 {
-    for (size_t comment = 0; comment + END_SIZE <= n; comment++) {
-        const size_t at = n - END_SIZE - comment;
-        if (peek32(tail + at) != END_SIGNATURE ||
-            ((size_t)tail[at + 20] | (size_t)tail[at + 21] << 8) != comment)
-            continue;
-        cursor c = cursor_make(tail + at + 10, 10);
-        d->count = cursor_u16le(&c);
-        d->size = cursor_u32le(&c);
-        d->offset = cursor_u32le(&c);
-        d->limit = tail_at + at;
-        if (at >= END64_LOCATOR_SIZE &&
-            peek32(tail + at - END64_LOCATOR_SIZE) == END64_LOCATOR_SIGNATURE)
-            TRY(read_end64(a, tail_at + at - END64_LOCATOR_SIZE, tail + at - END64_LOCATOR_SIZE, d,
-                           err));
-        if (d->offset > d->limit || d->size > d->limit - d->offset || d->size > MAX_DIRECTORY ||
-            d->count > d->size / CENTRAL_SIZE)
-            return err_at(err, SPT_E_FORMAT, tail_at + at,
-                          "the ZIP directory (%llu entries, %llu bytes at byte %llu) does not fit "
-                          "the file",
-                          (unsigned long long)d->count, (unsigned long long)d->size,
-                          (unsigned long long)d->offset);
-        return SPT_OK;
-    }
-    return err_at(err, SPT_E_FORMAT, fs_size(a->file),
-                  "a ZIP file without its end record: it is cut short (%llu bytes)",
-                  (unsigned long long)fs_size(a->file));
+    size_t at;
+    if (!zip_find_end(tail, n, &at))
+        return err_at(err, SPT_E_FORMAT, fs_size(a->file),
+                      "a ZIP file without its end record: it is cut short (%llu bytes)",
+                      (unsigned long long)fs_size(a->file));
+    cursor c = cursor_make(tail + at + 10, 10);
+    d->count = cursor_u16le(&c);
+    d->size = cursor_u32le(&c);
+    d->offset = cursor_u32le(&c);
+    d->limit = tail_at + at;
+    if (at >= END64_LOCATOR_SIZE &&
+        peek32(tail + at - END64_LOCATOR_SIZE) == END64_LOCATOR_SIGNATURE)
+        TRY(read_end64(a, tail_at + at - END64_LOCATOR_SIZE, tail + at - END64_LOCATOR_SIZE, d,
+                       err));
+    if (d->offset > d->limit || d->size > d->limit - d->offset || d->size > MAX_DIRECTORY ||
+        d->count > d->size / CENTRAL_SIZE)
+        return err_at(err, SPT_E_FORMAT, tail_at + at,
+                      "the ZIP directory (%llu entries, %llu bytes at byte %llu) does not fit "
+                      "the file",
+                      (unsigned long long)d->count, (unsigned long long)d->size,
+                      (unsigned long long)d->offset);
+    return SPT_OK;
 }
 
 static spt_status find_directory(archive *a, struct directory *d, spt_err *err)
@@ -101,36 +80,6 @@ static spt_status find_directory(archive *a, struct directory *d, spt_err *err)
         st = read_end(a, tail, n, size - n, d, err);
     mem_free(tail);
     return st;
-}
-
-struct sizes {
-    uint64_t packed, plain, local;
-};
-
-/* Values that stand as 2^32 - 1 are taken from the ZIP64 extra field, in this order. */
-static bool read_zip64(cursor extra, struct sizes *s, bool with_local)
-{
-    uint64_t *const want[] = {&s->plain, &s->packed, with_local ? &s->local : NULL};
-    bool needed = false;
-    for (size_t i = 0; i < 3; i++)
-        needed = needed || (want[i] && *want[i] == UINT32_MAX);
-    if (!needed)
-        return true;
-    while (cursor_left(&extra) >= 4) {
-        const uint16_t id = cursor_u16le(&extra);
-        const uint16_t len = cursor_u16le(&extra);
-        const unsigned char *p = cursor_take(&extra, len);
-        if (!p)
-            return false;
-        if (id != 1)
-            continue;
-        cursor c = cursor_make(p, len);
-        for (size_t i = 0; i < 3; i++)
-            if (want[i] && *want[i] == UINT32_MAX)
-                *want[i] = cursor_u64le(&c);
-        return cursor_ok(&c);
-    }
-    return false;
 }
 
 static spt_status check_entry(const struct member *m, const char *name, int shown, uint16_t flags,
@@ -165,7 +114,7 @@ static spt_status check_entry(const struct member *m, const char *name, int show
 static spt_status read_entry(archive *a, cursor *c, uint64_t base, uint64_t limit, spt_err *err)
 {
     const uint64_t at = base + cursor_offset(c);
-    struct sizes s;
+    struct zip_sizes s;
     const uint32_t signature = cursor_u32le(c);
     cursor_take(c, 4);
     const uint16_t flags = cursor_u16le(c), method = cursor_u16le(c);
@@ -184,7 +133,7 @@ static spt_status read_entry(archive *a, cursor *c, uint64_t base, uint64_t limi
         return err_at(err, SPT_E_FORMAT, at, "the ZIP directory is damaged at byte %llu",
                       (unsigned long long)at);
     const int shown = name_len > 80 ? 80 : (int)name_len;
-    if (!read_zip64(cursor_make(extra, extra_len), &s, true))
+    if (!zip_read_zip64(cursor_make(extra, extra_len), &s, true))
         return err_at(err, SPT_E_FORMAT, at, "the member '%.*s' lacks its ZIP64 sizes", shown,
                       name);
     m.offset = s.local;

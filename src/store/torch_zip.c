@@ -5,31 +5,11 @@
 
 #include "base/cursor.h"
 #include "base/mem.h"
-
-enum {
-    END_SIZE = 22,
-    END64_LOCATOR_SIZE = 20,
-    END64_SIZE = 56,
-    CENTRAL_SIZE = 46,
-    LOCAL_SIZE = 30,
-    MAX_COMMENT = 65535,
-    FLAG_ENCRYPTED = 1,
-    FLAG_DESCRIPTOR = 8
-};
-#define END_SIGNATURE 0x06054b50u
-#define END64_SIGNATURE 0x06064b50u
-#define END64_LOCATOR_SIGNATURE 0x07064b50u
-#define CENTRAL_SIGNATURE 0x02014b50u
-#define LOCAL_SIGNATURE 0x04034b50u
+#include "store/zip_format.h"
 
 struct directory {
     uint64_t offset, size, count;
 };
-
-static uint32_t peek32(const unsigned char *p)
-{
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
 
 /* A cursor over [offset, size) whose offsets are those of the file. */
 static cursor cursor_from(const unsigned char *p, size_t size, uint64_t offset)
@@ -44,17 +24,8 @@ static cursor cursor_from(const unsigned char *p, size_t size, uint64_t offset)
 
 static spt_status find_end(const unsigned char *p, size_t size, size_t *at, spt_err *err)
 {
-    if (size >= END_SIZE) {
-        const size_t most = size - END_SIZE < MAX_COMMENT ? size - END_SIZE : MAX_COMMENT;
-        for (size_t comment = 0; comment <= most; comment++) {
-            const size_t o = size - END_SIZE - comment;
-            if (peek32(p + o) == END_SIGNATURE &&
-                ((size_t)p[o + 20] | (size_t)p[o + 21] << 8) == comment) {
-                *at = o;
-                return SPT_OK;
-            }
-        }
-    }
+    if (zip_find_end(p, size, at))
+        return SPT_OK;
     return err_at(err, SPT_E_FORMAT, size,
                   "ZIP container without an end record: the file is cut short (%zu bytes)", size);
 }
@@ -85,9 +56,10 @@ static spt_status find_directory(const unsigned char *p, size_t size, struct dir
         d.offset = cursor_u64le(&c);
     }
     if (d.offset > *limit || d.size > *limit - d.offset)
-        return err_at(err, SPT_E_FORMAT, end,
-                      "ZIP directory at byte %llu with %llu bytes does not fit the file (%zu bytes)",
-                      (unsigned long long)d.offset, (unsigned long long)d.size, size);
+        return err_at(
+            err, SPT_E_FORMAT, end,
+            "ZIP directory at byte %llu with %llu bytes does not fit the file (%zu bytes)",
+            (unsigned long long)d.offset, (unsigned long long)d.size, size);
     if (d.count > d.size / CENTRAL_SIZE)
         return err_at(err, SPT_E_FORMAT, d.offset,
                       "ZIP directory of %llu bytes cannot hold %llu entries",
@@ -96,46 +68,16 @@ static spt_status find_directory(const unsigned char *p, size_t size, struct dir
     return SPT_OK;
 }
 
-struct sizes {
-    uint64_t packed, plain, local;
-};
-
-/* Values that stand as 2^32 - 1 are taken from the ZIP64 extra field, in this order. */
-static bool read_zip64(cursor extra, struct sizes *s, bool with_local)
-{
-    uint64_t *const want[] = {&s->plain, &s->packed, with_local ? &s->local : NULL};
-    bool needed = false;
-    for (size_t i = 0; i < 3; i++)
-        needed = needed || (want[i] && *want[i] == UINT32_MAX);
-    if (!needed)
-        return true;
-    while (cursor_left(&extra) >= 4) {
-        const uint16_t id = cursor_u16le(&extra);
-        const uint16_t len = cursor_u16le(&extra);
-        const unsigned char *p = cursor_take(&extra, len);
-        if (!p)
-            return false;
-        if (id != 1)
-            continue;
-        cursor c = cursor_make(p, len);
-        for (size_t i = 0; i < 3; i++)
-            if (want[i] && *want[i] == UINT32_MAX)
-                *want[i] = cursor_u64le(&c);
-        return cursor_ok(&c);
-    }
-    return false;
-}
-
 /* The local header must tell the same story; it alone says where the data starts. */
 static spt_status check_local(const unsigned char *p, size_t size, struct zip_entry *e,
-                              const struct sizes *central, spt_err *err)
+                              const struct zip_sizes *central, spt_err *err)
 {
     cursor c = cursor_from(p, size, central->local);
     const uint32_t signature = cursor_u32le(&c);
     cursor_take(&c, 2);
     const uint16_t flags = cursor_u16le(&c), method = cursor_u16le(&c);
     cursor_take(&c, 8);
-    struct sizes local = {0};
+    struct zip_sizes local = {0};
     local.packed = cursor_u32le(&c);
     local.plain = cursor_u32le(&c);
     const uint16_t name_len = cursor_u16le(&c), extra_len = cursor_u16le(&c);
@@ -148,7 +90,7 @@ static spt_status check_local(const unsigned char *p, size_t size, struct zip_en
                       "ZIP entry '%.*s' has no local header at byte %llu", shown, e->name,
                       (unsigned long long)central->local);
     const bool zero = local.packed == 0 && local.plain == 0 && (flags & FLAG_DESCRIPTOR);
-    const bool same = read_zip64(cursor_make(extra, extra_len), &local, false) &&
+    const bool same = zip_read_zip64(cursor_make(extra, extra_len), &local, false) &&
                       local.packed == central->packed && local.plain == central->plain;
     if (method != 0 || (!zero && !same))
         return err_at(err, SPT_E_FORMAT, central->local,
@@ -174,7 +116,7 @@ static spt_status read_entry(const unsigned char *p, size_t size, uint64_t limit
     cursor_take(c, 4);
     const uint16_t flags = cursor_u16le(c), method = cursor_u16le(c);
     cursor_take(c, 8);
-    struct sizes s;
+    struct zip_sizes s;
     s.packed = cursor_u32le(c);
     s.plain = cursor_u32le(c);
     const uint16_t name_len = cursor_u16le(c), extra_len = cursor_u16le(c);
@@ -188,13 +130,14 @@ static spt_status read_entry(const unsigned char *p, size_t size, uint64_t limit
     if (!cursor_ok(c) || signature != CENTRAL_SIGNATURE || !e->name)
         return err_at(err, SPT_E_FORMAT, at, "ZIP directory entry at byte %zu is damaged", at);
     const int shown = name_len > 80 ? 80 : (int)name_len;
-    if (!read_zip64(cursor_make(extra, extra_len), &s, true))
+    if (!zip_read_zip64(cursor_make(extra, extra_len), &s, true))
         return err_at(err, SPT_E_FORMAT, at, "ZIP entry '%.*s' lacks its ZIP64 sizes", shown,
                       e->name);
     if (method != 0 || (flags & FLAG_ENCRYPTED) || s.packed != s.plain)
-        return err_at(err, SPT_E_FORMAT, at,
-                      "ZIP entry '%.*s' is compressed or encrypted; torch.save stores entries plain",
-                      shown, e->name);
+        return err_at(
+            err, SPT_E_FORMAT, at,
+            "ZIP entry '%.*s' is compressed or encrypted; torch.save stores entries plain", shown,
+            e->name);
     if (has_dotdot(e->name, name_len) || memchr(e->name, 0, name_len))
         return err_at(err, SPT_E_FORMAT, at, "ZIP entry '%.*s' has a forbidden name", shown,
                       e->name);
