@@ -11,14 +11,14 @@
 
 const struct fs_backend fs_local = {
     .stat = local_stat,
-    .open = local_open,
+    .open_object = local_open,
     .list = local_list,
     .make_dirs = local_make_dirs,
     .remove_tree = local_remove_tree,
-    .rename = local_rename,
+    .move = local_rename,
     .sync_dir = local_sync_dir,
     .create = local_create,
-    .write = local_write,
+    .append = local_write,
     .commit = local_commit,
     .abort = local_abort,
     .log_open = local_log_open,
@@ -178,11 +178,11 @@ spt_status fs_remove_tree(const char *path, spt_err *err)
 spt_status fs_rename(const char *from, const char *to, spt_err *err)
 {
     const struct fs_backend *other;
-    BACKEND(from, rename);
+    BACKEND(from, move);
     TRY(fs_backend_of(to, &other, err));
     if (other != be)
         return err_set(err, SPT_E_USAGE, "%s cannot be moved to another store, %s", from, to);
-    return be->rename(from, to, err);
+    return be->move(from, to, err);
 }
 
 spt_status fs_sync_dir(const char *path, spt_err *err)
@@ -203,7 +203,7 @@ spt_status fs_write(fs_writer *w, const void *p, size_t n, spt_err *err)
 {
     if (w->failed)
         return err_set(err, SPT_E_IO, "%s: an earlier write failed", w->path);
-    const spt_status st = w->be->write(w, p, n, err);
+    const spt_status st = w->be->append(w, p, n, err);
     w->failed = st != SPT_OK;
     return st;
 }

@@ -40,7 +40,7 @@ struct savedir {
 struct fs_backend {
     const char *scheme; /* "gs", "https"; NULL: local paths */
     spt_status (*stat)(const char *path, struct fs_info *out, spt_err *err);
-    spt_status (*open)(const char *path, struct fs_object *out, spt_err *err);
+    spt_status (*open_object)(const char *path, struct fs_object *out, spt_err *err);
     /* NULL: through open */
     spt_status (*read_all)(const char *path, size_t max, char **data, size_t *size, spt_err *err);
     spt_status (*expect)(const char *const *path, size_t count, spt_err *err); /* NULL: nothing */
@@ -49,13 +49,13 @@ struct fs_backend {
     spt_status (*list)(const char *dir, fs_names *out, spt_err *err); /* in any order */
     spt_status (*make_dirs)(const char *path, bool durable, spt_err *err);
     spt_status (*remove_tree)(const char *path, spt_err *err);
-    spt_status (*rename)(const char *from, const char *to, spt_err *err);
+    spt_status (*move)(const char *from, const char *to, spt_err *err);
     spt_status (*sync_dir)(const char *path, spt_err *err);
 
     /* On failure of create, log_open, lock_take, savedir_begin nothing is left. The caller of write
      * and savedir_file notes failures (`failed`); commit, abort, close, publish free the handle. */
     spt_status (*create)(const char *path, fs_writer **out, spt_err *err);
-    spt_status (*write)(fs_writer *w, const void *p, size_t n, spt_err *err);
+    spt_status (*append)(fs_writer *w, const void *p, size_t n, spt_err *err);
     spt_status (*commit)(fs_writer *w, spt_err *err);
     void (*abort)(fs_writer *w);
     spt_status (*write_all)(const char *path, const void *p, size_t n, spt_err *err); /* or NULL */

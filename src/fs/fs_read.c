@@ -46,7 +46,7 @@ static spt_status object_open(const char *path, struct fs_object *out, spt_err *
 {
     const struct fs_backend *be;
     TRY(fs_backend_of(path, &be, err));
-    return be->open(path, out, err);
+    return be->open_object(path, out, err);
 }
 
 static void object_close(struct fs_object *o)
@@ -172,7 +172,7 @@ spt_status fs_read_all(const char *path, size_t max, char **data, size_t *size, 
     TRY(fs_backend_of(path, &be, err));
     if (be->read_all)
         return be->read_all(path, max, data, size, err);
-    TRY(be->open(path, &o, err));
+    TRY(be->open_object(path, &o, err));
     const spt_status st = object_read_all(&o, path, max, data, err);
     object_close(&o);
     if (!st)

@@ -730,7 +730,7 @@ static spt_status source_new(const char *path, struct gs_name *n, const struct g
     buf key;
     s->generation = m->generation;
     s->base = (struct remote_source){.size = m->size, .has_crc = m->has_crc, .crc = m->crc,
-                                     .ask = source_ask, .judge = source_judge, .free = source_free};
+                                     .ask = source_ask, .judge = source_judge, .release = source_free};
     buf_init(&s->url, GS_MAX_URL);
     buf_init(&s->token, GS_MAX_URL);
     buf_init(&key, GS_MAX_URL);
@@ -876,17 +876,17 @@ static spt_status gs_read_all(const char *path, size_t max, char **data, size_t 
 const struct fs_backend fs_gs = {
     .scheme = "gs",
     .stat = gs_stat,
-    .open = gs_open,
+    .open_object = gs_open,
     .read_all = gs_read_all,
     .expect = gs_expect,
     .expect_below = gs_expect_below,
     .list = gs_list,
     .make_dirs = gs_make_dirs,
     .remove_tree = gs_remove_tree,
-    .rename = gs_rename,
+    .move = gs_rename,
     .sync_dir = gs_sync_dir,
     .create = gs_create,
-    .write = gs_write,
+    .append = gs_write,
     .commit = gs_commit,
     .abort = gs_abort,
     .write_all = gs_write_all,

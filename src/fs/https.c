@@ -107,7 +107,7 @@ static spt_status source_new(const char *path, const struct http_response *r,
     if (!s)
         return err_nomem(err, sizeof *s);
     s->base = (struct remote_source){.size = r->total, .ask = source_ask, .judge = source_judge,
-                                     .free = source_free};
+                                     .release = source_free};
     s->base.whole = http_header(r, "Accept-Ranges", text, sizeof text) ? !strcmp(text, "none")
                                                                        : !r->partial;
     if (!http_header(r, "ETag", s->tag, sizeof s->tag) || s->tag[0] != '"')
@@ -150,5 +150,5 @@ static spt_status https_open(const char *path, struct fs_object *out, spt_err *e
 const struct fs_backend fs_https = {
     .scheme = "https",
     .stat = https_stat,
-    .open = https_open,
+    .open_object = https_open,
 };

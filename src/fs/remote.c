@@ -536,7 +536,7 @@ spt_status remote_open(struct remote_source *s, remote **out, spt_err *err)
 {
     remote *r = mem_zalloc(1, sizeof *r);
     if (!r) {
-        s->free(s);
+        s->release(s);
         return err_nomem(err, sizeof *r);
     }
     r->s = s;
@@ -565,7 +565,7 @@ void remote_close(remote *r)
         return;
     if (r->fd >= 0)
         os_close(r->fd);
-    r->s->free(r->s);
+    r->s->release(r->s);
     mem_free(r->path);
     mem_free(r->crc);
     mem_free(r->state);

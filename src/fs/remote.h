@@ -32,7 +32,7 @@ struct remote_source {
      * had expired). */
     spt_status (*judge)(struct remote_source *s, const struct http_request *q,
                         const struct http_response *r, bool *again, spt_err *err);
-    void (*free)(struct remote_source *s);
+    void (*release)(struct remote_source *s);
 };
 
 typedef struct remote remote;

@@ -70,7 +70,7 @@ static spt_status open_named(const struct store_kind *kind, const char *path,
                              const struct store_opts *opts, store **out, spt_err *err)
 {
     store *s = NULL;
-    TRY(kind->open(path, opts, &s, err));
+    TRY(kind->open_store(path, opts, &s, err));
     const spt_status st = store_add_file(s, path, err);
     if (st) {
         store_close(s);
@@ -102,7 +102,7 @@ static spt_status open_dir(const char *path, const struct store_opts *opts, stor
 {
     for (size_t i = 0; i < sizeof dir_kinds / sizeof dir_kinds[0]; i++)
         if (dir_kinds[i].probe(path, NULL, 0, 0))
-            return dir_kinds[i].open(path, opts, out, err);
+            return dir_kinds[i].open_store(path, opts, out, err);
     return err_set(err, SPT_E_FORMAT,
                    "%s: no weights in this directory: neither a Hugging Face model (config.json, "
                    "model.safetensors, pytorch_model.bin), nor a T5X checkpoint (a file named "
