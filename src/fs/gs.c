@@ -730,7 +730,8 @@ static spt_status source_new(const char *path, struct gs_name *n, const struct g
     buf key;
     s->generation = m->generation;
     s->base = (struct remote_source){.size = m->size, .has_crc = m->has_crc, .crc = m->crc,
-                                     .ask = source_ask, .judge = source_judge, .release = source_free};
+                                     .ask = source_ask, .judge = source_judge,
+                                     .release = source_free};
     buf_init(&s->url, GS_MAX_URL);
     buf_init(&s->token, GS_MAX_URL);
     buf_init(&key, GS_MAX_URL);

@@ -123,7 +123,8 @@ spt_status store_finish(store *s, void *impl, spt_err *err);
  * `n` bytes of a file of `size` bytes (bytes is NULL for a directory). */
 struct store_kind {
     bool (*probe)(const char *path, const unsigned char *bytes, size_t n, uint64_t size);
-    spt_status (*open_store)(const char *path, const struct store_opts *opts, store **out, spt_err *err);
+    spt_status (*open_store)(const char *path, const struct store_opts *opts, store **out,
+                             spt_err *err);
 };
 
 #endif
