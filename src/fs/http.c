@@ -478,11 +478,13 @@ static bool add_lines(struct transfer *t)
 /* libcurl knows its certificates; these variables are what other programs obey as well. */
 static void set_certificates(CURL *e)
 {
-    const char *file = os_getenv("SSL_CERT_FILE");
+    const char *file = os_getenv("SSL_CERT_FILE"), *dir = os_getenv("SSL_CERT_DIR");
     if (!file || !*file)
         file = os_getenv("CURL_CA_BUNDLE");
     if (file && *file)
         curl_easy_setopt(e, CURLOPT_CAINFO, file);
+    if (dir && *dir)
+        curl_easy_setopt(e, CURLOPT_CAPATH, dir);
 }
 
 static spt_status set_options(struct transfer *t, spt_err *err)
@@ -496,6 +498,7 @@ static spt_status set_options(struct transfer *t, spt_err *err)
     bad |= curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
     bad |= curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 1L);
     bad |= curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 2L);
+    bad |= curl_easy_setopt(e, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     bad |= curl_easy_setopt(e, CURLOPT_URL, buf_str(&t->r->url));
     bad |= curl_easy_setopt(e, CURLOPT_USERAGENT, "spt/" SPT_VERSION);
     bad |= curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->lines);
@@ -634,6 +637,9 @@ static spt_status curl_failed(struct transfer *t, CURLcode rc, spt_err *err)
         return err_set(err, SPT_E_IO,
                        "the server's certificate is not trusted: %s (certificates come from the "
                        "system, or from the file in SSL_CERT_FILE)",
+                       text);
+    if (rc == CURLE_SSL_CACERT_BADFILE)
+        return err_set(err, SPT_E_IO, "%s (the file comes from SSL_CERT_FILE or CURL_CA_BUNDLE)",
                        text);
     snprintf(cause, sizeof cause, "%s%s", rc == CURLE_OPERATION_TIMEDOUT ? "stalled: " : "", text);
     return try_again(t, cause, t->q->impatient ? 0 : curl_limit(rc, t->client->retries), 0, err);

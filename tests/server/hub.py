@@ -27,7 +27,7 @@ class Hub:
         self.token = options.hub_token
         self.known = {}  # (path, size, mtime) -> sha256, blob id
         self.lock = threading.Lock()
-        self.cdn = server_class(("127.0.0.1", 0), handler)
+        self.cdn = server_class(("127.0.0.1", 0), handler, None if options.plain_cdn else options.tls)
         for name in ("faults", "log", "log_lock", "hooks", "options"):
             setattr(self.cdn, name, getattr(server, name))
         self.cdn.modules = [Cdn(self)]
@@ -130,7 +130,7 @@ class Hub:
         sha256, blob = self.digests(file)
         if size >= LFS:
             headers.update({"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(size),
-                            "Location": f"http://127.0.0.1:{self.cdn.server_address[1]}/cdn/{name}/"
+                            "Location": f"{self.cdn.scheme}://127.0.0.1:{self.cdn.server_address[1]}/cdn/{name}/"
                                         f"{folder.name}/{path}?signature=secret"})
             rq.reply(302, b"", headers)
             return True

@@ -263,6 +263,15 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
+    def __init__(self, address, handler, tls=None):
+        super().__init__(address, handler)
+        self.scheme = "https" if tls else "http"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self.socket = context.wrap_socket(self.socket, server_side=True,
+                                              do_handshake_on_connect=False)
+
     def handle_error(self, request, client_address):
         if not isinstance(sys.exc_info()[1], (OSError, Dropped)):
             super().handle_error(request, client_address)
@@ -291,10 +300,11 @@ def main():
     p.add_argument("--page", type=int, default=1000, help="items of a listing's page at most")
     p.add_argument("--key", help="PEM private key whose public half checks signed requests")
     p.add_argument("--clock", type=int, default=0, help="seconds that this server is ahead")
-    p.add_argument("--tls", nargs=2)
+    p.add_argument("--tls", nargs=2, help="certificate and key, PEM")
+    p.add_argument("--plain-cdn", action="store_true", help="the hub's CDN without --tls")
     p.add_argument("--parent", type=int)
     a = p.parse_args()
-    server = Server(("127.0.0.1", a.port), Handler)
+    server = Server(("127.0.0.1", a.port), Handler, a.tls)
     server.faults = Faults()
     server.log = []
     server.log_lock = threading.Lock()
@@ -303,11 +313,6 @@ def main():
     server.modules = [Files(a.files), Gcs(a)]
     if a.hub:
         server.modules.append(Hub(a, server, Server, Handler))
-    if a.tls:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*a.tls)
-        server.socket = context.wrap_socket(server.socket, server_side=True,
-                                            do_handshake_on_connect=False)
     if a.parent:
         threading.Thread(target=watch, args=(a.parent,), daemon=True).start()
     with open(a.port_file + ".tmp", "w") as f:
