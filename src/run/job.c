@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "fs/fs.h"
 #include "run/commands.h"
-#include "run/gin_job.h"
+#include "run/reference/gin_job.h"
 #include "run/ranks.h"
 
 static const spt_command commands[] = {
