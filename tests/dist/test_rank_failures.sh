@@ -7,7 +7,8 @@ run="$dir/run"
 opts="--model $model --train $desk/train.tsv --eval $dir/29/eval37.tsv --threads 1 --seed 7 --length 4 --batch 13 --eval-every 50 --save-every 5"
 host=$(hostname)
 nobody_left() { ! pgrep -f -- "$dir" | grep -vx $$ | while read -r p; do [ "$(cat "/proc/$p/comm")" = spt ] && echo; done | grep -q .; }
-begun() { [ "$(wc -l <"$1/train.jsonl" 2>/dev/null || echo 0)" -ge 3 ]; }
+# Past the save behind step 5.
+begun() { [ "$(wc -l <"$1/train.jsonl" 2>/dev/null || echo 0)" -ge 7 ]; }
 # during NAME SIGNAL RANK N EXIT PATTERN OPTION...: a run of N that gets a signal to one rank.
 during() {
     local name=$1 signal=$2 rank=$3 n=$4 want=$5 pattern=$6 out="$dir/$1" pid rc
