@@ -45,7 +45,6 @@ spt_status ndarray_summary(const int64_t *v, size_t n, buf *out, spt_err *err)
 
 static spt_status write_field(json_writer *w, const struct record_field *f, spt_err *err)
 {
-    const bool list = f->kind >= FIELD_TEXTS;
     if (f->kind == FIELD_INTS && f->count > NDARRAY_SHOWN) {
         buf text;
         buf_init(&text, 1000);
@@ -54,18 +53,7 @@ static spt_status write_field(json_writer *w, const struct record_field *f, spt_
         buf_release(&text);
         return st;
     }
-    if (list)
-        json_begin_array(w);
-    for (size_t i = 0; i < f->count; i++) {
-        if (f->kind == FIELD_TEXT || f->kind == FIELD_TEXTS)
-            json_string_n(w, f->u.text[i].s, f->u.text[i].len);
-        else if (f->kind == FIELD_INT || f->kind == FIELD_INTS)
-            json_i64(w, f->u.ints[i]);
-        else
-            json_f64(w, f->u.floats[i]);
-    }
-    if (list)
-        json_end_array(w);
+    record_field_json(f, w);
     return SPT_OK;
 }
 

@@ -248,3 +248,20 @@ spt_status record_texts(const record *r, const char *name, const struct field_te
     *n = f->count;
     return SPT_OK;
 }
+
+void record_field_json(const struct record_field *f, json_writer *w)
+{
+    const bool list = f->kind >= FIELD_TEXTS;
+    if (list)
+        json_begin_array(w);
+    for (size_t i = 0; i < f->count; i++) {
+        if (f->kind == FIELD_TEXT || f->kind == FIELD_TEXTS)
+            json_string_n(w, f->u.text[i].s, f->u.text[i].len);
+        else if (f->kind == FIELD_INT || f->kind == FIELD_INTS)
+            json_i64(w, f->u.ints[i]);
+        else
+            json_f64(w, f->u.floats[i]);
+    }
+    if (list)
+        json_end_array(w);
+}

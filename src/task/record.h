@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/status.h"
+#include "text/json.h"
 
 enum field_kind {
     FIELD_TEXT,  /* text[0] */
@@ -71,5 +72,8 @@ spt_status record_int(const record *r, const char *name, int64_t *out, spt_err *
 spt_status record_float(const record *r, const char *name, double *out, spt_err *err);
 spt_status record_texts(const record *r, const char *name, const struct field_text **out, size_t *n,
                         spt_err *err);
+
+/* The value alone: a string or number, or an array of them. */
+void record_field_json(const struct record_field *f, json_writer *w);
 
 #endif

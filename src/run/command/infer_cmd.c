@@ -183,26 +183,29 @@ static size_t records_at_once(const struct infer *j)
     return (size_t)j->s->batch * (one ? 1 : (size_t)comm_size(j->s->data_ranks));
 }
 
+/* Record by record as they come, `each` chunk of them through one function. */
+static spt_status stream(struct infer *j, struct line_sink *k,
+                         spt_status (*each)(struct infer *j, buf *line, spt_err *err), spt_err *err)
+{
+    for (;;) {
+        TRY(feed_read(j->feed, records_at_once(j), &j->chunk, err));
+        if (!examples_count(j->chunk.x))
+            break;
+        TRY(each(j, &k->line, err));
+        TRY(sink_flush(k, err));
+    }
+    feed_report(j->feed);
+    return SPT_OK;
+}
+
 static spt_status infer_stream(struct infer *j, spt_err *err)
 {
     struct line_sink k;
     TRY(sink_open(&k, j->s, j->out, err));
-    spt_status st = SPT_OK;
-    while (!st) {
-        st = feed_read(j->feed, records_at_once(j), &j->chunk, err);
-        if (st || !examples_count(j->chunk.x))
-            break;
-        st = answer_chunk(j, &k.line, err);
-        if (!st)
-            st = sink_flush(&k, err);
-    }
-    if (!st)
-        feed_report(j->feed);
-    return sink_close(&k, st, err);
+    return sink_close(&k, stream(j, &k, answer_chunk, err), err);
 }
 
-/* --- infer --out
- * ------------------------------------------------------------------------------------ */
+/* --- infer --out ------------------------------------------------------------------------------ */
 
 static spt_status put_file_hash(buf *out, const char *path, spt_err *err)
 {
@@ -475,17 +478,8 @@ static spt_status score_stream(struct infer *j, spt_err *err)
 {
     struct line_sink k;
     TRY(sink_open(&k, j->s, j->out, err));
-    spt_status st = SPT_OK;
-    while (!st) {
-        st = feed_read(j->feed, records_at_once(j), &j->chunk, err);
-        if (st || !examples_count(j->chunk.x))
-            break;
-        st = score_chunk(j, &k.line, err);
-        if (!st)
-            st = sink_flush(&k, err);
-    }
+    spt_status st = stream(j, &k, score_chunk, err);
     if (!st) {
-        feed_report(j->feed);
         log_info("%llu targets of %llu tokens: log-likelihood %.6g, perplexity %.6g",
                  (unsigned long long)j->examples, (unsigned long long)j->tokens, j->sum,
                  score_perplexity(j->sum, (int64_t)j->tokens));

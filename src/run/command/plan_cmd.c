@@ -31,32 +31,6 @@ static int64_t ranks_of(const struct training *t)
 }
 
 /* Bytes of the first rank, exactly, in the steps that were looked at. */
-static void exchange_json(const struct training *t, json_writer *w)
-{
-    const struct exchanged *x = &t->cost.counted;
-    if (ranks_of(t) == 1)
-        return;
-    const struct {
-        const char *name;
-        int64_t value;
-    } numbers[] = {{"ranks", ranks_of(t)},
-                   {"num_partitions", t->s->partitions},
-                   {"steps", x->steps},
-                   {"gradient_exchanges", x->gradients},
-                   {"sums", x->sums},
-                   {"sent_bytes", x->sent},
-                   {"received_bytes", x->received}};
-    json_key(w, "exchange");
-    json_begin_object(w);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        json_key(w, numbers[i].name);
-        json_i64(w, numbers[i].value);
-    }
-    json_key(w, "seconds_per_step");
-    json_f64(w, t->cost.exchange);
-    json_end_object(w);
-}
-
 static void exchange_text(const struct training *t, buf *out)
 {
     char text[32];
@@ -112,7 +86,9 @@ static void as_json(const struct training *t, const struct item *item, buf *out)
     json_f64(&w, t->cost.operations);
     json_key(&w, "seconds_per_step");
     json_f64(&w, t->cost.seconds + t->cost.exchange);
-    exchange_json(t, &w);
+    if (ranks_of(t) > 1)
+        train_exchange_json(&t->cost.counted, ranks_of(t), t->s->partitions, "seconds_per_step",
+                            t->cost.exchange, &w);
     json_end_object(&w);
     buf_addc(out, '\n');
 }

@@ -101,24 +101,6 @@ static void put_ids(json_writer *w, const char *name, const int32_t *ids, size_t
     json_end_array(w);
 }
 
-static void put_field(json_writer *w, const struct record_field *f)
-{
-    const bool many = f->kind == FIELD_TEXTS || f->kind == FIELD_INTS || f->kind == FIELD_FLOATS;
-    json_key(w, f->name);
-    if (many)
-        json_begin_array(w);
-    for (size_t i = 0; i < f->count; i++) {
-        if (f->kind == FIELD_TEXT || f->kind == FIELD_TEXTS)
-            json_string_n(w, f->u.text[i].s, f->u.text[i].len);
-        else if (f->kind == FIELD_INT || f->kind == FIELD_INTS)
-            json_i64(w, f->u.ints[i]);
-        else
-            json_f64(w, f->u.floats[i]);
-    }
-    if (many)
-        json_end_array(w);
-}
-
 /* One JSON object a line: the task's name, every feature, the ids that the model gets. */
 static spt_status show(const struct settings *s, const struct task_env *e, const char *name,
                        struct run_output *out, spt_err *err)
@@ -159,8 +141,10 @@ static spt_status show(const struct settings *s, const struct task_env *e, const
         json_begin_object(&w);
         json_key(&w, "task");
         json_string(&w, x.task->name);
-        for (size_t k = 0; k < x.fields->fields; k++)
-            put_field(&w, &x.fields->field[k]);
+        for (size_t k = 0; k < x.fields->fields; k++) {
+            json_key(&w, x.fields->field[k].name);
+            record_field_json(&x.fields->field[k], &w);
+        }
         put_ids(&w, "inputs", x.input, x.input_len);
         put_ids(&w, "targets", x.target, x.target_len);
         json_end_object(&w);

@@ -177,6 +177,9 @@ bool train_saved_seed(const char *dir, uint32_t *seed);
 
 /* Where the time went (--profile), as lines and with --json as an event. */
 spt_status train_tell_profile(struct training *a, spt_err *err);
+/* The member "exchange" of an open object; `name` is that of the time. */
+void train_exchange_json(const struct exchanged *x, int64_t ranks, int64_t partitions,
+                         const char *name, double time, json_writer *w);
 /* Several ranks: refuses when program, settings, data, base, step or prompt differ between them. */
 spt_status train_compare_ranks(const struct trainer *t, spt_err *err);
 

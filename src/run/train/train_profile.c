@@ -67,16 +67,14 @@ static void exchanged_text(const struct training *a, buf *out)
              seconds(x->wait_ns) / n);
 }
 
-static void exchanged_json(const struct training *a, json_writer *w)
+void train_exchange_json(const struct exchanged *x, int64_t ranks, int64_t partitions,
+                         const char *name, double time, json_writer *w)
 {
-    const struct exchanged *x = &a->exchanged;
-    if (comm_size(a->s->comm) == 1)
-        return;
     const struct {
         const char *name;
         int64_t value;
-    } numbers[] = {{"ranks", comm_size(a->s->comm)},
-                   {"num_partitions", comm_size(a->ranks)},
+    } numbers[] = {{"ranks", ranks},
+                   {"num_partitions", partitions},
                    {"steps", x->steps},
                    {"gradient_exchanges", x->gradients},
                    {"sums", x->sums},
@@ -88,8 +86,8 @@ static void exchanged_json(const struct training *a, json_writer *w)
         json_key(w, numbers[i].name);
         json_i64(w, numbers[i].value);
     }
-    json_key(w, "wait_seconds");
-    json_f64(w, seconds(x->wait_ns));
+    json_key(w, name);
+    json_f64(w, time);
     json_end_object(w);
 }
 
@@ -110,7 +108,9 @@ static spt_status write_json(struct training *a, const struct profile_run *steps
         json_key(&w, "evaluation");
         profile_json(evaluations, &w);
     }
-    exchanged_json(a, &w);
+    if (comm_size(a->s->comm) > 1)
+        train_exchange_json(&a->exchanged, comm_size(a->s->comm), comm_size(a->ranks),
+                            "wait_seconds", seconds(a->exchanged.wait_ns), &w);
     json_key(&w, "saving_seconds");
     json_f64(&w, seconds(a->spent.saving));
     json_end_object(&w);
