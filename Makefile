@@ -114,9 +114,18 @@ ISA_avx2 := -mavx2 -mfma -mf16c -mprfchw
 ISA_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprfchw -mprefer-vector-width=512
 isa_flags = $(if $(findstring _avx512,$1),$(ISA_avx512),$(if $(findstring _avx2,$1),$(ISA_avx2)))
 
+# Branches are counted in these folders only; the rest of the variant "cov" is the release build, or the
+# tests of whole commands would take hours.
+COV := codec text store gin ckpt
+cov_flags = $(if $(filter cov,$(VARIANT)),$(if $(filter $(COV:%=src/%/%),$1),-O0 --coverage))
+ifeq (cov,$(VARIANT))
+LDFLAGS += --coverage
+CPPFLAGS += -DSPT_COVERAGE # for limits of time in tests
+endif
+
 $B/%.o: %.c
 	@mkdir -p $(@D)
-	$(call say,CC)$(CC) $(CPPFLAGS) $(CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(CPPFLAGS) $(CFLAGS) $(call isa_flags,$<) $(call cov_flags,$<) -MMD -MP -c -o $@ $<
 $B/%.f32.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC)$(CC) $(CPPFLAGS) $(CFLAGS) -DOPS_REF_DOUBLE=0 -MMD -MP -c -o $@ $<
@@ -244,7 +253,6 @@ check-nan: $B/tests/fault/test_nan ## N5: not-a-number in any tensor
 	$<
 check-symbols: $B/libspt.so ## G3: exported symbols
 	tools/check-symbols $B
-COV := codec text store gin ckpt
 check-cov: ## C8: branch coverage of the parsers and of checkpoints
 	$(MAKE) VARIANT=cov OPT="-O0 -g --coverage" tests
 	find build/cov -name '*.gcda' -delete

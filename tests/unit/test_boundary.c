@@ -8,12 +8,18 @@
 #include <string.h>
 
 #include "codec/msgpack.h"
+#include "codec/protobuf.h"
 #include "fs/fs.h"
+#include "gin/gin.h"
 #include "store/archive.h"
+#include "store/npy.h"
+#include "store/safetensors.h"
 #include "store/t5x_checkpoint.h"
 #include "store/tfrecord.h"
 #include "store/zarr.h"
 #include "support/memfs.h"
+#include "text/json.h"
+#include "vocab/spm_validate.h"
 
 typedef spt_status (*reader)(const void *p, size_t n, spt_err *err);
 
@@ -123,6 +129,102 @@ static spt_status read_tar(const void *p, size_t n, spt_err *err)
     return read_archive(ARCHIVE_TAR, p, n, err);
 }
 
+/* Every tensor, and every byte of it. */
+static spt_status load_all(store *s, spt_err *err)
+{
+    spt_status st = SPT_OK;
+    unsigned sum = 0;
+    for (size_t i = 0; !st && i < store_count(s); i++) {
+        struct store_data d = {0};
+        st = store_load(s, i, &d, err);
+        for (size_t k = 0; !st && k < store_at(s, i)->bytes; k++)
+            sum += ((const unsigned char *)d.view.data)[k];
+        if (!st)
+            store_release(s, &d);
+    }
+    store_close(s);
+    return st || sum == (unsigned)-1 ? st : SPT_OK;
+}
+
+static spt_status read_safetensors(const void *p, size_t n, spt_err *err)
+{
+    store *s;
+    TRY(safetensors_open_mem(p, n, &s, err));
+    return load_all(s, err);
+}
+
+static spt_status read_npy(const void *p, size_t n, spt_err *err)
+{
+    store *s;
+    TRY(npy_open_mem(p, n, NULL, &s, err));
+    return load_all(s, err);
+}
+
+static spt_status read_json(const void *p, size_t n, spt_err *err)
+{
+    json_reader r;
+    struct json_event ev;
+    json_open(&r, p, n, 0);
+    spt_status st = json_next(&r, &ev, err);
+    while (!st && ev.kind != JSON_END)
+        st = json_next(&r, &ev, err);
+    json_close(&r);
+    return st;
+}
+
+static spt_status read_sentencepiece(const void *p, size_t n, spt_err *err)
+{
+    struct spm_model m = {0};
+    const spt_status st = spm_model_parse(p, n, &m, err);
+    spm_model_release(&m);
+    return st;
+}
+
+/* Parsed, checked as a whole, and a configurable called. */
+static spt_status read_gin(const void *p, size_t n, spt_err *err)
+{
+    static const gin_def defs[] = {
+        {"fx", "pair", GIN_FUNCTION, "left=None, right=None", true, NULL},
+        {"fx", "kw", GIN_FUNCTION, "**kwargs", true, NULL},
+        {"fx.mod", "dyn", GIN_CLASS, "a=1, b=(1, 2), c='x'", false, NULL},
+    };
+    gin_registry *r = NULL;
+    gin_config *c = NULL;
+    gin_value v;
+    spt_status st = gin_registry_new(&r, err);
+    if (!st)
+        st = gin_registry_add(r, defs, sizeof defs / sizeof *defs, err);
+    if (!st)
+        st = gin_config_new(r, &c, err);
+    if (!st)
+        st = gin_parse_string(c, p, n, err);
+    if (!st)
+        st = gin_finalize(c, err);
+    if (!st)
+        st = gin_call(c, "pair", NULL, 0, &v, err);
+    gin_config_free(c);
+    gin_registry_free(r);
+    return st;
+}
+
+/* A prefix may be a whole message when it ends where a field does. */
+static bool field_ends_at(const char *p, size_t n, size_t k)
+{
+    cursor c = cursor_make(p, n);
+    pb_field f;
+    while (pb_next(&c, &f) && cursor_offset(&c) < k)
+        ;
+    return cursor_offset(&c) == k;
+}
+
+/* Nothing can be said of it beforehand: half a number is a number. */
+static bool open_at(const char *format, const char *p, size_t n, size_t k)
+{
+    if (!strcmp(format, "json"))
+        return n && !strchr("{[\" \t", p[0]);
+    return !strcmp(format, "sentencepiece") && field_ends_at(p, n, k);
+}
+
 /* Is the file, cut to k bytes, still a whole one? */
 static bool whole_at(const char *format, const char *p, size_t n, size_t k)
 {
@@ -130,6 +232,8 @@ static bool whole_at(const char *format, const char *p, size_t n, size_t k)
     const void *data = p;
     if (!strcmp(format, "zarr")) /* the metadata alone */
         return memchr(p, 0, n) && k == strlen(p);
+    if (!strcmp(format, "json")) /* white space behind */
+        return k && strspn(p + k, " \t\r\n") == n - k && !strchr("{[,:", p[k - 1]);
     if (!strcmp(format, "tar")) /* one of the two blocks at the end is enough */
         return n >= 1024 && p[0] != 0x1f && k >= n - 512 && memcmp(p + n - 1024, p + n - 512, 512) == 0;
     if (strcmp(format, "tfrecord"))
@@ -150,9 +254,31 @@ static void check_truncations(const char *format, reader read, const char *name,
         memcpy(cut, p, k);
         const spt_status st = read(cut, k, &err);
         free(cut);
-        if (st != (whole_at(format, p, n, k) ? SPT_OK : SPT_E_FORMAT))
+        const spt_status want = !strcmp(format, "gin") ? SPT_E_CONFIG : SPT_E_FORMAT;
+        if (open_at(format, p, n, k) || want == SPT_E_CONFIG)
+            EXPECT_TRUE(!st || st == want);
+        else if (st != (whole_at(format, p, n, k) ? SPT_OK : SPT_E_FORMAT))
             fail_msg("%s/%s cut to %zu of %zu bytes: %s", format, name, k, n, spt_status_text(st));
     }
+}
+
+/* Read through a file system in memory, which allocates, too. */
+static bool on_disk(const char *format)
+{
+    return !strcmp(format, "zarr") || !strcmp(format, "tfrecord") || !strcmp(format, "zip") ||
+           !strcmp(format, "tar");
+}
+
+struct content {
+    reader read;
+    const char *p;
+    size_t n;
+};
+
+static spt_status read_again(void *ctx, spt_err *err)
+{
+    const struct content *c = ctx;
+    return c->read(c->p, c->n, err);
 }
 
 static void run(const char *format, reader read, size_t at_least)
@@ -162,6 +288,7 @@ static void run(const char *format, reader read, size_t at_least)
     spt_err err;
     buf seen;
     size_t count = 0;
+    int64_t allocations = 0;
     snprintf(dir, sizeof dir, "tests/boundary/%s", format);
     EXPECT_OK(fs_list(dir, &names, &err), &err);
     buf_init(&seen, 1 << 20);
@@ -181,13 +308,15 @@ static void run(const char *format, reader read, size_t at_least)
         fault_remove();
         const bool ok = !strncmp(name, "ok_", 3);
         EXPECT_TRUE(ok || !strncmp(name, "bad_", 4));
-        if (st != (ok ? SPT_OK : SPT_E_FORMAT))
+        if (st != (ok ? SPT_OK : !strcmp(format, "gin") ? SPT_E_CONFIG : SPT_E_FORMAT))
             fail_msg("%s: %s (%s)", file, spt_status_text(st), err.msg);
         if (!ok)
             EXPECT_TRUE(err.msg[0]);
         buf_addf(&seen, "%s %llu\n", name, (unsigned long long)err.offset);
         if (ok)
             check_truncations(format, read, name, p, n);
+        if (ok && n < 4096 && !on_disk(format))
+            allocations += fault_every_alloc(read_again, &(struct content){read, p, n});
         mem_free(p);
         count++;
     }
@@ -203,7 +332,8 @@ static void run(const char *format, reader read, size_t at_least)
     buf_release(&seen);
     if (count < at_least)
         fail_msg("%s: only %zu files", dir, count);
-    print_message("boundary: %s, %zu files\n", format, count);
+    print_message("boundary: %s, %zu files, %lld allocations failed\n", format, count,
+                  (long long)allocations);
 }
 
 static void msgpack(void **state)
@@ -236,9 +366,39 @@ static void tar(void **state)
     run("tar", read_tar, 40);
 }
 
+static void safetensors(void **state)
+{
+    run("safetensors", read_safetensors, 60);
+}
+
+static void npy(void **state)
+{
+    run("npy", read_npy, 40);
+}
+
+static void json(void **state)
+{
+    run("json", read_json, 40);
+}
+
+static void sentencepiece(void **state)
+{
+    run("sentencepiece", read_sentencepiece, 40);
+}
+
+static void gin(void **state)
+{
+    run("gin", read_gin, 120);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(safetensors),
+        cmocka_unit_test(npy),
+        cmocka_unit_test(json),
+        cmocka_unit_test(sentencepiece),
+        cmocka_unit_test(gin),
         cmocka_unit_test(msgpack),
         cmocka_unit_test(zarr),
         cmocka_unit_test(tfrecord),
