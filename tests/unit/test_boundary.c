@@ -3,6 +3,7 @@
  * adding a file. */
 #include "support/test.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,18 +40,24 @@ static void put(const char *path, const void *p, size_t n)
     os_close(fd);
 }
 
-static spt_status read_tfrecord(const void *p, size_t n, spt_err *err)
+static spt_status tfrecord_at(const char *path, spt_err *err)
 {
     tfrecord_reader *r = NULL;
     const void *data;
     size_t size;
-    memfs *m = memfs_new();
-    memfs_use(m);
-    put("/r", p, n);
-    spt_status st = tfrecord_open("/r", &r, err);
+    spt_status st = tfrecord_open(path, &r, err);
     while (!st && !(st = tfrecord_next(r, &data, &size, err)) && data)
         ;
     tfrecord_close(r);
+    return st;
+}
+
+static spt_status read_tfrecord(const void *p, size_t n, spt_err *err)
+{
+    memfs *m = memfs_new();
+    memfs_use(m);
+    put("/r", p, n);
+    const spt_status st = tfrecord_at("/r", err);
     memfs_use(NULL);
     memfs_free(m);
     return st;
@@ -70,7 +77,8 @@ static spt_status read_zarr(const void *p, size_t n, spt_err *err)
     EXPECT_EQ_I64(os_mkdir("/a"), 0);
     put("/a/0", nul + 1, n - json - 1);
     char *out = mem_alloc(a.bytes, 1);
-    const spt_status st = zarr_read("/a", &a, ZARR_MISSING_WEIGHTS, out, err);
+    const spt_status st = out ? zarr_read("/a", &a, ZARR_MISSING_WEIGHTS, out, err)
+                              : err_nomem(err, a.bytes);
     mem_free(out);
     memfs_use(NULL);
     memfs_free(m);
@@ -96,13 +104,10 @@ static spt_status read_t5x(const void *p, size_t n, spt_err *err)
 }
 
 /* Every member to its end; a file that is of another kind counts as refused. */
-static spt_status read_archive(enum archive_kind kind, const void *p, size_t n, spt_err *err)
+static spt_status archive_at(const char *path, enum archive_kind kind, spt_err *err)
 {
     archive *a = NULL;
-    memfs *m = memfs_new();
-    memfs_use(m);
-    put("/a", p, n);
-    spt_status st = archive_open("/a", &a, err);
+    spt_status st = archive_open(path, &a, err);
     if (!st && archive_kind(a) != kind)
         st = err_set(err, SPT_E_FORMAT, "another kind of file");
     for (size_t i = 0; !st && i < archive_count(a); i++) {
@@ -114,6 +119,15 @@ static spt_status read_archive(enum archive_kind kind, const void *p, size_t n, 
         archive_stream_close(s);
     }
     archive_close(a);
+    return st;
+}
+
+static spt_status read_archive(enum archive_kind kind, const void *p, size_t n, spt_err *err)
+{
+    memfs *m = memfs_new();
+    memfs_use(m);
+    put("/a", p, n);
+    const spt_status st = archive_at("/a", kind, err);
     memfs_use(NULL);
     memfs_free(m);
     return st;
@@ -262,13 +276,6 @@ static void check_truncations(const char *format, reader read, const char *name,
     }
 }
 
-/* Read through a file system in memory, which allocates, too. */
-static bool on_disk(const char *format)
-{
-    return !strcmp(format, "zarr") || !strcmp(format, "tfrecord") || !strcmp(format, "zip") ||
-           !strcmp(format, "tar");
-}
-
 struct content {
     reader read;
     const char *p;
@@ -315,7 +322,7 @@ static void run(const char *format, reader read, size_t at_least)
         buf_addf(&seen, "%s %llu\n", name, (unsigned long long)err.offset);
         if (ok)
             check_truncations(format, read, name, p, n);
-        if (ok && n < 4096 && !on_disk(format))
+        if (ok && n < 4096)
             allocations += fault_every_alloc(read_again, &(struct content){read, p, n});
         mem_free(p);
         count++;
@@ -334,6 +341,65 @@ static void run(const char *format, reader read, size_t at_least)
         fail_msg("%s: only %zu files", dir, count);
     print_message("boundary: %s, %zu files, %lld allocations failed\n", format, count,
                   (long long)allocations);
+}
+
+/* --- on a real file system, with calls that fail -------------------------------------------- */
+
+static spt_status disk_archive(void *path, spt_err *err)
+{
+    return archive_at(path, strstr(path, "/zip/") ? ARCHIVE_ZIP : ARCHIVE_TAR, err);
+}
+
+static spt_status disk_tfrecord(void *path, spt_err *err)
+{
+    return tfrecord_at(path, err);
+}
+
+static spt_status disk_store(void *path, spt_err *err)
+{
+    store *s;
+    const bool npy = strstr(path, "/npy/") != NULL;
+    TRY(npy ? npy_open(path, NULL, &s, err) : safetensors_open(path, NULL, &s, err));
+    return load_all(s, err);
+}
+
+static spt_status disk_t5x(void *path, spt_err *err)
+{
+    char *p;
+    size_t n;
+    TRY(fs_read_all(path, 1 << 20, &p, &n, err));
+    const spt_status st = read_t5x(p, n, err);
+    mem_free(p);
+    return st;
+}
+
+static void calls_fail(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *format;
+        fault_case read;
+    } of[] = {{"zip", disk_archive}, {"tar", disk_archive},  {"tfrecord", disk_tfrecord},
+              {"npy", disk_store},   {"safetensors", disk_store}, {"t5x", disk_t5x}};
+    static const int kinds[] = {EIO, FAULT_SHORT, FAULT_EOF, EINTR, ENOMEM};
+    int64_t calls = 0;
+    for (size_t f = 0; f < sizeof of / sizeof *of; f++) {
+        char dir[64], file[400];
+        fs_names names;
+        spt_err err;
+        snprintf(dir, sizeof dir, "tests/boundary/%s", of[f].format);
+        EXPECT_OK(fs_list(dir, &names, &err), &err);
+        for (size_t i = 0; i < names.count; i++) {
+            if (strncmp(names.name[i], "ok_", 3) != 0)
+                continue;
+            snprintf(file, sizeof file, "%s/%s", dir, names.name[i]);
+            for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+                calls += fault_every_syscall(of[f].read, file, kinds[k]);
+        }
+        fs_names_free(&names);
+    }
+    print_message("boundary: %lld calls failed\n", (long long)calls);
+    EXPECT_TRUE(calls > 1000);
 }
 
 static void msgpack(void **state)
@@ -405,6 +471,7 @@ int main(void)
         cmocka_unit_test(t5x),
         cmocka_unit_test(zip),
         cmocka_unit_test(tar),
+        cmocka_unit_test(calls_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
