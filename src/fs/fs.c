@@ -434,6 +434,11 @@ spt_status fs_set_cache(const char *dir, const char *size, spt_err *err)
     return remote_set_cache(dir && dir[0] ? dir : NULL, max, err);
 }
 
+spt_status fs_cache_dir(buf *out, spt_err *err)
+{
+    return remote_cache_dir(out, err);
+}
+
 void fs_release(void)
 {
     gs_release();

@@ -147,6 +147,9 @@ void fs_log_close(fs_log *l);
  * bytes of them ("800M", "64G", "0": nothing stays; NULL or "": SPT_CACHE_SIZE or 64G). Before the
  * first use. */
 spt_status fs_set_cache(const char *dir, const char *size, spt_err *err);
+/* That directory (local, perhaps not made yet): for whatever else is kept between commands, and for
+ * what has to lie on a disk on its way to another store. */
+spt_status fs_cache_dir(buf *out, spt_err *err);
 /* Frees what is kept between calls: connections, tokens. Nothing of fs/ may be open. */
 void fs_release(void);
 

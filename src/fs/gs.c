@@ -23,6 +23,16 @@ const struct fs_backend fs_gs;
 
 /* --- names ---------------------------------------------------------------------------------- */
 
+/* "dir//file" is what joining "dir/" and "file" makes: as on disk, one slash is meant. */
+static void single_slashes(char *s)
+{
+    char *to = s;
+    for (; *s; s++)
+        if (*s != '/' || s[1] != '/')
+            *to++ = *s;
+    *to = '\0';
+}
+
 spt_status gs_name_of(const char *path, struct gs_name *out, spt_err *err)
 {
     const char *bucket = path + strlen("gs://");
@@ -43,6 +53,7 @@ spt_status gs_name_of(const char *path, struct gs_name *out, spt_err *err)
         gs_name_release(&name);
         return err_nomem(err, len);
     }
+    single_slashes(name.object);
     *out = name;
     return SPT_OK;
 }
@@ -500,33 +511,45 @@ static spt_status gs_expect_below(const char *dir, spt_err *err)
     return SPT_OK;
 }
 
+/* "bucket/object" */
+static spt_status plain_name(const char *path, buf *out, spt_err *err)
+{
+    struct gs_name n;
+    buf_init(out, GS_MAX_URL);
+    TRY(gs_name_of(path, &n, err));
+    buf_addf(out, "%s/%s", n.bucket, n.object);
+    gs_name_release(&n);
+    return buf_status(out, "path", err);
+}
+
 spt_status gs_made_add(const char *path, spt_err *err)
 {
-    size_t n = strlen(path);
-    while (n && path[n - 1] == '/')
-        n--;
-    pthread_mutex_lock(&mutex);
-    spt_status st = SPT_OK;
+    buf name;
+    spt_status st = plain_name(path, &name, err);
     bool there = false;
-    for (size_t i = 0; i < made.count && !there; i++)
-        there = strlen(made.name[i]) == n && !memcmp(made.name[i], path, n);
-    if (!there && made.count < MAX_MADE)
-        st = fs_names_add(&made, path, n, err);
+    pthread_mutex_lock(&mutex);
+    for (size_t i = 0; !st && i < made.count && !there; i++)
+        there = !strcmp(made.name[i], buf_str(&name));
+    if (!st && !there && made.count < MAX_MADE)
+        st = fs_names_add(&made, buf_str(&name), name.len, err);
     pthread_mutex_unlock(&mutex);
+    buf_release(&name);
     return st;
 }
 
 /* Was it made, or something below it? */
 static bool made_has(const char *path)
 {
-    size_t n = strlen(path);
+    buf name;
     bool yes = false;
-    while (n && path[n - 1] == '/')
-        n--;
+    const spt_status st = plain_name(path, &name, NULL);
+    const size_t n = name.len;
     pthread_mutex_lock(&mutex);
-    for (size_t i = 0; i < made.count && !yes; i++)
-        yes = !strncmp(made.name[i], path, n) && (!made.name[i][n] || made.name[i][n] == '/');
+    for (size_t i = 0; !st && i < made.count && !yes; i++)
+        yes = !strncmp(made.name[i], buf_str(&name), n) &&
+              (!made.name[i][n] || made.name[i][n] == '/');
     pthread_mutex_unlock(&mutex);
+    buf_release(&name);
     return yes;
 }
 

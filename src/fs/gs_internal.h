@@ -87,6 +87,22 @@ void gs_savedir_abort(savedir *d);
 spt_status gs_savedir_sweep(const char *dir, const char *prefix, const char *manifest,
                             spt_err *err);
 
+/* The name of an object: not a bucket. */
+spt_status gs_file_name(const char *path, struct gs_name *n, spt_err *err);
+/* Absent is fine, and so is another generation than that (GS_ANY: whichever). */
+spt_status gs_delete(const char *bucket, const char *object, uint64_t generation, spt_err *err);
+
+/* gs_tree.c. */
+#define GS_MARK ".unfinished"
+enum { GS_AT_A_TIME = 4 };
+/* fn(ctx, i) for all i below count, GS_AT_A_TIME at once; the first failure ends it. */
+typedef spt_status (*gs_job_fn)(void *ctx, size_t i, spt_err *err);
+spt_status gs_in_parallel(size_t count, gs_job_fn fn, void *ctx, spt_err *err);
+spt_status gs_remove_below(const struct gs_name *n, spt_err *err);
+/* Without our marks and without `skip`, which may be NULL. */
+spt_status gs_copy_below(const struct gs_name *from, const struct gs_name *to, const char *skip,
+                         size_t *copied, spt_err *err);
+
 /* Puts an object (gs_upload.c). `generation`: what must be there now (0: nothing; GS_ANY: whatever).
  * An answer that was lost is told from another writer's object by its content. */
 spt_status gs_put(const struct gs_name *n, const void *p, size_t size, uint64_t generation,

@@ -1,4 +1,4 @@
-/* What is written to gs://: whole files, logs, directories that appear with their manifest. */
+/* What is written to gs://: whole files, logs, locks. */
 #define _POSIX_C_SOURCE 200809L /* condition variables on the steady clock */
 #include <pthread.h>
 #include <stdio.h>
@@ -12,7 +12,6 @@
 #include "text/json.h"
 
 enum { MAX_PATH = 65536, LOG_BUFFER = 8 << 20, MANY = 32 };
-#define MARK ".unfinished"
 #define NO_MANIFEST ""
 
 static spt_status current_generation(const struct gs_name *n, uint64_t *out, spt_err *err)
@@ -29,8 +28,8 @@ struct gs_writer {
     struct fs_writer base;
     struct gs_name n;
     struct gs_upload up;
-    unsigned char *piece; /* [GS_PIECE] */
-    size_t held;
+    unsigned char *piece; /* at most GS_PIECE */
+    size_t held, cap;
 };
 
 static void writer_free(struct gs_writer *w)
@@ -42,7 +41,7 @@ static void writer_free(struct gs_writer *w)
     mem_free(w);
 }
 
-static spt_status file_name(const char *path, struct gs_name *n, spt_err *err)
+spt_status gs_file_name(const char *path, struct gs_name *n, spt_err *err)
 {
     TRY(gs_name_of(path, n, err));
     if (n->object[0])
@@ -58,7 +57,7 @@ spt_status gs_create(const char *path, fs_writer **out, spt_err *err)
         return err_nomem(err, sizeof *w);
     w->base.be = &fs_gs;
     w->base.path = mem_strdup(path);
-    spt_status st = w->base.path ? file_name(path, &w->n, err) : err_nomem(err, strlen(path));
+    spt_status st = w->base.path ? gs_file_name(path, &w->n, err) : err_nomem(err, strlen(path));
     w->up.name = &w->n;
     if (!st)
         st = current_generation(&w->n, &w->up.generation, err);
@@ -76,14 +75,13 @@ spt_status gs_write(fs_writer *base, const void *bytes, size_t n, spt_err *err)
 {
     struct gs_writer *w = (struct gs_writer *)base;
     const unsigned char *p = bytes;
-    if (!w->piece && !(w->piece = mem_alloc(GS_PIECE, 1)))
-        return err_nomem(err, GS_PIECE);
     while (n) {
         if (w->held == GS_PIECE) {
             TRY(gs_upload_piece(&w->up, w->piece, GS_PIECE, false, NULL, err));
             w->held = 0;
         }
         const size_t room = GS_PIECE - w->held, m = n < room ? n : room;
+        TRY(mem_grow(&w->piece, &w->cap, w->held + m, 1, GS_PIECE, err));
         memcpy(w->piece + w->held, p, m);
         w->held += m;
         p += m;
@@ -119,222 +117,11 @@ spt_status gs_write_all(const char *path, const void *p, size_t n, spt_err *err)
     struct gs_name name;
     struct gs_meta m;
     uint64_t generation;
-    TRY(file_name(path, &name, err));
+    TRY(gs_file_name(path, &name, err));
     spt_status st = current_generation(&name, &generation, err);
     if (!st)
         st = gs_put(&name, p, n, generation, &m, err);
     gs_name_release(&name);
-    return st;
-}
-
-/* --- directories ---------------------------------------------------------------------------- */
-
-spt_status gs_make_dirs(const char *path, bool durable, spt_err *err)
-{
-    struct gs_name n;
-    (void)durable;
-    TRY(gs_name_of(path, &n, err));
-    gs_name_release(&n);
-    return gs_made_add(path, err);
-}
-
-/* An object is durable when its upload has ended. */
-spt_status gs_sync_dir(const char *path, spt_err *err)
-{
-    (void)path, (void)err;
-    return SPT_OK;
-}
-
-/* The objects of a directory: what lies directly in it first (manifests are there), each part in the
- * order of names, our mark last. */
-struct tree {
-    char *bucket;
-    size_t prefix; /* length of "<object>/" */
-    fs_names names;
-};
-
-static spt_status tree_add(void *ctx, const char *name, const struct gs_meta *meta, spt_err *err)
-{
-    (void)meta;
-    struct tree *t = ctx;
-    return fs_names_add(&t->names, name, strlen(name), err);
-}
-
-static size_t sort_prefix; /* qsort has no context; guarded by the mutex */
-static pthread_mutex_t sort_mutex = PTHREAD_MUTEX_INITIALIZER;
-
-static int rank_of(const char *name)
-{
-    const char *rest = name + sort_prefix;
-    return !strcmp(rest, MARK) ? 2 : strchr(rest, '/') ? 1 : 0;
-}
-
-static int by_depth(const void *a, const void *b)
-{
-    const char *x = *(char *const *)a, *y = *(char *const *)b;
-    const int d = rank_of(x) - rank_of(y);
-    return d ? d : strcmp(x, y);
-}
-
-static spt_status tree_list(const struct gs_name *n, struct tree *t, spt_err *err)
-{
-    buf prefix;
-    *t = (struct tree){.bucket = n->bucket};
-    buf_init(&prefix, MAX_PATH);
-    buf_addf(&prefix, "%s%s", n->object, n->object[0] ? "/" : "");
-    spt_status st = buf_status(&prefix, "path", err);
-    t->prefix = prefix.len;
-    if (!st)
-        st = gs_list_all(n->bucket, buf_str(&prefix), false, 0, tree_add, t, err);
-    buf_release(&prefix);
-    if (!st && t->names.count) {
-        pthread_mutex_lock(&sort_mutex);
-        sort_prefix = t->prefix;
-        qsort(t->names.name, t->names.count, sizeof *t->names.name, by_depth);
-        pthread_mutex_unlock(&sort_mutex);
-    }
-    return st;
-}
-
-static spt_status delete_one(const char *bucket, const char *object, uint64_t generation,
-                             spt_err *err)
-{
-    struct gs_call k;
-    spt_status st = gs_call_begin(&k, "/storage/v1/", bucket, object, err);
-    if (generation != GS_ANY)
-        buf_addf(&k.url, "?ifGenerationMatch=%llu", (unsigned long long)generation);
-    k.q.method = "DELETE";
-    if (!st)
-        st = gs_call_run(&k, err);
-    if (!st && k.r.status / 100 != 2 && k.r.status != 404 && k.r.status != 412)
-        st = gs_refused(&k.q, &k.r, bucket, object, "storage.objects.delete", err);
-    if (!st && k.r.status == 404 && k.r.body.data && strstr(k.r.body.data, "bucket does not"))
-        st = gs_refused(&k.q, &k.r, bucket, object, "storage.objects.delete", err);
-    gs_call_end(&k);
-    return st;
-}
-
-/* Rewrites (server-side copies) an object; large ones take several calls. */
-static spt_status copy_one(const char *bucket, const char *from, const char *to_bucket,
-                           const char *to, spt_err *err)
-{
-    buf token;
-    buf_init(&token, MAX_PATH);
-    spt_status st = SPT_OK;
-    bool done = false;
-    while (!st && !done) {
-        struct gs_call k;
-        json_reader j;
-        bool more;
-        struct json_event key;
-        st = gs_call_begin(&k, "/storage/v1/", bucket, from, err);
-        buf_addf(&k.url, "/rewriteTo/b/%s/o/", to_bucket);
-        http_add_escaped(&k.url, to, false);
-        if (token.len) {
-            buf_adds(&k.url, "?rewriteToken=");
-            http_add_escaped(&k.url, buf_str(&token), false);
-        }
-        k.q.method = "POST";
-        k.q.has_body = true;
-        if (!st)
-            st = gs_call_run(&k, err);
-        if (!st && k.r.status != 200)
-            st = gs_refused(&k.q, &k.r, bucket, from, "storage.objects.create", err);
-        json_open(&j, k.r.body.data, k.r.body.len, 0);
-        buf_clear(&token);
-        if (!st)
-            st = json_enter_object(&j, err);
-        while (!st && !(st = json_next_key(&j, &more, &key, err)) && more) {
-            if (json_is(&key, "done"))
-                st = json_read_bool(&j, &done, err);
-            else if (json_is(&key, "rewriteToken"))
-                st = json_read_text(&j, &token, err);
-            else
-                st = json_skip(&j, err);
-        }
-        if (!st && !done && !token.len)
-            st = err_set(err, SPT_E_IO, "gs://%s/%s: copying stopped half way", bucket, from);
-        json_close(&j);
-        gs_call_end(&k);
-    }
-    buf_release(&token);
-    return st;
-}
-
-static spt_status remove_tree(const struct gs_name *n, spt_err *err)
-{
-    struct tree t;
-    spt_status st = tree_list(n, &t, err);
-    for (size_t i = 0; i < t.names.count && !st; i++)
-        st = delete_one(n->bucket, t.names.name[i], GS_ANY, err);
-    fs_names_free(&t.names);
-    return st;
-}
-
-spt_status gs_remove_tree(const char *path, spt_err *err)
-{
-    struct gs_name n;
-    TRY(gs_name_of(path, &n, err));
-    gs_memo_forget();
-    spt_status st = n.object[0] ? delete_one(n.bucket, n.object, GS_ANY, err)
-                                : err_set(err, SPT_E_USAGE, "%s: a bucket is not removed", path);
-    if (!st)
-        st = remove_tree(&n, err);
-    gs_memo_forget();
-    gs_name_release(&n);
-    return st;
-}
-
-/* Copies what lies below; what is directly there comes last and backwards, so that a manifest (in the
- * order of names: MANIFEST, checkpoint) appears after what it speaks of. `skip`: not this one. */
-static spt_status copy_tree(const struct gs_name *from, const struct gs_name *to, const char *skip,
-                            size_t *copied, spt_err *err)
-{
-    struct tree t;
-    buf name;
-    buf_init(&name, MAX_PATH);
-    spt_status st = tree_list(from, &t, err);
-    for (size_t i = t.names.count; i > 0 && !st; i--) {
-        const char *rest = t.names.name[i - 1] + t.prefix;
-        if (!strcmp(rest, MARK) || (skip && !strcmp(rest, skip)))
-            continue;
-        buf_clear(&name);
-        buf_addf(&name, "%s/%s", to->object, rest);
-        st = buf_status(&name, "path", err);
-        if (!st)
-            st = copy_one(from->bucket, t.names.name[i - 1], to->bucket, buf_str(&name), err);
-        ++*copied;
-    }
-    fs_names_free(&t.names);
-    buf_release(&name);
-    return st;
-}
-
-spt_status gs_rename(const char *from, const char *to, spt_err *err)
-{
-    struct gs_name a, b = {0};
-    struct gs_meta m;
-    size_t copied = 0;
-    TRY(file_name(from, &a, err));
-    spt_status st = file_name(to, &b, err);
-    gs_memo_forget();
-    if (!st) {
-        st = gs_get_meta(&a, &m, err);
-        if (!st) {
-            st = copy_one(a.bucket, a.object, b.bucket, b.object, err);
-            if (!st)
-                st = delete_one(a.bucket, a.object, m.generation, err);
-        } else if (st == SPT_E_NOTFOUND) {
-            st = copy_tree(&a, &b, NULL, &copied, err);
-            if (!st && !copied)
-                st = err_set(err, SPT_E_NOTFOUND, "cannot rename %s: nothing is there", from);
-            if (!st)
-                st = remove_tree(&a, err);
-        }
-    }
-    gs_memo_forget();
-    gs_name_release(&a);
-    gs_name_release(&b);
     return st;
 }
 
@@ -359,18 +146,24 @@ static void log_free(struct gs_log *l)
     mem_free(l);
 }
 
+static spt_status add_segment(void *ctx, const char *name, const struct gs_meta *meta, spt_err *err)
+{
+    (void)meta;
+    return fs_names_add(ctx, name, strlen(name), err);
+}
+
 static spt_status remove_segments(const struct gs_name *n, spt_err *err)
 {
-    struct tree t = {.bucket = n->bucket};
+    fs_names names = {0};
     buf prefix;
     buf_init(&prefix, MAX_PATH);
     buf_addf(&prefix, "%s.segment-", n->object);
     spt_status st = buf_status(&prefix, "path", err);
     if (!st)
-        st = gs_list_all(n->bucket, buf_str(&prefix), false, 0, tree_add, &t, err);
-    for (size_t i = 0; i < t.names.count && !st; i++)
-        st = delete_one(n->bucket, t.names.name[i], GS_ANY, err);
-    fs_names_free(&t.names);
+        st = gs_list_all(n->bucket, buf_str(&prefix), false, 0, add_segment, &names, err);
+    for (size_t i = 0; i < names.count && !st; i++)
+        st = gs_delete(n->bucket, names.name[i], GS_ANY, err);
+    fs_names_free(&names);
     buf_release(&prefix);
     return st;
 }
@@ -390,7 +183,7 @@ static spt_status cut(struct gs_log *l, uint64_t keep, spt_err *err)
 
 static spt_status open_log(struct gs_log *l, uint64_t keep, spt_err *err)
 {
-    TRY(file_name(l->base.path, &l->n, err));
+    TRY(gs_file_name(l->base.path, &l->n, err));
     const spt_status st = gs_get_meta(&l->n, &l->meta, err);
     if (st && st != SPT_E_NOTFOUND)
         return st;
@@ -535,7 +328,7 @@ static spt_status append_segment(struct gs_log *l, spt_err *err)
     if (!st)
         st = compose(l, &segment, &unknown, err);
     if (!st)
-        st = delete_one(segment.bucket, segment.object, GS_ANY, err);
+        st = gs_delete(segment.bucket, segment.object, GS_ANY, err);
     buf_release(&name);
     l->no_compose = unknown;
     return !st && unknown ? write_anew(l, err) : st;
@@ -562,231 +355,6 @@ void gs_log_close(fs_log *base)
     if (gs_log_sync(base, &err))
         log_warning("the end of %s is not written: %s", base->path, err.msg);
     log_free((struct gs_log *)base);
-}
-
-/* --- directories that appear with their manifest -------------------------------------------- */
-
-struct gs_savedir {
-    struct savedir base;
-    struct gs_name at, final;
-    char *manifest; /* NULL: none */
-    bool staged;    /* under the temporary name: the final one was taken, or no manifest hides it */
-    bool marked;
-    bool has_manifest;
-    buf content;    /* of the manifest */
-};
-
-static void savedir_free(struct gs_savedir *d)
-{
-    gs_name_release(&d->at);
-    gs_name_release(&d->final);
-    buf_release(&d->content);
-    mem_free(d->manifest);
-    mem_free(d->base.path);
-    mem_free(d->base.final);
-    mem_free(d);
-}
-
-static spt_status put_below(const struct gs_name *dir, const char *name, const void *p, size_t n,
-                            spt_err *err)
-{
-    struct gs_name whole = {.bucket = dir->bucket};
-    struct gs_meta m;
-    buf path;
-    buf_init(&path, MAX_PATH);
-    buf_addf(&path, "%s/%s", dir->object, name);
-    spt_status st = buf_status(&path, "path", err);
-    whole.object = path.data;
-    if (!st)
-        st = gs_put(&whole, p, n, GS_ANY, &m, err);
-    buf_release(&path);
-    return st;
-}
-
-static spt_status delete_below(const struct gs_name *dir, const char *name, spt_err *err)
-{
-    buf path;
-    buf_init(&path, MAX_PATH);
-    buf_addf(&path, "%s/%s", dir->object, name);
-    spt_status st = buf_status(&path, "path", err);
-    if (!st)
-        st = delete_one(dir->bucket, buf_str(&path), GS_ANY, err);
-    buf_release(&path);
-    return st;
-}
-
-static spt_status one_more(void *ctx, const char *name, const struct gs_meta *meta, spt_err *err)
-{
-    (void)name, (void)meta, (void)err;
-    ++*(size_t *)ctx;
-    return SPT_OK;
-}
-
-static spt_status is_taken(const struct gs_name *dir, bool *yes, spt_err *err)
-{
-    size_t n = 0;
-    buf prefix;
-    buf_init(&prefix, MAX_PATH);
-    buf_addf(&prefix, "%s/", dir->object);
-    spt_status st = buf_status(&prefix, "path", err);
-    if (!st)
-        st = gs_list_all(dir->bucket, buf_str(&prefix), false, 1, one_more, &n, err);
-    *yes = n > 0;
-    buf_release(&prefix);
-    return st;
-}
-
-static spt_status begin(struct gs_savedir *d, const char *tmp, const char *final,
-                        const char *manifest, spt_err *err)
-{
-    TRY(file_name(final, &d->final, err));
-    TRY(is_taken(&d->final, &d->staged, err));
-    d->staged |= !manifest; /* nothing would hide what is there early */
-    TRY(file_name(d->staged ? tmp : final, &d->at, err));
-    d->base.path = mem_strdup(d->staged ? tmp : final);
-    d->base.final = mem_strdup(final);
-    d->manifest = manifest ? mem_strdup(manifest) : NULL;
-    if (!d->base.path || !d->base.final || (manifest && !d->manifest))
-        return err_nomem(err, strlen(final));
-    if (d->staged)
-        return SPT_OK;
-    d->marked = true;
-    return put_below(&d->final, MARK, "", 0, err);
-}
-
-spt_status gs_savedir_begin(const char *tmp, const char *final, const char *manifest,
-                            savedir **out, spt_err *err)
-{
-    struct gs_savedir *d = mem_zalloc(1, sizeof *d);
-    if (!d)
-        return err_nomem(err, sizeof *d);
-    d->base.be = &fs_gs;
-    buf_init(&d->content, (size_t)1 << 30);
-    gs_memo_forget();
-    const spt_status st = begin(d, tmp, final, manifest, err);
-    if (st) {
-        savedir_free(d);
-        return st;
-    }
-    *out = &d->base;
-    return SPT_OK;
-}
-
-spt_status gs_savedir_mkdir(savedir *d, const char *name, spt_err *err)
-{
-    (void)d, (void)name, (void)err;
-    return SPT_OK;
-}
-
-spt_status gs_savedir_file(savedir *base, const char *name, const void *p, size_t n, spt_err *err)
-{
-    struct gs_savedir *d = (struct gs_savedir *)base;
-    if (!d->manifest || strcmp(name, d->manifest))
-        return put_below(&d->at, name, p, n, err);
-    d->has_manifest = true;
-    buf_clear(&d->content);
-    buf_add(&d->content, p, n);
-    return buf_status(&d->content, name, err);
-}
-
-static spt_status publish(struct gs_savedir *d, spt_err *err)
-{
-    bool taken = false;
-    size_t copied = 0;
-    if (d->staged) {
-        TRY(is_taken(&d->final, &taken, err));
-        if (taken)
-            return err_set(err, SPT_E_IO, "%s exists already", d->base.final);
-        if (d->manifest) {
-            d->marked = true;
-            TRY(put_below(&d->final, MARK, "", 0, err));
-        }
-        TRY(copy_tree(&d->at, &d->final, d->manifest, &copied, err));
-    }
-    if (d->manifest && !d->has_manifest)
-        return err_set(err, SPT_E_INTERNAL, "%s: no %s was written", d->base.final, d->manifest);
-    return d->manifest ? put_below(&d->final, d->manifest, d->content.data, d->content.len, err)
-                       : SPT_OK;
-}
-
-spt_status gs_savedir_publish(savedir *base, spt_err *err)
-{
-    struct gs_savedir *d = (struct gs_savedir *)base;
-    const spt_status st = publish(d, err);
-    if (st) {
-        if (d->staged && d->marked)
-            remove_tree(&d->final, NULL);
-        gs_savedir_abort(base);
-        return st;
-    }
-    /* It is there. What is left to tidy up does no harm when it stays. */
-    if (d->marked)
-        delete_below(&d->final, MARK, NULL);
-    if (d->staged)
-        remove_tree(&d->at, NULL);
-    gs_memo_forget();
-    savedir_free(d);
-    return SPT_OK;
-}
-
-void gs_savedir_abort(savedir *base)
-{
-    struct gs_savedir *d = (struct gs_savedir *)base;
-    remove_tree(&d->at, NULL);
-    gs_memo_forget();
-    savedir_free(d);
-}
-
-/* One directory after another, as the listing brings them. */
-struct sweep {
-    const char *bucket, *manifest;
-    size_t prefix; /* length of "<dir>/" */
-    fs_names unfinished, finished; /* directories with a mark, those with a manifest */
-};
-
-static spt_status sweep_object(void *ctx, const char *name, const struct gs_meta *meta,
-                               spt_err *err)
-{
-    (void)meta;
-    struct sweep *s = ctx;
-    const char *slash = strchr(name + s->prefix, '/');
-    if (!slash)
-        return SPT_OK;
-    const size_t n = (size_t)(slash - name);
-    if (!strcmp(slash + 1, MARK))
-        return fs_names_add(&s->unfinished, name, n, err);
-    return strcmp(slash + 1, s->manifest) ? SPT_OK : fs_names_add(&s->finished, name, n, err);
-}
-
-spt_status gs_savedir_sweep(const char *dir, const char *prefix, const char *manifest, spt_err *err)
-{
-    struct gs_name n;
-    struct sweep s = {.manifest = manifest};
-    buf path;
-    TRY(gs_name_of(dir, &n, err));
-    buf_init(&path, MAX_PATH);
-    buf_addf(&path, "%s%s", n.object, n.object[0] ? "/" : "");
-    s.prefix = path.len;
-    buf_adds(&path, prefix);
-    spt_status st = buf_status(&path, "path", err);
-    if (!st)
-        st = gs_list_all(n.bucket, buf_str(&path), false, 0, sweep_object, &s, err);
-    for (size_t i = 0; i < s.unfinished.count && !st; i++) {
-        bool finished = false;
-        struct gs_name d = {n.bucket, s.unfinished.name[i]};
-        for (size_t k = 0; k < s.finished.count; k++)
-            finished |= !strcmp(s.finished.name[k], d.object);
-        if (!finished)
-            log_info("gs://%s/%s: removing a save that was not finished", d.bucket, d.object);
-        st = finished ? delete_below(&d, MARK, err) : remove_tree(&d, err);
-    }
-    if (s.unfinished.count)
-        gs_memo_forget();
-    fs_names_free(&s.unfinished);
-    fs_names_free(&s.finished);
-    buf_release(&path);
-    gs_name_release(&n);
-    return st;
 }
 
 /* --- locks ---------------------------------------------------------------------------------- */
@@ -983,7 +551,7 @@ spt_status gs_lock_take(const char *path, const char *who, fs_lock **out, char *
     os_random(&salt, sizeof salt); /* two holders never write the same bytes */
     buf_addf(&l->text, "%slease %lld\nsalt %016llx\n", who, (long long)(l->lease_ns / SECOND),
              (unsigned long long)salt);
-    spt_status st = l->base.path ? file_name(path, &l->n, err) : err_nomem(err, strlen(path));
+    spt_status st = l->base.path ? gs_file_name(path, &l->n, err) : err_nomem(err, strlen(path));
     if (!st)
         st = buf_status(&l->text, "lock", err);
     if (!st)
@@ -991,7 +559,7 @@ spt_status gs_lock_take(const char *path, const char *who, fs_lock **out, char *
     if (!st) {
         const int e = os_thread_start(&l->thread, renew, l);
         if (e < 0) {
-            delete_one(l->n.bucket, l->n.object, l->generation, NULL);
+            gs_delete(l->n.bucket, l->n.object, l->generation, NULL);
             st = err_sys(err, SPT_E_IO, -e, "no thread for the lock %s", path);
         }
         l->running = !st;
@@ -1028,6 +596,6 @@ void gs_lock_release(fs_lock *base)
         os_thread_join(l->thread);
     }
     if (!l->lost)
-        delete_one(l->n.bucket, l->n.object, l->generation, NULL);
+        gs_delete(l->n.bucket, l->n.object, l->generation, NULL);
     lock_free(l);
 }

@@ -133,8 +133,7 @@ static uint64_t max_bytes(void)
     return text && remote_parse_size(text, &n) ? n : DEFAULT_MAX;
 }
 
-/* <cache>/objects */
-static spt_status objects_dir(buf *out, spt_err *err)
+spt_status remote_cache_dir(buf *out, spt_err *err)
 {
     const char *own = os_getenv("SPT_CACHE_DIR"), *xdg = os_getenv("XDG_CACHE_HOME");
     const char *home = os_getenv("HOME");
@@ -150,6 +149,13 @@ static spt_status objects_dir(buf *out, spt_err *err)
     else
         return err_set(err, SPT_E_CONFIG,
                        "no place for copies of what is far away: HOME is not set; use --cache-dir");
+    return buf_status(out, "path of the cache", err);
+}
+
+/* <cache>/objects */
+static spt_status objects_dir(buf *out, spt_err *err)
+{
+    TRY(remote_cache_dir(out, err));
     buf_adds(out, "/objects");
     return buf_status(out, "path of the cache", err);
 }

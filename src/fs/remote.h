@@ -51,7 +51,8 @@ void remote_close(remote *r); /* accepts NULL */
 spt_status remote_client_take(http_client **out, spt_err *err);
 void remote_client_give(http_client *c);
 
-/* See fs_set_cache and fs_release. */
+/* See fs_cache_dir, fs_set_cache and fs_release. */
+spt_status remote_cache_dir(buf *out, spt_err *err);
 spt_status remote_set_cache(const char *dir, uint64_t max_bytes, spt_err *err);
 void remote_release(void);
 

@@ -10,17 +10,13 @@ enum { MIN_BYTES = 64 << 20, MAX_PATH = 4096, MAX_TEXT = 64 };
 
 static bool cache_dir(char *out)
 {
-    static const struct {
-        const char *variable, *below;
-    } places[] = {{"SPT_CACHE_DIR", ""}, {"XDG_CACHE_HOME", "/spt"}, {"HOME", "/.cache/spt"}};
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        const char *base = os_getenv(places[i].variable);
-        if (!base || !base[0])
-            continue;
-        const int n = snprintf(out, MAX_PATH, "%s%s", base, places[i].below);
-        return n > 0 && n < MAX_PATH - MAX_TEXT;
-    }
-    return false;
+    buf dir;
+    buf_init(&dir, MAX_PATH - MAX_TEXT);
+    const bool ok = !fs_cache_dir(&dir, NULL);
+    if (ok)
+        snprintf(out, MAX_PATH, "%s", buf_str(&dir));
+    buf_release(&dir);
+    return ok;
 }
 
 /* The identity of the store's files as 32 hex digits; false when it has none. */

@@ -1,5 +1,5 @@
 /* Hashes of large models, remembered by the identity of their files (device, inode, size, mtime),
- * in $SPT_CACHE_DIR, $XDG_CACHE_HOME/spt or $HOME/.cache/spt. Models below 64 MB, T5X directories
+ * in the cache of what is far away (fs_cache_dir). Models below 64 MB, T5X directories
  * and stores without inodes are not remembered. Every failure here is harmless: the hash is then
  * computed again. */
 #ifndef SPT_MODEL_HASH_CACHE_H

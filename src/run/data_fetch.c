@@ -25,6 +25,14 @@ static bool is_true(const char *name)
     return false;
 }
 
+spt_status data_fetch_dir(const char *data_dir, buf *out, spt_err *err)
+{
+    if (!fs_is_near(data_dir))
+        return fs_cache_dir(out, err);
+    buf_adds(out, data_dir);
+    return buf_status(out, "path", err);
+}
+
 bool data_offline(void)
 {
     return is_true("SPT_OFFLINE") || is_true("HF_HUB_OFFLINE");

@@ -7,11 +7,14 @@
 #include "task/prepare.h"
 
 struct data_fetch {
-    const char *dir;              /* the data directory */
+    const char *dir;              /* data_fetch_dir() */
     const struct run_output *out; /* for the progress line; NULL: plain lines only */
     bool quiet, no_verify, offline;
 };
 
+/* Appends where fetched files lie (in "downloads"): the data directory, or the cache of this machine
+ * when that is in a bucket. */
+spt_status data_fetch_dir(const char *data_dir, buf *out, spt_err *err);
 /* SPT_OFFLINE or HF_HUB_OFFLINE says no network. */
 bool data_offline(void);
 /* SPT_DATA_NO_VERIFY says that files need not be the published ones (mirrors of one's own data). */

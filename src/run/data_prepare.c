@@ -6,6 +6,8 @@
 #include "task/pipeline.h"
 #include "task/tfds.h"
 
+enum { MAX_PATH = 3072 };
+
 spt_status data_dir_path(const char *given, buf *out, spt_err *err)
 {
     const char *dir = given && *given ? given : os_getenv("TFDS_DATA_DIR"), *home;
@@ -61,7 +63,8 @@ spt_status data_prepare_set(struct data_prepare *w, const struct prepare_set *se
 static spt_status prepare_task(const struct task *t, const char *split, const char *dir,
                                spt_err *err)
 {
-    struct data_prepare w = {.dir = dir, .fetch = {.dir = dir, .offline = data_offline()}};
+    struct data_prepare w = {.dir = dir, .fetch = {.offline = data_offline()}};
+    buf fetched;
     const struct prepare_set *set;
     const char *version;
     w.no_verify = w.fetch.no_verify = data_unverified();
@@ -72,7 +75,12 @@ static spt_status prepare_task(const struct task *t, const char *split, const ch
     if (task_data_exists(t, split ? split : any, dir))
         return SPT_OK;
     log_info("task %s: %s is not in %s; preparing it", t->name, t->dataset, dir);
-    const spt_status st = data_prepare_set(&w, set, version, err);
+    buf_init(&fetched, MAX_PATH);
+    spt_status st = data_fetch_dir(dir, &fetched, err);
+    w.fetch.dir = buf_str(&fetched);
+    if (!st)
+        st = data_prepare_set(&w, set, version, err);
+    buf_release(&fetched);
     return st ? err_wrap(err, st, "task %s needs data set %s", t->name, t->dataset) : SPT_OK;
 }
 

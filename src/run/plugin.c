@@ -484,6 +484,8 @@ static spt_status open_object(struct spt_plugin_self *p, const char *path, spt_e
     struct fs_info info;
     const char *slash = strrchr(path, '/');
     buf full;
+    if (strstr(path, "://"))
+        return err_set(err, SPT_E_USAGE, "a plug-in must be a local file: the system loads it");
     buf_init(&full, 65536);
     buf_addf(&full, "%s%s", slash ? "" : "./", path);
     p->path = mem_strdup(buf_str(&full));

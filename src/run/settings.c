@@ -257,10 +257,10 @@ const struct option_row option_table[] = {
     INT("max-distance", max_distance, "0", 0, BIG, USES | N | G | B,
         "relative-position distance of a T5X model whose table is not 32 wide"),
     /* what is far away */
-    TEXT("cache-dir", cache_dir, "DIR", "", USES | N | K | V | X | P | G | R | L | H | B | D,
-         "copies of what is read from gs:// and https:// (default: SPT_CACHE_DIR, "
-         "$XDG_CACHE_HOME/spt, ~/.cache/spt)"),
-    TEXT("cache-size", cache_size, "SIZE", "", USES | N | K | V | X | P | G | R | L | H | B | D,
+    TEXT("cache-dir", cache_dir, "DIR", "", USES | N | K | V | X | P | G | R | L | H | B | D | Z,
+         "copies of what is read from gs:// and https://, hashes of models (default: "
+         "SPT_CACHE_DIR, $XDG_CACHE_HOME/spt, ~/.cache/spt)"),
+    TEXT("cache-size", cache_size, "SIZE", "", USES | N | K | V | X | P | G | R | L | H | B | D | Z,
          "most bytes of such copies, 0 for none after the command (default: SPT_CACHE_SIZE, 64G)"),
     /* behaviour */
     SWITCH("json", json, USES | N | K | P | G | B | M, "machine-readable output"),

@@ -481,8 +481,8 @@ spt_status prepare_run(const struct prepare_set *s, const struct prepare_options
     TRY(tfds_writer_new(o->out, name, &p.writer, err));
     snprintf(info, sizeof info, "%s/dataset_info.json", tfds_writer_dir(p.writer));
     out->existed = fs_exists(info);
-    spt_status st = SPT_OK;
-    if (!out->existed && fs_exists(tfds_writer_dir(p.writer)))
+    spt_status st = out->existed ? SPT_OK : tfds_writer_claim(p.writer, err);
+    if (!st && !out->existed && fs_exists(tfds_writer_dir(p.writer)))
         st = err_set(err, SPT_E_IO, "%s exists and is no prepared data set; remove it",
                      tfds_writer_dir(p.writer));
     if (!st && !out->existed)

@@ -1,7 +1,11 @@
 /* Records are sorted by the hash of their keys (store/spill), because the order of a data set is
  * known only at its end. Everything goes to <version>.tmp-<random>, which is renamed when it is
  * whole and synced. The writer holds a lock on that directory; what writers that died left behind
- * has no lock and is removed by the next one. */
+ * has no lock and is removed by the next one.
+ *
+ * In a bucket nothing can be renamed at once: there the directory appears with dataset_info.json
+ * (fs/savedir.h), the object <version>.lock keeps two writers apart, and what has to be sorted lies
+ * in <version>.tmp-<random> below the cache's directory "scratch". */
 #include "task/tfds_write.h"
 
 #include <math.h>
@@ -12,6 +16,7 @@
 #include "base/mem.h"
 #include "codec/digest.h"
 #include "fs/fs.h"
+#include "fs/savedir.h"
 #include "store/spill.h"
 #include "store/tfrecord.h"
 #include "task/tf_example.h"
@@ -27,6 +32,7 @@ enum {
     MAX_KEY = 1 << 16,
     BUDGET = 8 << 20
 };
+#define INFO "dataset_info.json"
 
 struct split {
     char name[MAX_NAME];
@@ -44,7 +50,11 @@ struct tfds_writer {
     size_t features;
     const char *description;
     buf example;
-    int lock; /* of tmp; -1: none yet */
+    int lock;     /* of tmp; -1: none yet */
+    bool far;     /* the data directory is in a bucket */
+    fs_lock *own; /* far: of the version; NULL: not claimed yet */
+    savedir *save; /* far: what is on its way there */
+    char scratch[MAX_PATH]; /* where tmp lies */
 };
 
 static bool usable(const char *s, size_t len)
@@ -72,6 +82,21 @@ static spt_status parse_name(tfds_writer *w, const char *name, spt_err *err)
     return SPT_OK;
 }
 
+/* Next to the result, if that is on a disk. */
+static spt_status find_scratch(tfds_writer *w, spt_err *err)
+{
+    buf dir;
+    if (!w->far) {
+        memcpy(w->scratch, w->parent, sizeof w->scratch);
+        return SPT_OK;
+    }
+    buf_init(&dir, sizeof w->scratch - 16);
+    const spt_status st = fs_cache_dir(&dir, err);
+    snprintf(w->scratch, sizeof w->scratch, "%.4000s/scratch", buf_str(&dir));
+    buf_release(&dir);
+    return st;
+}
+
 spt_status tfds_writer_new(const char *data_dir, const char *name, tfds_writer **out, spt_err *err)
 {
     uint64_t salt = 0;
@@ -95,9 +120,35 @@ spt_status tfds_writer_new(const char *data_dir, const char *name, tfds_writer *
     snprintf(w->parent, sizeof w->parent, "%.3000s/%s%s%s", data_dir, w->dataset,
              *w->config ? "/" : "", w->config);
     snprintf(w->dir, sizeof w->dir, "%.3700s/%s", w->parent, w->version);
-    snprintf(w->tmp, sizeof w->tmp, "%s.tmp-%016llx", w->dir, (unsigned long long)salt);
+    w->far = !savedir_is_whole(data_dir);
+    st = find_scratch(w, err);
+    if (st) {
+        mem_free(w);
+        return st;
+    }
+    snprintf(w->tmp, sizeof w->tmp, "%.3900s/%s.tmp-%016llx", w->scratch, w->version,
+             (unsigned long long)salt);
     *out = w;
     return SPT_OK;
+}
+
+/* What a writer that died left in a bucket goes; nothing to do on disk, where the temporary directory
+ * is what is claimed. */
+spt_status tfds_writer_claim(tfds_writer *w, spt_err *err)
+{
+    char path[MAX_PATH + 8], who[200], host[128] = "", holder[256] = "", prefix[80];
+    if (!w->far || w->own)
+        return SPT_OK;
+    snprintf(path, sizeof path, "%s.lock", w->dir);
+    snprintf(prefix, sizeof prefix, "%s", w->version);
+    os_hostname(host, sizeof host);
+    snprintf(who, sizeof who, "process %d on %s\n", os_getpid(), host);
+    const spt_status st = fs_lock_take(path, who, &w->own, holder, sizeof holder, err);
+    if (st && holder[0])
+        return err_set(err, SPT_E_CONFIG, "%s is being written by another command (%s)", w->dir,
+                       holder);
+    TRY(st);
+    return savedir_sweep(w->parent, prefix, INFO, err);
 }
 
 void tfds_writer_features(tfds_writer *w, const struct tfds_feature *f, size_t n,
@@ -122,8 +173,8 @@ const char *tfds_writer_dir(const tfds_writer *w)
 static void remove_empty(const tfds_writer *w)
 {
     char dir[MAX_PATH];
-    os_rmdir(w->parent);
-    if (*w->config) {
+    os_rmdir(w->scratch);
+    if (*w->config && !w->far) {
         snprintf(dir, sizeof dir, "%.3000s/%s", w->data_dir, w->dataset);
         os_rmdir(dir);
     }
@@ -135,6 +186,8 @@ void tfds_writer_abort(tfds_writer *w)
         return;
     for (size_t i = 0; i < w->splits; i++)
         spill_close(w->split[i].records);
+    savedir_abort(w->save);
+    fs_lock_release(w->own);
     if (w->lock >= 0) {
         fs_remove_tree(w->tmp, NULL);
         os_close(w->lock);
@@ -157,12 +210,12 @@ static bool is_temporary(const tfds_writer *w, const char *name)
 static spt_status remove_abandoned(const tfds_writer *w, spt_err *err)
 {
     fs_names names = {0};
-    TRY(fs_list(w->parent, &names, err));
+    TRY(fs_list(w->scratch, &names, err));
     for (size_t i = 0; i < names.count; i++) {
         char path[MAX_PATH + MAX_NAME];
         if (!is_temporary(w, names.name[i]))
             continue;
-        snprintf(path, sizeof path, "%s/%.200s", w->parent, names.name[i]);
+        snprintf(path, sizeof path, "%s/%.200s", w->scratch, names.name[i]);
         const int fd = os_open(path, OS_READ | OS_DIR);
         if (fd < 0)
             continue;
@@ -180,7 +233,7 @@ static spt_status begin(tfds_writer *w, spt_err *err)
 {
     if (w->lock >= 0)
         return SPT_OK;
-    TRY(fs_make_dirs(w->parent, err));
+    TRY(fs_make_dirs(w->scratch, err));
     spt_status st = remove_abandoned(w, err);
     const int made = st ? 0 : os_mkdir(w->tmp);
     if (made < 0)
@@ -274,6 +327,12 @@ spt_status tfds_writer_add(tfds_writer *w, const char *split, const record *r, c
 
 /* --- writing ------------------------------------------------------------------------------ */
 
+/* Where the files of the version are put until all are there. */
+static const char *place_of(const tfds_writer *w)
+{
+    return w->save ? savedir_path(w->save) : w->tmp;
+}
+
 static uint64_t shard_end(uint64_t records, uint64_t k, uint64_t shards)
 {
     return (uint64_t)rint((double)records * (double)k / (double)shards);
@@ -290,8 +349,8 @@ static spt_status write_shard(const tfds_writer *w, struct split *s, size_t k, u
 {
     char path[MAX_PATH + 700];
     tfrecord_writer *t;
-    snprintf(path, sizeof path, "%s/%s-%s.tfrecord-%05zu-of-%05zu", w->tmp, w->dataset, s->name, k,
-             s->shards);
+    snprintf(path, sizeof path, "%s/%s-%s.tfrecord-%05zu-of-%05zu", place_of(w), w->dataset,
+             s->name, k, s->shards);
     TRY(tfrecord_create(path, &t, err));
     spt_status st = SPT_OK;
     for (uint64_t i = 0, n = shard_length(s, k); i < n && !st; i++) {
@@ -362,6 +421,8 @@ static spt_status place(const tfds_writer *w, const char *name, const buf *text,
     char path[MAX_PATH + 600];
     snprintf(path, sizeof path, "%s/%.500s", w->tmp, name);
     TRY(buf_status(text, name, err));
+    if (w->save)
+        return savedir_file(w->save, name, buf_str(text), text->len, err);
     return fs_write_all(path, buf_str(text), text->len, err);
 }
 
@@ -387,7 +448,7 @@ static spt_status write_info(const tfds_writer *w, spt_err *err)
     write_text(&j, "version", w->version);
     json_end_object(&j);
     buf_addc(&text, '\n');
-    const spt_status st = place(w, "dataset_info.json", &text, err);
+    const spt_status st = place(w, INFO, &text, err);
     buf_release(&text);
     return st;
 }
@@ -420,9 +481,25 @@ static spt_status write_features(const tfds_writer *w, spt_err *err)
     return st;
 }
 
+static spt_status begin_far(tfds_writer *w, spt_err *err)
+{
+    char staged[MAX_PATH + 32];
+    struct fs_info info;
+    if (!w->far)
+        return SPT_OK;
+    TRY(tfds_writer_claim(w, err));
+    const spt_status found = fs_stat(w->dir, &info, err);
+    if (found != SPT_E_NOTFOUND)
+        return found ? found : err_set(err, SPT_E_IO, "%s exists already", w->dir);
+    TRY(fs_make_dirs(w->parent, err));
+    snprintf(staged, sizeof staged, "%s%s", w->dir, strrchr(w->tmp, '.'));
+    return savedir_begin(staged, w->dir, INFO, &w->save, err);
+}
+
 static spt_status write_all(tfds_writer *w, size_t shards, spt_err *err)
 {
     TRY(begin(w, err));
+    TRY(begin_far(w, err));
     for (size_t i = 0; i < w->splits; i++)
         TRY(write_split(w, &w->split[i], shards, err));
     TRY(write_features(w, err));
@@ -430,6 +507,12 @@ static spt_status write_all(tfds_writer *w, size_t shards, spt_err *err)
     for (size_t i = 0; i < w->splits; i++) {
         spill_close(w->split[i].records);
         w->split[i].records = NULL;
+    }
+    if (w->save) {
+        savedir *save = w->save;
+        w->save = NULL;
+        TRY(fs_lock_check(w->own, err));
+        return savedir_publish(save, err);
     }
     TRY(fs_sync_dir(w->tmp, err));
     struct fs_info info;

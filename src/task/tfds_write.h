@@ -42,6 +42,10 @@ uint64_t tfds_writer_count(const tfds_writer *w, const char *split);
 spt_status tfds_writer_commit(tfds_writer *w, size_t shards, spt_err *err);
 void tfds_writer_abort(tfds_writer *w); /* accepts NULL */
 
+/* Keeps other writers of this version off and removes what one that died left, where tfds_writer_commit
+ * would be too late for that (in buckets; it does the same itself). */
+spt_status tfds_writer_claim(tfds_writer *w, spt_err *err);
+
 /* Where the version lies: "<data_dir>/glue/sst2/2.0.0". */
 const char *tfds_writer_dir(const tfds_writer *w);
 

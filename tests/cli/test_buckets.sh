@@ -134,6 +134,27 @@ expect faults_same_bits cmp "$(prompt_of "$dir/local")" "$(prompt_of "$dir/f")"
 expect faults_same_losses cmp "$dir/local/train.jsonl" "$dir/f/train.jsonl"
 control clear
 
+# A data set is prepared in a bucket as on disk, also behind a command that was killed on the way.
+python3 tests/support/mini_archives.py "$dir/mini" 40
+z=$dir/mini/dl.fbaipublicfiles.com/glue/data/SST-2.zip
+prepare() { "$spt" data prepare glue/sst2 --from "$z" --no-verify --out "$1"; }
+prepare "$dir/tfds" 2>"$dir/prepare.err"
+control faults '[{"method": "GET", "path": "validation.tfrecord", "do": "delay", "seconds": 15}]'
+"$spt" data prepare glue/sst2 --from "$z" --no-verify --out gs://runs/tfds 2>"$dir/prepare.err" &
+job=$!
+for _ in $(seq 300); do [ "$(requests | grep -c 'validation.tfrecord')" -ge 1 ] && break; sleep 0.1; done
+kill -9 $job
+wait $job 2>/dev/null
+control clear
+"$spt" data info glue/sst2 --out gs://runs/tfds >"$dir/info" 2>"$dir/prepare.err"
+expect half_a_data_set_is_none grep -q '^not prepared' "$dir/info"
+prepare gs://runs/tfds 2>"$dir/prepare.err"
+expect prepares_in_a_bucket test $? -eq 0 -a -n "$(grep 'removing a save that was not finished' "$dir/prepare.err")"
+fetch tfds "$dir/fetched"
+expect prepared_as_on_disk diff -r "$dir/tfds" "$dir/fetched"
+prepare gs://runs/tfds 2>"$dir/prepare.err"
+expect prepared_stays grep -q 'is there already' "$dir/prepare.err"
+
 # Two trainers: the second is refused while the first renews its lease.
 control faults '[{"method": "POST", "path": "compose", "skip": 3, "do": "delay", "seconds": 8}]'
 train gs://runs/two gs://desk gs://model 2>"$dir/first.err" &

@@ -34,6 +34,7 @@ static spt_status run_list(const struct settings *s, struct run_output *out, con
     const char *part = s->arguments > 1 ? s->argument[1] : "";
     buf text;
     size_t n = 0;
+    (void)fs_expect_below(dir, NULL); /* in a bucket one listing answers all that follows */
     buf_init(&text, OUTPUT_MAX);
     for (size_t i = 0; i < prepare_count(); i++) {
         const struct prepare_set *p = prepare_at(i);
@@ -235,23 +236,26 @@ static spt_status run_prepare(const struct settings *s, struct run_output *out, 
                      .sha256 = s->sha256,
                      .from = s->from && *s->from ? s->from : NULL,
                      .no_verify = s->no_verify || data_unverified(),
-                     .fetch = {dir, out, s->quiet, s->no_verify || data_unverified(),
+                     .fetch = {NULL, out, s->quiet, s->no_verify || data_unverified(),
                                s->offline || data_offline()}};
-    buf path;
+    buf path, fetched;
     if (s->arguments < 2)
         return err_set(err, SPT_E_USAGE, "which data set? (spt data prepare NAME; spt data list)");
     TRY(check_sha(s->sha256, err));
     if (s->sha256 && *s->sha256 && !w.from)
         return err_set(err, SPT_E_USAGE, "--sha256 is that of the file given with --from");
     buf_init(&path, MAX_PATH);
-    spt_status st = SPT_OK;
-    if (w.from && data_is_url(w.from)) {
+    buf_init(&fetched, MAX_PATH - 1024);
+    spt_status st = data_fetch_dir(dir, &fetched, err);
+    w.fetch.dir = buf_str(&fetched);
+    if (!st && w.from && data_is_url(w.from)) {
         st = data_fetch_url(&w.fetch, w.from, s->sha256, &path, err);
         w.from = buf_str(&path);
     }
     for (size_t i = 1; i < s->arguments && !st; i++)
         st = each_set(s->argument[i], prepare_named, &w, err);
     buf_release(&path);
+    buf_release(&fetched);
     return st;
 }
 

@@ -567,13 +567,21 @@ static savedir *begin_save(const char *final)
     return d;
 }
 
+/* Files go up behind savedir_file's back. */
+static bool comes(const char *path)
+{
+    for (int i = 0; i < 500 && !fs_exists(path); i++)
+        os_sleep_ns(10000000);
+    return fs_exists(path);
+}
+
 static void directories(void **state)
 {
     spt_err err;
     faults("[]");
     EXPECT_TRUE(!savedir_is_whole("gs://w/run") && savedir_is_whole("/tmp"));
     savedir *d = begin_save("gs://w/run/state-1");
-    EXPECT_TRUE(fs_exists("gs://w/run/state-1/state") && !fs_exists("gs://w/run/state-1/MANIFEST"));
+    EXPECT_TRUE(comes("gs://w/run/state-1/state") && !fs_exists("gs://w/run/state-1/MANIFEST"));
     EXPECT_OK(savedir_publish(d, &err), &err);
     expect_text("gs://w/run/state-1/MANIFEST", "m");
     EXPECT_TRUE(!fs_exists("gs://w/run/state-1/.unfinished"));
@@ -581,7 +589,7 @@ static void directories(void **state)
     mem_free(log);
     /* The name is taken: everything waits elsewhere; it is an error unless it is free in the end. */
     d = begin_save("gs://w/run/state-1");
-    EXPECT_TRUE(fs_exists("gs://w/run/tmp.1/state"));
+    EXPECT_TRUE(comes("gs://w/run/tmp.1/state"));
     EXPECT_STATUS(savedir_publish(d, &err), SPT_E_IO);
     EXPECT_MSG(&err, "exists already");
     EXPECT_TRUE(!fs_exists("gs://w/run/tmp.1"));
@@ -593,6 +601,39 @@ static void directories(void **state)
     d = begin_save("gs://w/run/state-2");
     savedir_abort(d);
     EXPECT_TRUE(!fs_exists("gs://w/run/state-2"));
+    /* Many files, some large, arrive all; one that fails is the save's failure, and the rest goes. */
+    static char large[9 << 20];
+    char name[40];
+    EXPECT_OK(savedir_begin("gs://w/run/tmp.3", "gs://w/run/many", "MANIFEST", &d, &err), &err);
+    for (int i = 0; i < 40; i++) {
+        snprintf(name, sizeof name, "part.%d/0", i);
+        memset(large, 'a' + i % 26, sizeof large);
+        EXPECT_OK(savedir_file(d, name, large, i % 13 == 5 ? sizeof large : 1000, &err), &err);
+    }
+    EXPECT_OK(savedir_file(d, "MANIFEST", "m", 1, &err), &err);
+    EXPECT_OK(savedir_publish(d, &err), &err);
+    for (int i = 0; i < 40; i++) {
+        snprintf(name, sizeof name, "gs://w/run/many/part.%d/0", i);
+        struct fs_info info;
+        EXPECT_OK(fs_stat(name, &info, &err), &err);
+        EXPECT_EQ_I64((int64_t)info.size, i % 13 == 5 ? (int64_t)sizeof large : 1000);
+    }
+    EXPECT_OK(fs_remove_tree("gs://w/run/many", &err), &err);
+    EXPECT_TRUE(!fs_exists("gs://w/run/many"));
+    faults("[{\"method\": \"POST\", \"path\": \"/upload/\", \"skip\": 10, \"do\": \"status\", \"status\": "
+           "403, \"body\": \"{}\"}]");
+    EXPECT_OK(savedir_begin("gs://w/run/tmp.4", "gs://w/run/many", "MANIFEST", &d, &err), &err);
+    spt_status st = SPT_OK;
+    for (int i = 0; i < 40 && !st; i++) {
+        snprintf(name, sizeof name, "part.%d/0", i);
+        st = savedir_file(d, name, large, 1000, &err);
+    }
+    if (!st)
+        st = savedir_file(d, "MANIFEST", "m", 1, &err);
+    const spt_status end = savedir_publish(d, &err);
+    EXPECT_TRUE(end != SPT_OK && (!st || st == SPT_E_CONFIG));
+    faults("[]");
+    EXPECT_TRUE(!fs_exists("gs://w/run/many"));
     /* Without a manifest nothing is visible before its time. */
     EXPECT_OK(savedir_begin("gs://w/run/tmp.2", "gs://w/run/npy", NULL, &d, &err), &err);
     EXPECT_OK(savedir_file(d, "prompt", "p", 1, &err), &err);
