@@ -1,26 +1,37 @@
 /* Self-attention: y = x + Drop(attention(q, k, v) Wo) with q | k | v = norm(x) Wqkv. */
 #include "model/model_internal.h"
 
+bool residual_direct(const struct block_ctx *b, const float *drop)
+{
+    return !drop && !b->m->link;
+}
+
+void residual_add(const struct block_ctx *b, const float *drop, const void *x, void *y)
+{
+    const struct ops_table *t = b->m->t;
+    ops *o = b->m->o;
+    const int64_t n = b->r.rows * b->m->c.width;
+    if (x != y)
+        t->copy(o, y, x, n);
+    split_sum(b->m, b->a->tmp, n);
+    if (drop)
+        t->drop_rows(o, b->a->tmp, b->m->c.width, b->r.off, b->r.n, drop);
+    t->add(o, y, b->a->tmp, n);
+}
+
 void residual_out(const struct block_ctx *b, const ops_weight *w, const void *in, const float *drop,
                   const void *x, void *y)
 {
     const struct ops_table *t = b->m->t;
     ops *o = b->m->o;
-    const int64_t n = b->r.rows * b->m->c.width;
-    const bool split = b->m->link != NULL;
-    if (!drop && x != y && !split)
+    if (!residual_direct(b, drop)) {
+        t->matmul(o, w, in, b->a->tmp, b->r.rows, false);
+        residual_add(b, drop, x, y);
+    } else if (x != y) {
         t->matmul_sum(o, w, in, x, y, b->r.rows);
-    else if (!drop && !split)
+    } else {
         t->matmul(o, w, in, y, b->r.rows, true);
-    if (!drop && !split)
-        return;
-    if (x != y)
-        t->copy(o, y, x, n);
-    t->matmul(o, w, in, b->a->tmp, b->r.rows, false);
-    split_sum(b->m, b->a->tmp, n);
-    if (drop)
-        t->drop_rows(o, b->a->tmp, b->m->c.width, b->r.off, b->r.n, drop);
-    t->add(o, y, b->a->tmp, n);
+    }
 }
 
 const void *residual_dropped(const struct block_ctx *b, const float *drop, const void *dx)

@@ -270,7 +270,10 @@ void mlp_forward(const struct block_ctx *b, const struct mlp_block *w, struct ml
 void mlp_backward(const struct block_ctx *b, const struct mlp_block *w, const struct mlp_acts *s,
                   void *dx);
 
-/* y = x + Drop(in W) and its backward: d_in = W^T Drop(dx). n rows of b. */
+/* y = x + Drop(in W) and its backward: d_in = W^T Drop(dx). n rows of b. What is not direct goes
+ * through a->tmp, from where residual_add makes y = x + Drop(sum of all ranks' tmp). */
+bool residual_direct(const struct block_ctx *b, const float *drop);
+void residual_add(const struct block_ctx *b, const float *drop, const void *x, void *y);
 void residual_out(const struct block_ctx *b, const ops_weight *w, const void *in, const float *drop,
                   const void *x, void *y);
 const void *residual_dropped(const struct block_ctx *b, const float *drop, const void *dx);

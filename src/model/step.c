@@ -166,17 +166,21 @@ static spt_status extend_chains(t5_decoder *d, int64_t rows, const int32_t *pare
     return SPT_OK;
 }
 
+/* x += all ranks' norm */
+static void add_norm(t5_decoder *d, int64_t rows)
+{
+    const t5_model *m = d->m;
+    split_sum(m, d->norm, rows * m->c.width);
+    m->t->add(m->o, d->x, d->norm, rows * m->c.width);
+}
+
 /* x += in W */
 static void add_product(t5_decoder *d, const ops_weight *w, const void *in, int64_t rows)
 {
     const t5_model *m = d->m;
-    if (!m->link) {
-        m->t->matmul(m->o, w, in, d->x, rows, true);
-        return;
-    }
-    m->t->matmul(m->o, w, in, d->norm, rows, false);
-    split_sum(m, d->norm, rows * m->c.width);
-    m->t->add(m->o, d->x, d->norm, rows * m->c.width);
+    m->t->matmul(m->o, w, in, m->link ? d->norm : d->x, rows, !m->link);
+    if (m->link)
+        add_norm(d, rows);
 }
 
 static void self_step(t5_decoder *d, int64_t layer, int64_t rows)
@@ -237,9 +241,15 @@ static void mlp_step(t5_decoder *d, int64_t layer, int64_t rows)
     const struct ops_table *t = m->t;
     const struct mlp_block *w = &m->dec[layer].mlp;
     t->rmsnorm(m->o, d->x, w->norm, m->c.norm_eps, rows, m->c.width, d->norm);
-    const struct ops_activate act = {.act = m->c.act, .gated = m->c.gated, .F = m->own.ff};
-    t->matmul_activate(m->o, w->wi, &act, d->norm, rows, d->wide, d->wide2);
-    add_product(d, w->wo, d->wide2, rows);
+    const struct ops_feed f = {
+        .wi = w->wi,
+        .wo = w->wo,
+        .act = {.act = m->c.act, .gated = m->c.gated, .F = m->own.ff},
+    };
+    t->feed(m->o, &f, d->norm, rows, d->wide, d->wide2, m->link ? NULL : d->x,
+            m->link ? d->norm : d->x);
+    if (m->link)
+        add_norm(d, rows);
 }
 
 /* Runs the rows embedded in d->x through all layers; the step is then part of the past. */

@@ -298,20 +298,23 @@ static void c_activate_bwd(ops *o, enum ops_activation act, bool gated, const vo
     touch(o, dh, rows * F * (gated ? 2 : 1));
 }
 
-static void c_matmul_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
-                              const void *x, int64_t rows, void *h, void *g)
+/* Scratch may be written to. */
+static void c_feed(ops *o, const struct ops_feed *f, const void *x, int64_t rows, void *h, void *g,
+                   const void *base, void *y)
 {
-    c_matmul(o, w, x, h, rows, false);
-    touch(o, g, rows * a->F);
+    (void)base;
+    c_matmul(o, f->wi, x, h, rows, false);
+    touch(o, g, rows * f->act.F);
+    c_matmul(o, f->wo, g, y, rows, false);
 }
 
-/* dg may be written to. */
-static void c_matmul_t_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
-                                const void *dy, int64_t rows, const void *h, void *dg, void *dh)
+static void c_feed_bwd(ops *o, const struct ops_feed *f, const void *dy, int64_t rows,
+                       const void *h, void *dg, void *dh, void *dx)
 {
     (void)h;
-    c_matmul_t(o, w, dy, dg, rows, false);
-    touch(o, dh, rows * a->F * (a->gated ? 2 : 1));
+    c_matmul_t(o, f->wo, dy, dg, rows, false);
+    touch(o, dh, rows * f->act.F * (f->act.gated ? 2 : 1));
+    c_matmul_t(o, f->wi, dh, dx, rows, false);
 }
 
 static void c_drop_rows(ops *o, void *x, int64_t E, const int64_t *off, int64_t B,
@@ -410,8 +413,8 @@ static const struct ops_table counting = {
     .activate = c_activate,
     .activate_bwd = c_activate_bwd,
     .matmul_each = c_matmul_each,
-    .matmul_activate = c_matmul_activate,
-    .matmul_t_activate = c_matmul_t_activate,
+    .feed = c_feed,
+    .feed_bwd = c_feed_bwd,
     .drop_rows = c_drop_rows,
     .add = c_add,
     .scale = c_scale,

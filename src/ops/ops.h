@@ -92,6 +92,12 @@ struct ops_activate {
     int64_t B;
 };
 
+/* The two products of a feed-forward block and what is between them; neither is a head. */
+struct ops_feed {
+    const ops_weight *wi, *wo; /* [K, F] or, gated, [K, 2F]; [F, N] */
+    struct ops_activate act;
+};
+
 /* Per-row outputs of the loss; arrays of the host. double, so that sums and the gradient check of
  * the double backend lose nothing; float32 backends need not compute them more exactly. */
 struct ops_loss_args {
@@ -182,12 +188,13 @@ struct ops_table {
     void (*activate_bwd)(ops *o, enum ops_activation act, bool gated, const void *h,
                          const void *dg, int64_t rows, int64_t F, const int64_t *off, int64_t B,
                          const float *drop, void *dh);
-    /* h = x W and g = activate(h), in the bits of the two; W is not a head. */
-    void (*matmul_activate)(ops *o, const ops_weight *w, const struct ops_activate *a,
-                            const void *x, int64_t rows, void *h, void *g);
-    /* dg = dy W^T and dh = activate_bwd(h, dg); dg is scratch and may be left as it was. */
-    void (*matmul_t_activate)(ops *o, const ops_weight *w, const struct ops_activate *a,
-                              const void *dy, int64_t rows, const void *h, void *dg, void *dh);
+    /* h = x Wi, g = activate(h), y = g Wo, or base + g Wo unless base is NULL (it may be y): the bits
+     * of the operations one by one. g is scratch and may be left as it was. */
+    void (*feed)(ops *o, const struct ops_feed *f, const void *x, int64_t rows, void *h, void *g,
+                 const void *base, void *y);
+    /* dg = dy Wo^T, dh = activate_bwd(h, dg), dx = dh Wi^T. dg and dh are scratch like g. */
+    void (*feed_bwd)(ops *o, const struct ops_feed *f, const void *dy, int64_t rows, const void *h,
+                     void *dg, void *dh, void *dx);
 
     /* x[rows, E] *= drop[b, :] for the rows of each example b. */
     void (*drop_rows)(ops *o, void *x, int64_t E, const int64_t *off, int64_t B, const float *drop);

@@ -298,21 +298,38 @@ static void book_inside(ops *o, int kind, double operations, double bytes)
     l->model += modelled(of(o), kind, operations, bytes);
 }
 
-static void p_matmul_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
-                              const void *x, int64_t rows, void *h, void *g)
+static struct ops_feed inner_feed(const struct ops_feed *f)
 {
-    BOOK(OPS_P_PRODUCT, 2 * rows * w->K * w->N, product_bytes(o, w, rows, false),
-         t->matmul_activate(in, w->inner, a, x, rows, h, g));
-    book_inside(o, OPS_P_ACTIVATE, 10.0 * (double)(rows * a->F), elems(o, rows * a->F));
+    return (struct ops_feed){.wi = f->wi->inner, .wo = f->wo->inner, .act = f->act};
 }
 
-static void p_matmul_t_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
-                                const void *dy, int64_t rows, const void *h, void *dg, void *dh)
+static double feed_operations(const struct ops_feed *f, int64_t rows)
 {
-    BOOK(OPS_P_PRODUCT_T, 2 * rows * w->K * w->N, product_bytes(o, w, rows, false),
-         t->matmul_t_activate(in, w->inner, a, dy, rows, h, dg, dh));
-    book_inside(o, OPS_P_ACTIVATE_BWD, 20.0 * (double)(rows * a->F),
-                elems(o, rows * a->F * (a->gated ? 4 : 2)));
+    return 2 * (double)rows * (double)(f->wi->K * f->wi->N + f->wo->K * f->wo->N);
+}
+
+static double feed_bytes(ops *o, const struct ops_feed *f, int64_t rows, bool add)
+{
+    return product_bytes(o, f->wi, rows, false) + product_bytes(o, f->wo, rows, add);
+}
+
+static void p_feed(ops *o, const struct ops_feed *f, const void *x, int64_t rows, void *h, void *g,
+                   const void *base, void *y)
+{
+    const struct ops_feed own = inner_feed(f);
+    BOOK(OPS_P_PRODUCT, feed_operations(f, rows), feed_bytes(o, f, rows, base != NULL),
+         t->feed(in, &own, x, rows, h, g, base, y));
+    book_inside(o, OPS_P_ACTIVATE, 10.0 * (double)(rows * f->act.F), elems(o, rows * f->act.F));
+}
+
+static void p_feed_bwd(ops *o, const struct ops_feed *f, const void *dy, int64_t rows,
+                       const void *h, void *dg, void *dh, void *dx)
+{
+    const struct ops_feed own = inner_feed(f);
+    BOOK(OPS_P_PRODUCT_T, feed_operations(f, rows), feed_bytes(o, f, rows, false),
+         t->feed_bwd(in, &own, dy, rows, h, dg, dh, dx));
+    book_inside(o, OPS_P_ACTIVATE_BWD, 20.0 * (double)(rows * f->act.F),
+                elems(o, rows * f->act.F * (f->act.gated ? 4 : 2)));
 }
 
 static void p_drop_rows(ops *o, void *x, int64_t E, const int64_t *off, int64_t B,
@@ -400,8 +417,8 @@ static const struct ops_table watching = {
     .activate = p_activate,
     .activate_bwd = p_activate_bwd,
     .matmul_each = p_matmul_each,
-    .matmul_activate = p_matmul_activate,
-    .matmul_t_activate = p_matmul_t_activate,
+    .feed = p_feed,
+    .feed_bwd = p_feed_bwd,
     .drop_rows = p_drop_rows,
     .add = p_add,
     .scale = p_scale,

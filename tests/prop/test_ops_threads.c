@@ -12,9 +12,10 @@
 #include "ops/ops.h"
 #include "os/os.h"
 
-enum { EXAMPLES = 12, LONGEST = 70, GROUPINGS = 200, H = 2, D = 24, J = H * D, SPAN = 9, V = 300 };
-/* A shape with a last single panel, one with long sums (AMX in bfloat16), a padded one, a head. */
-static const int64_t shapes[][2] = {{96, 320}, {2048, 64}, {50, 70}, {64, 9000}};
+enum { EXAMPLES = 12, LONGEST = 70, GROUPINGS = 200, H = 2, SPAN = 9, V = 300 };
+/* A shape with a last single panel, one with long sums (AMX in bfloat16), a padded one, a head; and
+ * head sizes with and without a broken vector, with and without bfloat16 in attention. */
+static const int64_t shapes[][3] = {{96, 320, 24}, {2048, 64, 32}, {50, 70, 64}, {64, 9000, 48}};
 enum { NSHAPES = sizeof shapes / sizeof *shapes, MAX_N = 9000 };
 
 static uint64_t seed = 7;
@@ -50,7 +51,7 @@ enum {
 };
 
 struct world {
-    int64_t K, N; /* of the shape at hand */
+    int64_t K, N, D, J; /* of the shape at hand */
     int64_t len[EXAMPLES];
     float *in[EXAMPLES][INPUTS];
     float *want[EXAMPLES][OUTPUTS];
@@ -60,13 +61,13 @@ struct world {
 
 static int64_t in_width(const struct world *w, int which)
 {
-    const int64_t width[INPUTS] = {w->K, w->N, 3 * J, J, V, 2 * J};
+    const int64_t width[INPUTS] = {w->K, w->N, 3 * w->J, w->J, V, 2 * w->J};
     return width[which];
 }
 
 static int64_t out_width(const struct world *w, int which)
 {
-    const int64_t width[OUTPUTS] = {w->N, w->K, w->K, w->K, J, H, 3 * J, J, 2 * J, V};
+    const int64_t width[OUTPUTS] = {w->N, w->K, w->K, w->K, w->J, H, 3 * w->J, w->J, 2 * w->J, V};
     return width[which];
 }
 
@@ -74,6 +75,7 @@ static int64_t out_width(const struct world *w, int which)
 static void run(const struct world *w, ops *o, const ops_weight *wt, const int *who, int n,
                 float **out, double *loss)
 {
+    const int64_t J = w->J;
     int64_t off[EXAMPLES + 1] = {0};
     for (int i = 0; i < n; i++)
         off[i + 1] = off[i] + w->len[who[i]];
@@ -97,7 +99,7 @@ static void run(const struct world *w, ops *o, const ops_weight *wt, const int *
     float *qkv = in[IN_QKV], *d = out[OUT_DQKV];
     const struct ops_attention a = {.B = n,
                                     .heads = H,
-                                    .head_dim = D,
+                                    .head_dim = w->D,
                                     .q_off = off,
                                     .k_off = off,
                                     .q = qkv,
@@ -130,9 +132,10 @@ static void run(const struct world *w, ops *o, const ops_weight *wt, const int *
         free(in[k]);
 }
 
-static void open_world(struct world *w, int64_t K, int64_t N)
+static void open_world(struct world *w, const int64_t *shape)
 {
-    w->K = K, w->N = N;
+    const int64_t K = w->K = shape[0], N = w->N = shape[1];
+    w->D = shape[2], w->J = H * w->D;
     for (int e = 0; e < EXAMPLES; e++) {
         w->len[e] = 1 + draw() % (e % 2 ? LONGEST : 9);
         for (int k = 0; k < INPUTS; k++)
@@ -204,12 +207,12 @@ static void grouped(const struct world *w, ops *o, const ops_weight *wt, int thr
         free(out[k]);
 }
 
-static bool one_backend(const char *isa, enum ops_compute compute, int64_t K, int64_t N)
+static bool one_backend(const char *isa, enum ops_compute compute, const int64_t *shape)
 {
     static const int threads[] = {1, 2, 3, 4, 8};
     spt_err err;
     struct world w = {0};
-    open_world(&w, K, N);
+    open_world(&w, shape);
     bool have = true;
     for (size_t i = 0; i < sizeof threads / sizeof *threads && have; i++) {
         const struct ops_config cfg = {.isa = isa, .compute = compute, .threads = threads[i]};
@@ -219,7 +222,7 @@ static bool one_backend(const char *isa, enum ops_compute compute, int64_t K, in
         if (!have)
             break;
         EXPECT_OK(st, &err);
-        ops_weight *wt = prepare(&w, o, N > 8192);
+        ops_weight *wt = prepare(&w, o, w.N > 8192);
         for (int e = 0; e < EXAMPLES && i == 0; e++)
             run(&w, o, wt, &e, 1, w.want[e], w.loss[e]);
         for (int g = 0; g < GROUPINGS / NSHAPES; g++)
@@ -234,7 +237,7 @@ static bool one_backend(const char *isa, enum ops_compute compute, int64_t K, in
 static void groupings(const char *isa, enum ops_compute compute)
 {
     for (int s = 0; s < NSHAPES; s++)
-        if (!one_backend(isa, compute, shapes[s][0], shapes[s][1]))
+        if (!one_backend(isa, compute, shapes[s]))
             skip();
 }
 

@@ -303,8 +303,8 @@ static void act_bwd_range(void *ctx, int64_t first, int64_t last, int thread)
     }
 }
 
-static void cpu_activate(ops *o, enum ops_activation act, bool gated, const void *h, int64_t rows,
-                         int64_t F, const int64_t *off, int64_t B, const float *drop, void *g)
+void cpu_activate(ops *o, enum ops_activation act, bool gated, const void *h, int64_t rows,
+                  int64_t F, const int64_t *off, int64_t B, const float *drop, void *g)
 {
     struct cpu *c = (struct cpu *)o;
     struct act_job j = {.k = c->k,
@@ -319,9 +319,9 @@ static void cpu_activate(ops *o, enum ops_activation act, bool gated, const void
     each(c, rows, 4 * F, act_range, &j);
 }
 
-static void cpu_activate_bwd(ops *o, enum ops_activation act, bool gated, const void *h,
-                             const void *dg, int64_t rows, int64_t F, const int64_t *off, int64_t B,
-                             const float *drop, void *dh)
+void cpu_activate_bwd(ops *o, enum ops_activation act, bool gated, const void *h, const void *dg,
+                      int64_t rows, int64_t F, const int64_t *off, int64_t B, const float *drop,
+                      void *dh)
 {
     struct cpu *c = (struct cpu *)o;
     struct act_job j = {.k = c->k,
@@ -335,24 +335,6 @@ static void cpu_activate_bwd(ops *o, enum ops_activation act, bool gated, const 
                         .B = B,
                         .off = off};
     each(c, rows, 4 * F, act_bwd_range, &j);
-}
-
-static void cpu_matmul_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
-                                const void *x, int64_t rows, void *h, void *g)
-{
-    if (products_activate((struct cpu *)o, w, a, x, rows, h, g))
-        return;
-    cpu_matmul(o, w, x, h, rows, false);
-    cpu_activate(o, a->act, a->gated, h, rows, a->F, a->off, a->B, a->drop, g);
-}
-
-static void cpu_matmul_t_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
-                                  const void *dy, int64_t rows, const void *h, void *dg, void *dh)
-{
-    if (products_t_activate((struct cpu *)o, w, a, dy, rows, h, dh))
-        return;
-    cpu_matmul_t(o, w, dy, dg, rows, false);
-    cpu_activate_bwd(o, a->act, a->gated, h, dg, rows, a->F, a->off, a->B, a->drop, dh);
 }
 
 /* --- rows --------------------------------------------------------------------------------------
@@ -518,12 +500,14 @@ static void no_queries(const struct head_job *w)
     }
 }
 
-static void will_need(struct ahead_list *l, const float *p, int64_t rows, int64_t stride)
+static void will_need(struct ahead_list *l, const float *p, int64_t rows, int64_t stride,
+                      int64_t width)
 {
     if (!p || rows <= 0)
         return;
     l->array[l->count].at = (const char *)p;
     l->array[l->count].step = (size_t)stride * sizeof(float);
+    l->array[l->count].bytes = width * (int64_t)sizeof(float);
     l->array[l->count++].rows = rows;
 }
 
@@ -532,19 +516,20 @@ static void will_need(struct ahead_list *l, const float *p, int64_t rows, int64_
 static void run_head(const struct attention_job *j, struct head_job *w, const struct head_job *next,
                      int thread)
 {
-    struct ahead_list l = {.row_bytes = w->D * (int64_t)sizeof(float)};
-    will_need(&l, w->y, w->queries, w->out_stride);
-    will_need(&l, w->dk, w->grad_keys, w->k_stride);
-    will_need(&l, w->dv, w->grad_keys, w->v_stride);
-    will_need(&l, w->dq, w->grad_queries, w->q_stride);
+    struct ahead_list l = {0};
+    const int64_t D = w->D;
+    will_need(&l, w->y, w->queries, w->out_stride, D);
+    will_need(&l, w->dk, w->grad_keys, w->k_stride, D);
+    will_need(&l, w->dv, w->grad_keys, w->v_stride, D);
+    will_need(&l, w->dq, w->grad_queries, w->q_stride, D);
     l.places = l.count;
     if (next) {
-        will_need(&l, next->q, next->queries, next->q_stride);
-        will_need(&l, next->k, next->keys, next->k_stride);
+        will_need(&l, next->q, next->queries, next->q_stride, D);
+        will_need(&l, next->k, next->keys, next->k_stride, D);
         if (next->v != next->k)
-            will_need(&l, next->v, next->keys, next->v_stride);
-        will_need(&l, next->dout, next->queries, next->out_stride);
-        will_need(&l, next->out, next->queries, next->out_stride);
+            will_need(&l, next->v, next->keys, next->v_stride, D);
+        will_need(&l, next->dout, next->queries, next->out_stride, D);
+        will_need(&l, next->out, next->queries, next->out_stride, D);
     }
     w->ahead = &l;
     if (!w->keys)
@@ -552,9 +537,10 @@ static void run_head(const struct attention_job *j, struct head_job *w, const st
     else if (!w->queries)
         no_queries(w);
     else if (j->y)
-        j->c->k->attention(w, j->c->scratch[thread]);
+        (j->c->half ? j->c->k->attention_half : j->c->k->attention)(w, j->c->scratch[thread]);
     else
-        j->c->k->attention_bwd(w, j->c->scratch[thread]);
+        (j->c->half ? j->c->k->attention_bwd_half : j->c->k->attention_bwd)(
+            w, j->c->scratch[thread]);
     w->ahead = NULL;
 }
 
@@ -639,7 +625,8 @@ static int64_t attention_floats(const struct cpu *c, const struct ops_attention 
     int64_t floats = 0;
     for (int64_t b = 0; b < a->B; b++) {
         const int64_t q = a->q_off[b + 1] - a->q_off[b] + (a->q_first ? a->q_first[b] : 0);
-        const int64_t n = c->k->attention_scratch(q, a->k_off[b + 1] - a->k_off[b], a->head_dim);
+        const int64_t n = (c->half ? c->k->attention_half_scratch : c->k->attention_scratch)(
+            q, a->k_off[b + 1] - a->k_off[b], a->head_dim);
         floats = n > floats ? n : floats;
     }
     return floats;
@@ -880,9 +867,8 @@ static void cpu_loss_part_bwd(ops *o, void *logits, const struct ops_loss_args *
         .gather = cpu_gather, .rmsnorm = cpu_rmsnorm, .rmsnorm_bwd = cpu_rmsnorm_bwd,              \
         .attention = cpu_attention, .attention_bwd = cpu_attention_bwd,                            \
         .attention_slots = cpu_attention_slots, .activate = cpu_activate,                          \
-        .activate_bwd = cpu_activate_bwd, .matmul_activate = cpu_matmul_activate,                  \
-        .matmul_t_activate = cpu_matmul_t_activate,                                                \
-        .drop_rows = cpu_drop_rows, .add = cpu_add,              \
+        .activate_bwd = cpu_activate_bwd, .feed = cpu_feed, .feed_bwd = cpu_feed_bwd,              \
+        .drop_rows = cpu_drop_rows, .add = cpu_add,                                                \
         .scale = cpu_scale, .gather_rows = cpu_gather_rows, .scatter_rows = cpu_scatter_rows,      \
         .loss = cpu_loss, .loss_part = cpu_loss_part, .loss_part_bwd = cpu_loss_part_bwd,          \
         .find_nonfinite = cpu_find_nonfinite,                                                      \
@@ -990,6 +976,7 @@ spt_status ops_cpu_open(const struct ops_config *cfg, ops **out, spt_err *err)
     c->compute = cfg->compute;
     choose_bf16(c, wide);
     c->k = wide ? kernels_avx512() : kernels_avx2();
+    c->half = cfg->compute == OPS_BFLOAT16 && c->own_bf16 && c->k->attention_half;
     c->lowered = !wide && machine_has("avx512") && dnnl_has(dnnl_cpu_isa_avx512_core);
     c->ops.t = &tables[wide][cfg->compute == OPS_BFLOAT16];
     spt_status st = pool_new(cfg->threads, &c->pool, err);

@@ -64,10 +64,9 @@ struct ahead_list {
     struct {
         const char *at;
         size_t step;
-        int64_t rows;
+        int64_t rows, bytes;
     } array[8];
     int count, places, now;
-    int64_t row_bytes;
     int64_t rows; /* to be asked for at a time */
 };
 
@@ -75,11 +74,12 @@ static inline void fetch_list(struct ahead_list *l)
 {
     for (int64_t n = l->rows; n > 0 && l->now < l->count; n--) {
         const char *p = l->array[l->now].at;
+        const int64_t bytes = l->array[l->now].bytes;
         if (l->now < l->places)
-            for (int64_t i = 0; i < l->row_bytes; i += LINE_BYTES)
+            for (int64_t i = 0; i < bytes; i += LINE_BYTES)
                 __builtin_prefetch(p + i, 1, 2);
         else
-            for (int64_t i = 0; i < l->row_bytes; i += LINE_BYTES)
+            for (int64_t i = 0; i < bytes; i += LINE_BYTES)
                 __builtin_prefetch(p + i, 0, 2);
         l->array[l->now].at += l->array[l->now].step;
         if (--l->array[l->now].rows <= 0)
@@ -159,6 +159,18 @@ struct kernels {
     int64_t (*attention_scratch)(int64_t queries, int64_t keys, int64_t D);
     void (*attention)(const struct head_job *j, float *scratch);
     void (*attention_bwd)(const struct head_job *j, float *scratch);
+    /* Only for chips that multiply bfloat16, else NULL. Results that are operands; rows of them have
+     * room for whole vectors (to_half: needs none). */
+    void (*to_half)(const float *x, uint16_t *y, int64_t n);
+    void (*activate_half)(enum ops_activation act, const float *h, const float *gate,
+                          const float *drop, int64_t F, uint16_t *g);
+    void (*activate_bwd_half)(enum ops_activation act, const float *h, const float *gate,
+                              const float *dg, const float *drop, int64_t F, uint16_t *dh,
+                              uint16_t *dgate);
+    /* Attention with products of bfloat16 operands. */
+    int64_t (*attention_half_scratch)(int64_t queries, int64_t keys, int64_t D);
+    void (*attention_half)(const struct head_job *j, float *scratch);
+    void (*attention_bwd_half)(const struct head_job *j, float *scratch);
 };
 
 const struct kernels *kernels_avx2(void);
@@ -209,13 +221,15 @@ void cpu_matmul(ops *o, const ops_weight *w, const void *x, void *y, int64_t row
 void cpu_matmul_each(ops *o, ops_weight *const *w, int64_t n, bool turned, const void *x, void *y,
                      int64_t rows);
 void cpu_matmul_t(ops *o, const ops_weight *w, const void *dy, void *dx, int64_t rows, bool add);
-
-/* The product with its activation: h and g, or dh from dg and h. False where the two do not go
- * together; nothing is done then. */
-bool products_activate(struct cpu *c, const ops_weight *w, const struct ops_activate *a,
-                       const void *x, int64_t rows, void *h, void *g);
-bool products_t_activate(struct cpu *c, const ops_weight *w, const struct ops_activate *a,
-                         const void *dy, int64_t rows, const void *h, void *dh);
+void cpu_activate(ops *o, enum ops_activation act, bool gated, const void *h, int64_t rows,
+                  int64_t F, const int64_t *off, int64_t B, const float *drop, void *g);
+void cpu_activate_bwd(ops *o, enum ops_activation act, bool gated, const void *h, const void *dg,
+                      int64_t rows, int64_t F, const int64_t *off, int64_t B, const float *drop,
+                      void *dh);
+void cpu_feed(ops *o, const struct ops_feed *f, const void *x, int64_t rows, void *h, void *g,
+              const void *base, void *y);
+void cpu_feed_bwd(ops *o, const struct ops_feed *f, const void *dy, int64_t rows, const void *h,
+                  void *dg, void *dh, void *dx);
 
 /* A table [V, E] to gather from. It keeps the precision of its file (float16 becomes float32),
  * because prompts are initialised from its rows, in every compute mode. */
@@ -242,6 +256,7 @@ struct cpu {
     int threads;
     enum ops_compute compute;
     bool own_bf16; /* gemm_bf16 runs here */
+    bool half;     /* attention multiplies bfloat16 */
     bool tiles;    /* bfloat16 products through oneDNN */
     bool lowered;  /* kernels narrower than the machine's were asked for */
     struct products *products;

@@ -107,7 +107,19 @@ BF16 static void gemm_bf16(const struct panel_job *j)
 #define GEMM_BF16 gemm_bf16
 #define KERNELS_NAME "avx512"
 #define TRANSPOSE_PAIRS transpose_pairs
+#define HALF
+static void to_half(const float *x, uint16_t *y, int64_t n);
+static void activate_half(enum ops_activation act, const float *h, const float *gate,
+                          const float *drop, int64_t F, uint16_t *g);
+static void activate_bwd_half(enum ops_activation act, const float *h, const float *gate,
+                              const float *dg, const float *drop, int64_t F, uint16_t *dh,
+                              uint16_t *dgate);
+static int64_t attention_half_scratch(int64_t queries, int64_t keys, int64_t D);
+static void attention_half(const struct head_job *j, float *scratch);
+static void attention_bwd_half(const struct head_job *j, float *scratch);
 #include "ops/cpu/kernels_impl.h"
+
+#include "ops/cpu/kernels_bf16.h"
 #else
 #include "ops/cpu/cpu_internal.h"
 

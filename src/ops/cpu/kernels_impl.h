@@ -930,6 +930,14 @@ static const struct kernels table = {
     .attention_scratch = attention_scratch,
     .attention = attention,
     .attention_bwd = attention_bwd,
+#ifdef HALF
+    .to_half = to_half,
+    .activate_half = activate_half,
+    .activate_bwd_half = activate_bwd_half,
+    .attention_half_scratch = attention_half_scratch,
+    .attention_half = attention_half,
+    .attention_bwd_half = attention_bwd_half,
+#endif
 };
 
 const struct kernels *KERNELS(void)

@@ -63,7 +63,7 @@ struct products {
     _Atomic int working;        /* threads that have panels of their own left */
     struct thread_buffers buffers[POOL_MAX_THREADS];
     size_t few_bytes;
-    void *rows; /* a block of x as bfloat16 */
+    void *rows; /* two blocks of rows as bfloat16: of x, and of what goes into the next product */
     size_t rows_bytes;
     _Atomic bool failed; /* reported once */
 };
@@ -194,11 +194,19 @@ spt_status products_prepare(struct cpu *c, const ops_weight *w, unsigned uses, s
             TRY(prepare_tiles(p, w->N, err));
     }
     const int64_t longest = back && w->N > w->K ? w->N : w->K;
-    return reserve_rows(p, (size_t)round_up(longest, K_ROUND) * ROW_BLOCK * sizeof(uint16_t), err);
+    return reserve_rows(p, 2 * (size_t)round_up(longest, K_ROUND) * ROW_BLOCK * sizeof(uint16_t),
+                        err);
 }
 
 /* --- one panel of one chunk --------------------------------------------------------------------
  */
+
+/* Rows of K numbers as operands: bfloat16, chunk after chunk, dense, zeros up to K_ROUND. */
+struct half_rows {
+    uint16_t *to; /* NULL: none */
+    int64_t rows, K;
+    struct chunks chunks;
+};
 
 struct run {
     struct products *p;
@@ -215,8 +223,26 @@ struct run {
     /* With an activation: the forward writes g, the backward reads h and writes dh instead of y. */
     const struct ops_activate *act;
     const float *h;
-    float *out;
+    float *out;            /* float32, or */
+    struct half_rows next; /* operands of the product that follows */
 };
+
+static int64_t half_length(const struct half_rows *h, int64_t chunk)
+{
+    return round_up(least(h->chunks.length, h->K - chunk * h->chunks.length), K_ROUND);
+}
+
+/* From row to row at column n */
+static int64_t half_step(const struct half_rows *h, int64_t n)
+{
+    return half_length(h, n / h->chunks.length);
+}
+
+static uint16_t *half_place(const struct half_rows *h, int64_t row, int64_t n)
+{
+    const int64_t chunk = n / h->chunks.length, from = chunk * h->chunks.length;
+    return h->to + from * h->rows + row * half_length(h, chunk) + n - from;
+}
 
 static size_t element(const ops_weight *w)
 {
@@ -293,12 +319,12 @@ static const void *panel_of(const struct run *r, const struct ahead *s, void *sc
 }
 
 static void copy_out(const struct run *r, const float *from, int64_t row, int64_t rows, int64_t n,
-                     const float *base, bool add)
+                     int64_t cols, const float *base, bool add)
 {
-    const int64_t width = least(PANEL, r->N - n);
+    const int64_t width = least(PANEL, least(cols, r->N - n));
     for (int64_t i = 0; i < rows; i++) {
         float *y = r->y + (row + i) * r->N + n;
-        if (base)
+        if (base && base != r->y)
             memcpy(y, base + (row + i) * r->N + n, (size_t)width * sizeof *y);
         if (add)
             r->p->c->k->add(y, from + i * PANEL, width);
@@ -314,10 +340,10 @@ static void poison(float *y, int64_t n)
         y[i] = __builtin_nanf("");
 }
 
-/* Rows [row, row + rows) of one chunk times a panel through oneDNN, whose tiles are dense. */
-static void run_tile(const struct run *r, const struct tile_product *tile, const uint16_t *x,
-                     const void *panel, int64_t chunk, int64_t row, int64_t rows, int64_t n,
-                     int thread)
+/* Rows [row, row + rows) of one chunk times a panel through oneDNN, whose tiles are dense. Returns
+ * them, in rows of PANEL. */
+static float *dense_tile(const struct run *r, const struct tile_product *tile, const uint16_t *x,
+                         const void *panel, int64_t rows, int thread)
 {
     float *dst = r->p->buffers[thread].dst;
     if (!tiles_run(r->p->tiles, tile, thread, x, rows, panel, dst)) {
@@ -326,7 +352,7 @@ static void run_tile(const struct run *r, const struct tile_product *tile, const
         __atomic_store_n(&r->p->c->ops.fault, SPT_E_DEVICE, __ATOMIC_RELAXED);
         poison(dst, rows * PANEL);
     }
-    copy_out(r, dst, row, rows, n, chunk ? NULL : r->base, r->add || chunk);
+    return dst;
 }
 
 /* How many lines a round of fetching takes so that the next panel is there in time, but not so
@@ -400,11 +426,58 @@ static const float *drop_of(const struct ops_activate *a, int64_t row, int64_t *
     return a->drop + *example * a->F;
 }
 
-static void list_rows(struct ahead_list *l, const float *p, int64_t rows, int64_t stride)
+static void list_rows(struct ahead_list *l, const float *p, int64_t rows, int64_t stride,
+                      int64_t cols)
 {
     l->array[l->count].at = (const char *)p;
     l->array[l->count].step = (size_t)stride * sizeof *p;
+    l->array[l->count].bytes = cols * (int64_t)sizeof *p;
     l->array[l->count++].rows = rows;
+}
+
+/* Where columns n .. n + cols of the rows of an activated tile go. */
+static void list_places(struct ahead_list *l, const struct run *r, int64_t row, int64_t rows,
+                        int64_t width, int64_t n, int64_t cols)
+{
+    if (!r->next.to) {
+        list_rows(l, r->out + row * width + n, rows, width, cols);
+    } else {
+        l->array[l->count].at = (const char *)half_place(&r->next, row, n);
+        l->array[l->count].step = (size_t)half_step(&r->next, n) * sizeof(uint16_t);
+        l->array[l->count].bytes = cols * (int64_t)sizeof(uint16_t);
+        l->array[l->count++].rows = rows;
+    }
+    l->places = l->count;
+}
+
+/* Vectors end with zeros, but operands may be padded by more. */
+static void pad_half(uint16_t *to, int64_t cols)
+{
+    if (cols % K_ROUND)
+        memset(to + cols, 0, (size_t)(round_up(cols, K_ROUND) - cols) * sizeof *to);
+}
+
+/* g of rows whose h (and gate) is there */
+static void activate_rows(const struct task *t, int64_t row, int64_t rows)
+{
+    const struct run *r = t->r;
+    const struct ops_activate *a = r->act;
+    const struct kernels *k = r->p->c->k;
+    const int64_t n = t->n, F = a->F, cols = least(PANEL, F - n);
+    uint16_t *half = r->next.to ? half_place(&r->next, row, n) : NULL;
+    const int64_t step = half ? half_step(&r->next, n) : 0;
+    int64_t example = 0;
+    for (int64_t i = row; i < row + rows; i++, half += step) {
+        const float *h = r->y + i * r->N + n, *gate = a->gated ? h + F : NULL;
+        const float *drop = drop_of(a, i, &example);
+        drop = drop ? drop + n : NULL;
+        if (step) {
+            k->activate_half(a->act, h, gate, drop, cols, half);
+            pad_half(half, cols);
+        } else {
+            k->activate(a->act, h, gate, drop, cols, r->out + i * F + n);
+        }
+    }
 }
 
 /* Columns n .. n + 64 of h (and of its gate) and of g. */
@@ -413,9 +486,8 @@ static void activated_tile(const struct task *t, int64_t row, int64_t rows, stru
     const struct run *r = t->r;
     const struct ops_activate *a = r->act;
     const int64_t n = t->n, F = a->F, cols = least(PANEL, F - n);
-    struct ahead_list places = {
-        .row_bytes = cols * (int64_t)sizeof(float), .rows = 1, .places = 1};
-    list_rows(&places, r->out + row * F + n, rows, F);
+    struct ahead_list places = {.rows = 1};
+    list_places(&places, r, row, rows, F, n, cols);
     for (int half = 0; half <= a->gated; half++) {
         struct panel_job j = job_of(t, row, rows);
         j.panel = t->panel[half];
@@ -426,11 +498,32 @@ static void activated_tile(const struct task *t, int64_t row, int64_t rows, stru
             j.follow = NULL; /* the same rows once more */
         multiply(t, &j, row, np, half);
     }
+    activate_rows(t, row, rows);
+}
+
+/* dh of rows from dg, in rows of PANEL */
+static void activate_back_rows(const struct task *t, int64_t row, int64_t rows, const float *dg)
+{
+    const struct run *r = t->r;
+    const struct ops_activate *a = r->act;
+    const struct kernels *k = r->p->c->k;
+    const int64_t n = t->n, F = a->F, width = a->gated ? 2 * F : F, cols = least(PANEL, F - n);
+    uint16_t *half = r->next.to ? half_place(&r->next, row, n) : NULL;
+    uint16_t *gate_half = half && a->gated ? half_place(&r->next, row, F + n) : half;
+    const int64_t step = half ? half_step(&r->next, n) : 0;
+    const int64_t gate_step = half && a->gated ? half_step(&r->next, F + n) : 0;
     int64_t example = 0;
-    for (int64_t i = row; i < row + rows; i++) {
-        const float *h = r->y + i * r->N + n, *drop = drop_of(a, i, &example);
-        r->p->c->k->activate(a->act, h, a->gated ? h + F : NULL, drop ? drop + n : NULL, cols,
-                             r->out + i * F + n);
+    for (int64_t i = row; i < row + rows; i++, half += step, gate_half += gate_step, dg += PANEL) {
+        const float *h = r->h + i * width + n, *gate = a->gated ? h + F : NULL;
+        const float *drop = drop_of(a, i, &example);
+        float *dh = r->out + i * width + n;
+        drop = drop ? drop + n : NULL;
+        if (step) {
+            k->activate_bwd_half(a->act, h, gate, dg, drop, cols, half, gate_half);
+            pad_half(half, cols); /* a gate has whole panels */
+        } else {
+            k->activate_bwd(a->act, h, gate, dg, drop, cols, dh, dh + F);
+        }
     }
 }
 
@@ -443,24 +536,17 @@ static void activated_back_tile(const struct task *t, int64_t row, int64_t rows,
     const int64_t n = t->n, F = a->F, width = a->gated ? 2 * F : F, then = row + TILE;
     float *dg = r->p->buffers[thread].dst;
     struct panel_job j = job_of(t, row, rows);
-    struct ahead_list list = {.row_bytes = j.cols * (int64_t)sizeof(float),
-                              .rows = 1,
-                              .places = a->gated ? 2 : 1};
+    struct ahead_list list = {.rows = 1};
     for (int half = 0; half <= a->gated; half++)
-        list_rows(&list, r->out + row * width + half * F + n, rows, width);
+        list_places(&list, r, row, rows, width, half * F + n, j.cols);
     for (int half = 0; half <= a->gated && then < t->last; half++)
-        list_rows(&list, r->h + then * width + half * F + n, least(TILE, t->last - then), width);
+        list_rows(&list, r->h + then * width + half * F + n, least(TILE, t->last - then), width,
+                  j.cols);
     j.y = dg;
     j.ldy = PANEL;
     j.list = &list;
     multiply(t, &j, row, np, 0);
-    int64_t example = 0;
-    for (int64_t i = row; i < row + rows; i++) {
-        const float *h = r->h + i * width + n, *drop = drop_of(a, i, &example);
-        float *dh = r->out + i * width + n;
-        r->p->c->k->activate_bwd(a->act, h, a->gated ? h + F : NULL, dg + (i - row) * PANEL,
-                                 drop ? drop + n : NULL, j.cols, dh, dh + F);
-    }
+    activate_back_rows(t, row, rows, dg);
 }
 
 /* --- tasks -------------------------------------------------------------------------------------
@@ -483,13 +569,24 @@ static void dense_tiles(const struct task *t, const struct tile_product *tile, i
                         struct next_panels *np)
 {
     const struct run *r = t->r;
+    const struct ops_activate *a = r->act;
     const int64_t K = chunk_length(r, t->chunk), from = t->chunk * r->chunks.length;
+    const int pairs = a && a->gated && !r->back;
     for (int64_t row = t->first, rows; row < t->last; row += rows) {
+        const uint16_t *x = (const uint16_t *)r->x + from * r->rows + row * K;
         rows = tiles_take(tile, t->last - row);
-        np->at[0].lines = np->lines[0] * rows / (t->last - t->first) + 1;
-        fetch_ahead(&np->at[0]);
-        run_tile(r, tile, (const uint16_t *)r->x + from * r->rows + row * K, t->panel[0], t->chunk,
-                 row, rows, t->n, thread);
+        for (int half = 0; half <= pairs; half++) {
+            np->at[half].lines = np->lines[half] * rows / (t->last - t->first) + 1;
+            fetch_ahead(&np->at[half]);
+            const float *dst = dense_tile(r, tile, x, t->panel[half], rows, thread);
+            if (a && r->back)
+                activate_back_rows(t, row, rows, dst);
+            else
+                copy_out(r, dst, row, rows, t->n + half * (a ? a->F : 0), a ? a->F - t->n : r->N,
+                         t->chunk ? NULL : r->base, r->add || t->chunk);
+        }
+        if (a && !r->back)
+            activate_rows(t, row, rows);
     }
 }
 
@@ -664,7 +761,7 @@ static void copy_rows(void *ctx, int64_t first, int64_t last, int thread)
         const int64_t n = least(K, r->K - from);
         for (int64_t i = first; i < last; i++) {
             uint16_t *to = j->to + from * r->rows + i * K;
-            r->p->c->k->to_bf16(j->x + i * r->K + from, to, n);
+            r->p->c->k->to_half(j->x + i * r->K + from, to, n);
             memset(to + n, 0, (size_t)(K - n) * sizeof *to);
         }
     }
@@ -703,12 +800,11 @@ static bool is_small(const struct run *r)
     return (double)r->rows * (double)r->K * (double)r->N < SMALL_PRODUCT;
 }
 
-/* Rows from x on; everything else of r is at its place. */
-static void run_block(struct run *r, const float *x)
+/* Everything of r is at its place. */
+static void run_rows(struct run *r)
 {
     struct cpu *c = r->p->c;
     const bool small = is_small(r);
-    r->x = operand(r, x);
     split(r, small ? 1 : c->threads);
     r->shared = !small && c->threads > 1;
     atomic_store(&c->products->working, r->shared ? c->threads : 0);
@@ -716,6 +812,13 @@ static void run_block(struct run *r, const float *x)
         run_part(r, 0, 1, 0);
     else
         pool_run(c->pool, c->threads, run_part, r);
+}
+
+/* Rows from x on. */
+static void run_block(struct run *r, const float *x)
+{
+    r->x = operand(r, x);
+    run_rows(r);
 }
 
 static int64_t rows_at_once(const ops_weight *w, int64_t rows)
@@ -786,40 +889,84 @@ void cpu_matmul_each(ops *o, ops_weight *const *w, int64_t n, bool turned, const
     }
 }
 
-/* Sums in one chunk, own kernels, whole panels in front of the gate; the copies of bfloat16 rows
- * in one block. */
+/* --- feed-forward ------------------------------------------------------------------------------ */
+
+/* Sums in one chunk, whole panels in front of the gate; the copies of bfloat16 rows in one block. */
 static bool goes_with_activation(const struct run *r, const struct ops_activate *a, int64_t rows)
 {
-    return r->chunks.count == 1 && !(r->w->bf16 && r->p->tiles) && rows > 0 &&
-           rows <= rows_at_once(r->w, rows) && (r->back || !a->gated || a->F % PANEL == 0);
+    return r->chunks.count == 1 && rows > 0 && rows <= rows_at_once(r->w, rows) &&
+           (r->back || !a->gated || a->F % PANEL == 0);
 }
 
-bool products_activate(struct cpu *c, const ops_weight *w, const struct ops_activate *a,
-                       const void *x, int64_t rows, void *h, void *g)
+/* What is activated goes into the product `then` without ever being float32 in memory. */
+static void keep_half(struct run *r, const struct run *then)
 {
-    struct run r = run_of(c, w, false);
-    if (!goes_with_activation(&r, a, rows))
-        return false;
-    r.act = a;
-    r.rows = rows;
-    r.y = h;
-    r.out = g;
-    run_block(&r, x);
-    return true;
+    struct products *p = r->p;
+    const struct ops_activate *a = r->act;
+    if (r->w->bf16 && then->w->bf16 && (!a->gated || a->F % PANEL == 0))
+        r->next = (struct half_rows){.to = (uint16_t *)p->rows + p->rows_bytes / 4,
+                                     .rows = r->rows,
+                                     .K = then->K,
+                                     .chunks = then->chunks};
 }
 
-bool products_t_activate(struct cpu *c, const ops_weight *w, const struct ops_activate *a,
-                         const void *dy, int64_t rows, const void *h, void *dh)
+/* The product behind `r`, whose operands are at x if r has not kept them. */
+static void run_behind(const struct run *r, struct run *then, const void *x, const void *base,
+                       void *y)
 {
-    struct run r = run_of(c, w, true);
-    if (!goes_with_activation(&r, a, rows) || (rows <= FEW_ROWS && !w->bf16))
-        return false;
-    r.act = a;
+    if (!r->next.to) {
+        run_product(r->p->c, then->w, then->back, x, base, y, r->rows, base != NULL);
+        return;
+    }
+    then->rows = r->rows;
+    then->x = r->next.to;
+    then->y = y;
+    then->base = base;
+    then->add = base != NULL;
+    run_rows(then);
+}
+
+void cpu_feed(ops *o, const struct ops_feed *f, const void *x, int64_t rows, void *h, void *g,
+              const void *base, void *y)
+{
+    struct cpu *c = (struct cpu *)o;
+    const struct ops_activate *a = &f->act;
+    struct run r = run_of(c, f->wi, false), then = run_of(c, f->wo, false);
     r.rows = rows;
-    r.h = h;
-    r.out = dh;
-    run_block(&r, dy);
-    return true;
+    if (goes_with_activation(&r, a, rows)) {
+        r.act = a;
+        r.y = h;
+        r.out = g;
+        keep_half(&r, &then);
+        run_block(&r, x);
+    } else {
+        cpu_matmul(o, f->wi, x, h, rows, false);
+        cpu_activate(o, a->act, a->gated, h, rows, a->F, a->off, a->B, a->drop, g);
+    }
+    run_behind(&r, &then, g, base, y);
+}
+
+void cpu_feed_bwd(ops *o, const struct ops_feed *f, const void *dy, int64_t rows, const void *h,
+                  void *dg, void *dh, void *dx)
+{
+    struct cpu *c = (struct cpu *)o;
+    const struct ops_activate *a = &f->act;
+    struct run r = run_of(c, f->wo, true), then = run_of(c, f->wi, true);
+    r.rows = rows;
+    if (goes_with_activation(&r, a, rows) && (rows > FEW_ROWS || f->wo->bf16)) {
+        r.act = a;
+        r.h = h;
+        r.out = dh;
+        keep_half(&r, &then);
+        run_block(&r, dy);
+    } else {
+        cpu_matmul_t(o, f->wo, dy, dg, rows, false);
+        cpu_activate_bwd(o, a->act, a->gated, h, dg, rows, a->F, a->off, a->B, a->drop, dh);
+    }
+    if (r.next.to)
+        run_behind(&r, &then, NULL, NULL, dx);
+    else
+        cpu_matmul_t(o, f->wi, dh, dx, rows, false);
 }
 
 /* --- backward of few rows ------------------------------------------------------------------------

@@ -328,18 +328,25 @@ static void ref_matmul_each(ops *o, ops_weight *const *w, int64_t n, bool turned
     }
 }
 
-static void ref_matmul_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
-                                const void *x, int64_t rows, void *h, void *g)
+static void ref_feed(ops *o, const struct ops_feed *f, const void *x, int64_t rows, void *h,
+                     void *g, const void *base, void *y)
 {
-    o->t->matmul(o, w, x, h, rows, false);
+    const struct ops_activate *a = &f->act;
+    o->t->matmul(o, f->wi, x, h, rows, false);
     ref_activate(o, a->act, a->gated, h, rows, a->F, a->off, a->B, a->drop, g);
+    if (base && base != y)
+        o->t->matmul_sum(o, f->wo, g, base, y, rows);
+    else
+        o->t->matmul(o, f->wo, g, y, rows, base != NULL);
 }
 
-static void ref_matmul_t_activate(ops *o, const ops_weight *w, const struct ops_activate *a,
-                                  const void *dy, int64_t rows, const void *h, void *dg, void *dh)
+static void ref_feed_bwd(ops *o, const struct ops_feed *f, const void *dy, int64_t rows,
+                         const void *h, void *dg, void *dh, void *dx)
 {
-    o->t->matmul_t(o, w, dy, dg, rows, false);
+    const struct ops_activate *a = &f->act;
+    o->t->matmul_t(o, f->wo, dy, dg, rows, false);
     ref_activate_bwd(o, a->act, a->gated, h, dg, rows, a->F, a->off, a->B, a->drop, dh);
+    o->t->matmul_t(o, f->wi, dh, dx, rows, false);
 }
 
 /* --- element-wise -------------------------------------------------------------------------- */
@@ -433,8 +440,8 @@ static const struct ops_table table = {
     .activate = ref_activate,
     .activate_bwd = ref_activate_bwd,
     .matmul_each = ref_matmul_each,
-    .matmul_activate = ref_matmul_activate,
-    .matmul_t_activate = ref_matmul_t_activate,
+    .feed = ref_feed,
+    .feed_bwd = ref_feed_bwd,
     .drop_rows = ref_drop_rows,
     .add = ref_add,
     .scale = ref_scale,

@@ -1,6 +1,8 @@
-/* Products with something more on every backend. With an activation: the bits of the product and of
- * the activation one after the other, whatever the shape, gated or not, with and without dropout.
- * With several matrices: the bits of one product after the other. */
+/* Products with something more on every backend. Feed-forward blocks: the bits of the products and of
+ * the activation one after the other, whatever the shape, gated or not, with and without dropout,
+ * adding or not. With several matrices: the bits of one product after the other. Also through
+ * oneDNN's tiles (SPT_ONEDNN=1), which machines with AMX use. */
+#define _GNU_SOURCE /* setenv */
 #include "support/test.h"
 
 #include <stdlib.h>
@@ -47,12 +49,15 @@ static void one_shape(ops *o, const char *isa, const struct sizes *z, uint64_t *
     const int64_t rows = z->rows, E = z->E, F = z->F, H = z->gated ? 2 * F : F;
     ops_weight *wi = weight(o, E, H, seed), *wo = weight(o, F, E, seed);
     void *x = filled(o, rows * E, seed), *dy = filled(o, rows * E, seed);
-    void *h[2], *g[2], *dg[2], *dh[2];
+    void *h[2], *g[2], *dg[2], *dh[2], *y[2], *sum[2], *dx[2];
     for (int i = 0; i < 2; i++) {
         h[i] = filled(o, rows * H, NULL);
         g[i] = filled(o, rows * F, NULL);
         dg[i] = filled(o, rows * F, NULL);
         dh[i] = filled(o, rows * H, NULL);
+        y[i] = filled(o, rows * E, NULL);
+        sum[i] = filled(o, rows * E, NULL);
+        dx[i] = filled(o, rows * E, NULL);
     }
     float *drop = malloc((size_t)(EXAMPLES * F) * sizeof *drop);
     for (int64_t i = 0; i < EXAMPLES * F; i++)
@@ -64,25 +69,33 @@ static void one_shape(ops *o, const char *isa, const struct sizes *z, uint64_t *
                                    .drop = z->drop ? drop : NULL,
                                    .off = off,
                                    .B = EXAMPLES};
+    const struct ops_feed f = {.wi = wi, .wo = wo, .act = a};
     t->matmul(o, wi, x, h[0], rows, false);
     t->activate(o, a.act, a.gated, h[0], rows, F, off, EXAMPLES, a.drop, g[0]);
-    t->matmul_activate(o, wi, &a, x, rows, h[1], g[1]);
+    t->matmul(o, wo, g[0], y[0], rows, false);
+    t->matmul_sum(o, wo, g[0], x, sum[0], rows);
+    t->feed(o, &f, x, rows, h[1], g[1], NULL, y[1]);
+    if (z->drop) { /* base in place */
+        t->copy(o, sum[1], x, rows * E);
+        t->feed(o, &f, x, rows, h[1], g[1], sum[1], sum[1]);
+    } else {
+        t->feed(o, &f, x, rows, h[1], g[1], x, sum[1]);
+    }
     t->matmul_t(o, wo, dy, dg[0], rows, false);
     t->activate_bwd(o, a.act, a.gated, h[0], dg[0], rows, F, off, EXAMPLES, a.drop, dh[0]);
-    t->matmul_t_activate(o, wo, &a, dy, rows, h[0], dg[1], dh[1]);
-    static const char *const name[] = {"h", "g", "dh"};
-    void *const *const both[] = {h, g, dh};
-    const int64_t width[] = {H, F, H};
-    for (int k = 0; k < 3; k++)
+    t->matmul_t(o, wi, dh[0], dx[0], rows, false);
+    t->feed_bwd(o, &f, dy, rows, h[0], dg[1], dh[1], dx[1]);
+    static const char *const name[] = {"h", "y", "base + y", "dx"};
+    void *const *const both[] = {h, y, sum, dx};
+    const int64_t width[] = {H, E, E, E};
+    for (int k = 0; k < 4; k++)
         if (memcmp(both[k][0], both[k][1], (size_t)(rows * width[k]) * t->elem) != 0)
             fail_msg("%s (%s): %s of %lld rows, [%lld, %lld], gated %d, dropout %d, activation %d",
                      isa, t->name, name[k], (long long)rows, (long long)E, (long long)F, z->gated,
                      z->drop, z->act);
     for (int i = 0; i < 2; i++) {
-        t->release(o, h[i]);
-        t->release(o, g[i]);
-        t->release(o, dg[i]);
-        t->release(o, dh[i]);
+        t->release(o, h[i]), t->release(o, g[i]), t->release(o, dg[i]), t->release(o, dh[i]);
+        t->release(o, y[i]), t->release(o, sum[i]), t->release(o, dx[i]);
     }
     t->release(o, x), t->release(o, dy);
     t->weight_free(o, wi), t->weight_free(o, wo);
@@ -123,7 +136,8 @@ static void shapes_on(ops *o, const char *isa, void *ctx)
     (void)ctx;
     /* Whole and broken panels, one row to several tiles, sums in one chunk and in two. */
     static const int64_t shapes[][3] = {{1, 16, 64},   {2, 32, 20},  {7, 96, 128}, {24, 64, 192},
-                                        {25, 33, 130}, {97, 48, 64}, {65, 1100, 64}, {131, 70, 320}};
+                                        {25, 33, 130}, {97, 48, 64}, {65, 1100, 64}, {131, 70, 320},
+                                        {19, 64, 2112}, {300, 96, 100}};
     uint64_t seed = 1;
     each_shape(o, isa, 3, 16, 8, &seed);
     each_shape(o, isa, 29, 768, 64, &seed);
@@ -150,7 +164,6 @@ static void every_shape(void **state)
 /* The fast path in bfloat16, and by several threads. */
 static void bfloat16_and_threads(void **state)
 {
-    (void)state;
     static const char *const isa[] = {"avx2", "avx512"};
     for (size_t i = 0; i < 2; i++)
         for (int threads = 1; threads <= 3; threads++) {
@@ -164,9 +177,17 @@ static void bfloat16_and_threads(void **state)
         }
 }
 
+static void through_tiles(void **state)
+{
+    setenv("SPT_ONEDNN", "1", 1);
+    bfloat16_and_threads(state);
+    unsetenv("SPT_ONEDNN");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_shape),
-                                       cmocka_unit_test(bfloat16_and_threads)};
+                                       cmocka_unit_test(bfloat16_and_threads),
+                                       cmocka_unit_test(through_tiles)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
