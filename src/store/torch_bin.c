@@ -373,7 +373,7 @@ static spt_status read_storage(const struct pickle *keys, pickle_value key, curs
         return err_at(err, SPT_E_FORMAT, at, "storage '%.*s' is %s", shown(len), name,
                       l ? "listed twice" : "used by no tensor, so its size is unknown");
     const uint64_t count = cursor_u64le(c);
-    if (count != l->count || count > cursor_left(c) / dtype_size(l->dtype))
+    if (!cursor_ok(c) || count != l->count || count > cursor_left(c) / dtype_size(l->dtype))
         return err_at(err, SPT_E_FORMAT, at,
                       "storage '%.*s' at byte %zu has %llu elements (the pickle says %llu), "
                       "%zu bytes remain",

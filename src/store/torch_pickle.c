@@ -262,6 +262,9 @@ static spt_status op_extend(struct vm *vm, size_t first, size_t below, enum pick
     for (size_t i = first; i < p->depth; i++)
         if (pickle_tag_of(p->stack[i]) == PICKLE_MARK)
             return fail(vm, "a mark among items");
+    for (size_t i = first; tag == PICKLE_DICT && i < p->depth; i += 2)
+        if (pickle_tag_of(p->stack[i]) == PICKLE_DICT || pickle_tag_of(p->stack[i]) == PICKLE_LIST)
+            return fail(vm, "a dict or a list as the key of a dict");
     TRY(append(vm, p->stack[below - 1], p->stack + first, n));
     p->depth = below;
     return SPT_OK;

@@ -121,7 +121,8 @@ static spt_status read_entry(const unsigned char *p, size_t size, uint64_t limit
     s.plain = cursor_u32le(c);
     const uint16_t name_len = cursor_u16le(c), extra_len = cursor_u16le(c);
     const uint16_t comment_len = cursor_u16le(c);
-    cursor_take(c, 8);
+    const uint16_t disk = cursor_u16le(c);
+    cursor_take(c, 6);
     s.local = cursor_u32le(c);
     e->name = (const char *)cursor_take(c, name_len);
     e->name_len = name_len;
@@ -133,6 +134,9 @@ static spt_status read_entry(const unsigned char *p, size_t size, uint64_t limit
     if (!zip_read_zip64(cursor_make(extra, extra_len), &s, true))
         return err_at(err, SPT_E_FORMAT, at, "ZIP entry '%.*s' lacks its ZIP64 sizes", shown,
                       e->name);
+    if (disk != 0)
+        return err_at(err, SPT_E_FORMAT, at, "ZIP entry '%.*s' is on disk %d of several", shown,
+                      e->name, disk);
     if (method != 0 || (flags & FLAG_ENCRYPTED) || s.packed != s.plain)
         return err_at(
             err, SPT_E_FORMAT, at,

@@ -12,7 +12,7 @@ enum {
     CENTRAL_SIZE = 46,
     LOCAL_SIZE = 30,
     MAX_COMMENT = 65535,
-    FLAG_ENCRYPTED = 1,
+    FLAG_ENCRYPTED = 1 | 1 << 5 | 1 << 6 | 1 << 13, /* also a patch, strong, masked headers */
     FLAG_DESCRIPTOR = 8
 };
 #define END_SIGNATURE 0x06054b50u

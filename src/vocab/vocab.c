@@ -436,23 +436,27 @@ spt_status vocab_append_eos(const vocab *v, struct vocab_ids *ids, spt_err *err)
 
 /* --- decoding ------------------------------------------------------------------------------ */
 
-/* spec/data.md section 3.3, step 3. */
-static void add_piece_text(const vocab *v, int32_t id, size_t start, buf *out)
+/* spec/data.md section 3.3, step 3. *begins: a space here would be the one that encoding puts in front;
+ * only the first is, unless the model removes extra spaces. */
+static void add_piece_text(const vocab *v, int32_t id, bool *begins, buf *out)
 {
     const enum vocab_piece_type type = vocab_piece_type(v, id);
     if (type == VOCAB_CONTROL)
         return;
     if (type == VOCAB_UNKNOWN) {
         buf_adds(out, v->model.unk_surface);
+        *begins = *begins && !*v->model.unk_surface;
         return;
     }
     size_t len;
     const char *p = vocab_piece(v, id, &len);
     const bool strip = v->model.add_dummy_prefix || v->model.remove_extra_whitespaces;
-    if (strip && out->len == start && len >= SPACE_LEN && !memcmp(p, SPACE, SPACE_LEN)) {
+    if (strip && *begins && len >= SPACE_LEN && !memcmp(p, SPACE, SPACE_LEN)) {
         p += SPACE_LEN;
         len -= SPACE_LEN;
+        *begins = v->model.remove_extra_whitespaces;
     }
+    *begins = *begins && !len;
     while (len) {
         const char *mark = memchr(p, SPACE[0], len);
         const size_t n = mark ? (size_t)(mark - p) : len;
@@ -484,11 +488,8 @@ static spt_status decode_with_library(const vocab *v, const int32_t *ids, size_t
     size_t kept = 0;
     if (!copy)
         return err_nomem(err, n * sizeof *copy);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && ids[i] != v->eos; i++)
         copy[kept++] = ids[i] >= v->size ? v->unk : ids[i];
-        if (ids[i] == v->eos)
-            break;
-    }
     const spt_status st = spm_decode(v->library, copy, kept, take_text, out, err);
     mem_free(copy);
     return st;
@@ -512,12 +513,15 @@ static void trim(buf *out, size_t start)
 static void decode_hf(const vocab *v, const int32_t *ids, size_t n, buf *out)
 {
     const size_t start = out->len;
+    bool begins = true;
     for (size_t i = 0; i < n; i++) {
         const struct hf_added *a = vocab_added_by_id(v, ids[i]);
-        if (a && !a->special)
+        if (a && !a->special) {
             buf_add(out, a->text, a->len);
-        else if (!a && ids[i] < v->size)
-            add_piece_text(v, ids[i], start, out);
+            begins = begins && !a->len;
+        } else if (!a && ids[i] < v->size) {
+            add_piece_text(v, ids[i], &begins, out);
+        }
     }
     trim(out, start);
 }
@@ -535,9 +539,9 @@ spt_status vocab_decode(const vocab *v, const int32_t *ids, size_t n, buf *out, 
     }
     if (v->library)
         return decode_with_library(v, ids, n, out, err);
-    const size_t start = out->len;
+    bool begins = true;
     for (size_t i = 0; i < n && ids[i] != v->eos; i++)
-        add_piece_text(v, ids[i] < v->size ? ids[i] : v->unk, start, out);
+        add_piece_text(v, ids[i] < v->size ? ids[i] : v->unk, &begins, out);
     return buf_status(out, "decoded text", err);
 }
 

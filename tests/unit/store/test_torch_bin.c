@@ -345,6 +345,8 @@ static const struct {
     {P("0."), "operation 0x30"},
     {P("2."), "operation 0x32"},
     {P("}(Ns."), "a mark among items"},
+    {P("}}Ns."), "a dict or a list as the key"},
+    {P("}(]Nu."), "a dict or a list as the key"},
     {P("ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage" "ctorch\nFloatStorage\nX\x01\x00\x00\x00" "0X\x03\x00\x00\x00" "cpu\x8a\x01\x40" "tQK\x00K\x04\x85K\x01\x85" "\x89" "ccollections\nOrderedDict\n)RtR."),
      "need more"},
     {P("ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage" "ctorch\nFloatStorage\nX\x01\x00\x00\x00" "0X\x03\x00\x00\x00" "cpu\x8a\x01\x80" "tQK\x00K\x04\x85K\x01\x85" "\x89" "ccollections\nOrderedDict\n)RtR."),
@@ -633,6 +635,10 @@ static void changed_fields(void **state)
         uint64_t value;
     } changes[] = {
         {central + 8, 2, 1},           /* encrypted */
+        {central + 8, 2, 1 << 5},      /* a patch */
+        {central + 8, 2, 1 << 6},      /* strongly encrypted */
+        {central + 8, 2, 1 << 13},     /* headers masked */
+        {central + 34, 2, 1},          /* on another disk */
         {central + 10, 2, 8},          /* deflated */
         {central + 20, 4, 1},          /* sizes differ */
         {central + 24, 4, 1},
@@ -814,6 +820,14 @@ static void legacy_container(void **state)
     buf_clear(&b);
     legacy_of(&b, &longer, true, d.key, 5);
     EXPECT_STATUS(open_exact(buf_str(&b), b.len, &err), SPT_E_FORMAT);
+    /* A storage without elements ends with its count, which may be cut short, too. */
+    const struct desc empty = {"torch\nFloatStorage", "94028312", 0, 0, 1, {0}, {1}, true};
+    buf_clear(&b);
+    legacy_of(&b, &empty, true, empty.key, 0);
+    b.len -= 16;
+    EXPECT_OK(open_exact(buf_str(&b), b.len, &err), &err);
+    for (size_t n = 0; n < b.len; n++)
+        EXPECT_STATUS(open_exact(buf_str(&b), n, &err), SPT_E_FORMAT);
     buf_release(&b);
 }
 
