@@ -153,8 +153,9 @@ $B/tools/%: tools/%.c
 $B/tools/crosscheck/%: tools/crosscheck/%.c $B/libspt.a
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -o $@ $< $B/libspt.a $(LDFLAGS) $(LDLIBS)
-check-agree: $B/tools/crosscheck/verdicts ## C7: our readers against numpy, safetensors, msgpack, json: PYTHON=venv/bin/python
-	$(PYTHON) tools/crosscheck/agree.py --verdicts $< --n 100000
+check-agree: $B/tools/crosscheck/verdicts ## C7: our readers against numpy, safetensors, msgpack, json: PYTHON=venv/bin/python FORMATS="torch spm"
+	$(PYTHON) tools/crosscheck/agree.py --verdicts $< --n $(AGREE_N) $(FORMATS)
+AGREE_N ?= 100000
 PYTHON ?= python3
 .PHONY: check-agree
 
@@ -168,15 +169,22 @@ FUZZ_OPT := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-n
 # that the other build found are the corpus.
 FUZZ_VOLUME_OPT := -O2 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
 	-fno-sanitize-coverage=trace-cmp,indirect-calls,stack-depth -fno-sanitize-recover=undefined
+# Its blocks come from one piece of memory with poisoned gaps (tests/fuzz/fuzz_arena.h).
+$(if $(filter fuzz-volume,$(VARIANT)),$(FUZZBIN)): CPPFLAGS += -DFUZZ_ARENA
 ifneq (,$(filter fuzz fuzz-volume,$(VARIANT)))
 FUZZMAIN := -fsanitize=fuzzer
+# No target reaches the kernels, whose compilation under the sanitizers takes minutes.
+$B/src/ops/cpu/%.o: override OPT := -O1 -g
 else
 FUZZMAIN := $B/tests/fuzz/replay.o
 endif
-$(FUZZBIN): $B/tests/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(SUPPORTOBJ) $B/tests/fuzz/replay.o $B/libspt.a
+# Of the support only what targets use: all of it would bring the whole program, whose counters (70,000)
+# libFuzzer would look through after every input.
+FUZZSUPPORT := $B/tests/support/memfs.o
+$(FUZZBIN): $B/tests/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZSUPPORT) $B/tests/fuzz/replay.o $B/libspt.a
 	@mkdir -p $(@D)
-	$(call say,LD)$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(FUZZMAIN) $(SUPPORTOBJ) $B/libspt.a \
-		$(LDFLAGS) -lcmocka $(LDLIBS)
+	$(call say,LD)$(CC) $(CPPFLAGS) -Itests $(CFLAGS) -MMD -MP -o $@ $< $(FUZZMAIN) $(FUZZSUPPORT) $B/libspt.a \
+		$(LDFLAGS) $(LDLIBS)
 
 FUZZ ?= $(FUZZSRC:tests/fuzz/fuzz_%.c=%)
 TIME ?= 60
@@ -224,10 +232,11 @@ test-unit/%: tests # the pattern above matches no slash
 
 # --- the promises of docs/reliability.md, one target each: the last line is the figure -------------
 
+NUMBERS := prop/test_ops_cpu prop/test_grad_ops prop/test_grad_model prop/test_ops_threads prop/test_invariance
 PROOF = SPT_BIN=$(CURDIR)/$B/spt SPT_BUILD=$(CURDIR)/$B
 N ?= 1000
 SEED ?= 1
-.PHONY: check-kill check-rank-kill check-term check-oom check-sys check-power check-rot check-disk check-nan check-symbols check-cov
+.PHONY: check-kill check-rank-kill check-term check-oom check-sys check-power check-rot check-disk check-nan check-numbers check-symbols check-cov
 check-kill: $B/spt $(PRELOAD) ## K1, K10: N kills at random instants, same bits: make check-kill N=1000
 	$(PROOF) python3 tests/crash/kill_runs.py --kills $N --seed $(SEED)
 check-rank-kill: ## K9: N kills of random ranks under mpirun, same bits: make check-rank-kill N=100
@@ -249,6 +258,9 @@ check-rot: $B/tests/unit/ckpt/test_ckpt $B/tests/unit/ckpt/test_ckpt_power ## K4
 	$B/tests/unit/ckpt/test_ckpt && SPT_TEST_ROT=100000 $B/tests/unit/ckpt/test_ckpt_power
 check-disk: $B/spt ## C3, K6, K7, K8 on the real program: strace, a small tmpfs
 	$(PROOF) SPT_TEST_FULL=1 bash tests/crash/test_disk.sh
+check-numbers: $(NUMBERS:%=$B/tests/%) ## N1, N2, N4: operations on N random shapes each, gradients, threads: make check-numbers N=1000
+	for t in $(NUMBERS); do SPT_TEST_SHAPES=$N $B/tests/$$t || exit 1; done >$B/check-numbers.log 2>&1 || { tail -n 30 $B/check-numbers.log; exit 1; }
+	@grep '^N[124]:' $B/check-numbers.log
 check-nan: $B/tests/fault/test_nan ## N5: not-a-number in any tensor
 	$<
 check-symbols: $B/libspt.so ## G3: exported symbols
@@ -258,6 +270,18 @@ check-cov: ## C8: branch coverage of the parsers and of checkpoints
 	find build/cov -name '*.gcda' -delete
 	-tools/run-tests build/cov unit golden fault fuzz | tail -n 5
 	tools/branch-coverage build/cov $(COV)
+check-asan: ## C10: tests under ASan and UBSan, reports counted: make check-asan PARTS="unit cli"
+	$(MAKE) SAN=address,undefined DEBUG= tests
+	tools/clean-run asan build/san-address-undefined $(PARTS)
+check-tsan: ## C10: the tests with threads under TSan
+	$(MAKE) SAN=thread DEBUG= $(TSAN_PARTS:%=build/san-thread/tests/%) build/san-thread/spt
+	tools/clean-run tsan build/san-thread $(TSAN_PARTS)
+TSAN_PARTS ?= unit/comm/test_comm unit/fs/test_http unit/fs/test_gs unit/test_fs prop/test_ops_threads prop/test_invariance
+check-valgrind: ## C10: unit tests of what reads bytes, under valgrind: make check-valgrind VALGRIND_PARTS="unit/gin"
+	$(MAKE) tests
+	tools/clean-run valgrind $B $(VALGRIND_PARTS)
+VALGRIND_PARTS ?= unit/codec unit/text unit/store unit/ckpt/test_ckpt.c unit/vocab unit/prompt unit/fs unit/gin/test_gin_api
+.PHONY: check-asan check-tsan check-valgrind
 check-term: $B/spt $(PRELOAD) ## K5: signals at random instants: make check-term N=200
 	$(PROOF) python3 tests/crash/kill_runs.py --signals $N --seed $(SEED)
 

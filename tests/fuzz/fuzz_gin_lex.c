@@ -1,22 +1,21 @@
 /* Lexer: any bytes become tokens or an error; tokens lie inside the text, in order, and end. */
-#include <stdlib.h>
-#include <string.h>
+#include "fuzz/fuzz.h"
 
-#include "base/mem.h"
 #include "gin/gin_internal.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    /* The lexer only takes messages' places from them: one serves many inputs. */
-    static gin_registry *r;
-    static gin_config *c;
-    static unsigned turn;
+    static gin_registry *r; /* does not change: one serves all inputs */
+    gin_config *c;
     gin_lexer x;
+    fuzz_begin();
+    if (!r) {
+        FUZZ_CHECK(gin_registry_new(&r, NULL) == SPT_OK);
+        fuzz_keep();
+    }
     char *text = mem_strndup((const char *)data, size);
-    if (!text || (!r && gin_registry_new(&r, NULL)) || (!c && gin_config_new(r, &c, NULL)))
-        abort();
+    FUZZ_CHECK(text && gin_config_new(r, &c, NULL) == SPT_OK);
+    const size_t given = size;
     size = gin_normalise(text, size);
     if (gin_lex_init(&x, c, NULL, text, size))
         abort();
@@ -40,10 +39,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     gin_lex_release(&x);
-    if (++turn % 256 == 0) {
-        gin_config_free(c);
-        c = NULL;
-    }
+    gin_config_free(c);
     mem_free(text);
+    fuzz_end(given, 0);
     return 0;
 }

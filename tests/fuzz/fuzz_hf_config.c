@@ -1,7 +1,7 @@
 /* An accepted config.json, written again from the struct, reads as the same struct. */
 #include <string.h>
 
-#include "fuzz/fuzz_mem.h"
+#include "fuzz/fuzz.h"
 #include "store/hf_config.h"
 #include "text/json.h"
 
@@ -43,10 +43,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct hf_config c, again;
     spt_err err = {0};
-    fuzz_start();
+    fuzz_begin();
     const spt_status st = hf_config_parse((const char *)data, size, &c, &err);
     FUZZ_CHECK(st == SPT_OK || (st == SPT_E_FORMAT && err.msg[0]));
-    fuzz_check_peak(size);
+    fuzz_check_peak(size, 0);
     if (!st) {
         buf out;
         buf_init(&out, 1 << 20);

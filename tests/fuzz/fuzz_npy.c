@@ -29,10 +29,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!size)
         return 0;
     const struct store_opts opts = {.npy_bf16 = data[0] & 1};
-    fuzz_start();
+    fuzz_begin();
     const spt_status st = npy_open_mem(data + 1, size - 1, &opts, &s, &err);
     FUZZ_CHECK(st == SPT_OK || (st == SPT_E_FORMAT && err.msg[0]));
-    fuzz_check_peak(size);
+    fuzz_check_peak(size, 0);
     if (!st) {
         FUZZ_CHECK(store_count(s) == 1);
         round_trip_npy(s);

@@ -1,12 +1,8 @@
 /* Raw archives: the first byte picks a configuration, the rest are lines. Records that come out can
  * be formatted without surprise. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "fuzz/fuzz.h"
 
 #include "task/raw_glue.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const sets[][3] = {
     {"glue", "cola", "glue_cola_v002"},
@@ -35,9 +31,14 @@ static spt_status format(void *ctx, record *r, spt_err *err)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static task_registry *registry;
-    if (!size || (!registry && task_registry_new(&registry, NULL)))
+    static task_registry *registry; /* does not change */
+    if (!size)
         return 0;
+    fuzz_begin();
+    if (!registry) {
+        FUZZ_CHECK(task_registry_new(&registry, NULL) == SPT_OK);
+        fuzz_keep();
+    }
     const char *const *set = sets[*data % (sizeof sets / sizeof *sets)];
     const struct task *t = task_find(registry, set[2]);
     glue_tsv *g = NULL;
@@ -57,5 +58,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     glue_tsv_free(g);
     record_release(&r);
+    fuzz_end(size, 64 * size + (1 << 20)); /* trees of JSON nodes, in chunks; records; texts of features */
     return 0;
 }

@@ -1,6 +1,6 @@
 /* A SentencePiece model from anywhere: opened, then 64 fixed texts are encoded and decoded. The
  * library gets every 16th model that we accept, too: what we validated must not crash it. What both
- * encode must agree. */
+ * encode and decode must agree. */
 #include <string.h>
 
 #include "fuzz/fuzz.h"
@@ -28,11 +28,13 @@ static void compare(const vocab *own, const void *data, size_t size)
     struct vocab_opts o;
     vocab *lib = NULL;
     struct vocab_ids a = {0}, b = {0};
+    buf ta, tb;
+    buf_init(&ta, 1 << 20);
+    buf_init(&tb, 1 << 20);
     vocab_opts_init(&o);
     o.use_library = true;
-    if (vocab_open_memory(data, size, "fuzz", &o, &lib, NULL))
-        return;
-    for (size_t i = 0; i < 64; i++) {
+    const bool have = !vocab_open_memory(data, size, "fuzz", &o, &lib, NULL);
+    for (size_t i = 0; have && i < 64; i++) {
         const char *t = fuzz_texts[i];
         a.count = b.count = 0;
         FUZZ_CHECK(vocab_encode(own, t, strlen(t), &a, NULL) == SPT_OK);
@@ -40,7 +42,14 @@ static void compare(const vocab *own, const void *data, size_t size)
             continue;
         FUZZ_CHECK(a.count == b.count &&
                    (!a.count || !memcmp(a.id, b.id, a.count * sizeof *a.id)));
+        buf_clear(&ta);
+        buf_clear(&tb);
+        FUZZ_CHECK(vocab_decode(own, a.id, a.count, &ta, NULL) == SPT_OK);
+        if (!vocab_decode(lib, a.id, a.count, &tb, NULL))
+            FUZZ_CHECK(!strcmp(buf_str(&ta), buf_str(&tb)));
     }
+    buf_release(&ta);
+    buf_release(&tb);
     vocab_ids_release(&a);
     vocab_ids_release(&b);
     vocab_close(lib);

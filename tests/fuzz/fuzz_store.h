@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "fuzz/fuzz_mem.h"
+#include "fuzz/fuzz.h"
 #include "store/safetensors.h"
 
 static void fuzz_same_store(store *a, store *b)

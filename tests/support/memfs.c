@@ -177,7 +177,7 @@ void memfs_free(memfs *m)
 static struct event *record(enum event_kind kind, size_t node, size_t dir, const char *name)
 {
     if (cur->event_count == cur->event_cap) {
-        cur->event_cap = cur->event_cap ? cur->event_cap * 2 : 256;
+        cur->event_cap = cur->event_cap ? cur->event_cap * 2 : 8;
         cur->events = must(realloc(cur->events, cur->event_cap * sizeof *cur->events));
     }
     struct event *e = &cur->events[cur->event_count++];

@@ -8,6 +8,8 @@
 #include "fs/fs.h"
 #include "gin/gin.h"
 
+int fuzz_parse(const uint8_t *data, size_t size);
+int fuzz_eval(const uint8_t *data, size_t size);
 #define LLVMFuzzerTestOneInput fuzz_lex
 #include "fuzz/fuzz_gin_lex.c"
 #undef LLVMFuzzerTestOneInput
@@ -78,6 +80,7 @@ static void mutate(const char *text, size_t size)
 static void replay(void **state)
 {
     size_t inputs = 0;
+    fuzz_begin(); /* one allocator for the targets and for what is around them */
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
         fs_names names = {0};
         spt_err err;
