@@ -23,7 +23,8 @@
 /* Element-wise passes with exp: the relative error of exp (2e-7) through a few operations. */
 #define TOL_EXP 2e-6
 
-enum { SHAPES = 100 };
+/* SPT_TEST_SHAPES asks for more (make check-numbers). */
+static int shapes = 100;
 
 struct backend {
     const char *isa;
@@ -97,6 +98,46 @@ static void drop(struct pair p)
     fast->t->release(fast, p.fast);
 }
 
+/* What was compared, for the figure at the end (N1). */
+static struct {
+    const char *what;
+    long shapes[sizeof backends / sizeof *backends], values;
+    double worst; /* of what is allowed */
+} tally[40];
+static size_t tallies, backend_now;
+
+static void count(const char *what, int64_t n, double share)
+{
+    size_t i = 0;
+    while (i < tallies && strcmp(tally[i].what, what))
+        i++;
+    assert_true(i < sizeof tally / sizeof *tally);
+    tallies = i == tallies ? i + 1 : tallies;
+    tally[i].what = what;
+    tally[i].shapes[backend_now]++;
+    tally[i].values += n;
+    tally[i].worst = share > tally[i].worst ? share : tally[i].worst;
+}
+
+static int show_tally(void **state)
+{
+    size_t worst = 0;
+    long values = 0, fewest = 0;
+    for (size_t i = 0; i < tallies; i++) {
+        values += tally[i].values;
+        worst = tally[i].worst > tally[worst].worst ? i : worst;
+        for (size_t k = 0; k < sizeof backends / sizeof *backends; k++) {
+            const long n = tally[i].shapes[k];
+            fewest = n && (!fewest || n < fewest) ? n : fewest;
+        }
+    }
+    if (tallies)
+        printf("N1: %zu results of operations, at least %ld random shapes each on every instruction "
+               "set and type, %ld values; largest error %.2f of what is allowed (%s)\n",
+               tallies, fewest, values, tally[worst].worst, tally[worst].what);
+    return !tallies || fewest >= 100 ? 0 : -1;
+}
+
 static void compare(const char *what, struct pair p, double tol)
 {
     float *a = malloc((size_t)(p.n ? p.n : 1) * sizeof *a);
@@ -113,6 +154,7 @@ static void compare(const char *what, struct pair p, double tol)
             at = i;
         }
     }
+    count(what, p.n, tol > 0 ? worst / (tol * top) : 0);
     if (!(worst <= tol * top))
         fail_msg("%s %s: element %lld is %.9g, wanted %.9g: off by %g, allowed %g", fast->t->name,
                  what, (long long)at, (double)b[at], (double)a[at], worst, tol * top);
@@ -139,6 +181,7 @@ static void each_backend(void (*fn)(bool half))
         if (!open_backend(&backends[i]))
             continue;
         seed = 1 + i;
+        backend_now = i;
         fn(backends[i].compute == OPS_BFLOAT16);
         ops_close(fast);
         ops_close(ref);
@@ -178,7 +221,7 @@ static struct ops_matrix matrix(int64_t K, int64_t N, void **owned)
 static void products(bool half)
 {
     spt_err err = {0};
-    for (int s = 0; s < SHAPES; s++) {
+    for (int s = 0; s < shapes; s++) {
         const int64_t K = size(300), rows = s % 20 ? size(140) : size(1500);
         const int parts = 1 + (int)(draw() % 3);
         struct ops_matrix m[3];
@@ -220,7 +263,7 @@ static void tables(bool half)
 {
     (void)half;
     spt_err err = {0};
-    for (int s = 0; s < SHAPES; s++) {
+    for (int s = 0; s < shapes; s++) {
         const int64_t V = size(200), E = size(100), rows = size(300);
         void *owned;
         struct ops_matrix m = matrix(V, E, &owned);
@@ -255,7 +298,7 @@ static void test_tables(void **state)
 static void norms(bool half)
 {
     (void)half;
-    for (int s = 0; s < SHAPES; s++) {
+    for (int s = 0; s < shapes; s++) {
         const int64_t E = size(1100), rows = size(60);
         /* Away from zero: the gradient is a difference of terms of size 1 / rms(x). */
         float *far = numbers(rows * E);
@@ -302,7 +345,7 @@ static int64_t *offsets(int64_t B, int64_t n)
 static void activations(bool half)
 {
     (void)half;
-    for (int s = 0; s < SHAPES; s++) {
+    for (int s = 0; s < shapes; s++) {
         const int64_t F = size(300), rows = size(70), B = size(5);
         const bool gated = draw() % 2, dropped = draw() % 3 == 0;
         const enum ops_activation act = (enum ops_activation)(draw() % 4);
@@ -334,7 +377,7 @@ static void test_activations(void **state)
 static void rows_and_flat(bool half)
 {
     (void)half;
-    for (int s = 0; s < SHAPES; s++) {
+    for (int s = 0; s < shapes; s++) {
         const int64_t E = size(200), rows = size(300), src_rows = size(80), B = size(6);
         struct pair x = fresh(rows * E), y = fresh(src_rows * E);
         int64_t *index = malloc((size_t)rows * sizeof *index);
@@ -392,8 +435,8 @@ static double attention_tolerance(bool half, int64_t D, int64_t keys)
 
 static void attend(bool half)
 {
-    for (int s = 0; s < SHAPES * (half ? 2 : 1); s++) { /* two ways of multiplying in bfloat16 */
-        const int64_t B = size(5), H = size(4), D = s < SHAPES ? size(130) : 32 * size(5), J = H * D;
+    for (int s = 0; s < shapes * (half ? 2 : 1); s++) { /* two ways of multiplying in bfloat16 */
+        const int64_t B = size(5), H = size(4), D = s < shapes ? size(130) : 32 * size(5), J = H * D;
         const bool self = draw() % 2, causal = self && draw() % 2, dropped = draw() % 4 == 0;
         const int64_t nq = size(s % 10 ? 90 : 400), nk = self ? nq : size(150);
         int64_t *qo = offsets(B, nq), *ko = self ? qo : offsets(B, nk);
@@ -465,7 +508,7 @@ static void test_attention(void **state)
 static void slots(bool half)
 {
     (void)half;
-    for (int s = 0; s < SHAPES; s++) {
+    for (int s = 0; s < shapes; s++) {
         const int64_t rows = size(20), len = size(70), H = size(4), D = size(80), J = H * D;
         const int64_t total = rows * len + 3, span = size(40);
         struct pair q = fresh(rows * J), k = fresh(total * J), v = fresh(total * J);
@@ -505,7 +548,7 @@ static void test_slots(void **state)
 static void losses(bool half)
 {
     (void)half;
-    for (int s = 0; s < SHAPES; s++) {
+    for (int s = 0; s < shapes; s++) {
         const int64_t V = s % 10 ? size(700) : 32128, rows = size(12);
         float *x = numbers(rows * V), *w = numbers(rows);
         for (int64_t i = 0; i < rows * V; i++)
@@ -729,5 +772,7 @@ int main(void)
         cmocka_unit_test(test_open),          cmocka_unit_test(test_bad_weights),
         cmocka_unit_test(test_out_of_memory),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const char *more = getenv("SPT_TEST_SHAPES");
+    shapes = more ? atoi(more) : shapes;
+    return cmocka_run_group_tests(tests, NULL, show_tally);
 }

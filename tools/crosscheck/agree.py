@@ -2,7 +2,8 @@
 """agree.py --verdicts build/release/tools/crosscheck/verdicts --n 100000: bar C7.
 
 For each format inputs are made by damaging valid ones at random until N were accepted by the reference
-reader and N refused (numpy, safetensors, msgpack, json: `pip install numpy safetensors msgpack`), and our
+reader and N refused (numpy, safetensors, msgpack, json; torch and spm when they are named: `pip install numpy
+safetensors msgpack torch sentencepiece`), and our
 reader is asked about every one.  Same verdict, and the same content where both accept: agreement.  A
 difference is counted under the reason that explains it (REASONS below); any without a reason fails.
 """
@@ -11,21 +12,31 @@ import collections
 import io
 import json
 import math
+import os
+import pathlib
 import random
 import re
+import select
 import struct
 import subprocess
 import sys
 import zlib
 
-import msgpack
 import numpy as np
-import safetensors
+try:
+    import msgpack
+except ImportError:
+    msgpack = None
+try:
+    import safetensors
+except ImportError:
+    safetensors = None
 
 ap = argparse.ArgumentParser()
 ap.add_argument("--verdicts", required=True)
 ap.add_argument("--n", type=int, default=100000)
 ap.add_argument("--seed", type=int, default=1)
+ap.add_argument("--keep", default="", help="differences without a reason go to files in this folder")
 ap.add_argument("formats", nargs="*", default=[])
 a = ap.parse_args()
 rng = random.Random(a.seed)
@@ -187,6 +198,112 @@ def read_json(b):
         return "deep"
 
 
+def read_torch(b):
+    import torch
+    import warnings
+    warnings.filterwarnings("ignore")
+    def load():
+        try:
+            return said(torch.load(io.BytesIO(b), weights_only=True, map_location="cpu"))
+        except Exception:
+            return None
+    first = load()
+    return first if not first or first == load() else "bytes of memory that nobody wrote, others every time"
+
+
+def said(x):
+    import torch
+    if isinstance(x, torch.Tensor):
+        x = {"tensor": x}
+    if not isinstance(x, dict) or not all(isinstance(k, str) and isinstance(t, torch.Tensor) for k, t in x.items()):
+        return "something else than a dict of tensors"
+    items = []
+    for name, t in x.items():
+        t = t.detach()
+        kind = str(t.dtype).replace("torch.", "")
+        if kind not in NAMES.values() and kind != "bfloat16" or t.layout != torch.strided:
+            return "a type that we do not have"
+        if t.numel() > 1 << 16:
+            return "a view of more elements than its storage has"
+        if t.is_conj() or t.is_neg():
+            return "a view with a flag"
+        raw = t.contiguous().view(-1).view(torch.uint8).numpy().tobytes() if t.numel() else b""
+        items.append((name, kind, list(t.shape), raw))
+    return arrays(items)
+
+
+TEXTS = ["", "a", "abc", "hello world", " two  spaces ", "\u00e4\u20ac", "xxxxxxxx", "the quick brown fox", "<unk></s>",
+         "1234567890", "\ufb01ne", "\u65e5\u672c", "ab ba ab", "-!?"]
+
+
+class Apart:
+    """SentencePiece in a process of its own: a damaged model may end it, which counts as refused."""
+
+    def __init__(self):
+        self.pid, self.crashes = 0, 0
+
+    def start(self):
+        down, self.out = os.pipe()
+        self.back, up = os.pipe()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(down)
+            os.close(up)
+            return
+        os.close(self.out)
+        os.close(self.back)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        import resource
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        import sentencepiece
+        f, g = os.fdopen(down, "rb"), os.fdopen(up, "w")
+        while len(head := f.read(8)) == 8:
+            size, eos = struct.unpack("<Ii", head)
+            b = f.read(size)
+            try:
+                sp = sentencepiece.SentencePieceProcessor()
+                sp.LoadFromSerializedProto(b)
+                text = ""
+                for t in TEXTS:
+                    ids = sp.EncodeAsIds(t)
+                    text += "".join(f" {i}" for i in ids) + "|" + sp.DecodeIds(ids[:ids.index(eos)] if eos in ids else ids) + "\n"
+                answer = f"yes {sp.GetPieceSize()} {zlib.crc32(text.encode()):08x}"
+            except Exception as e:
+                answer = "no " + str(e).replace("\n", " ")[:100]
+            print(answer, file=g, flush=True)
+        os._exit(0)
+
+    def ask(self, b, eos=-1):
+        if not self.pid:
+            self.start()
+        line = b""
+        try:
+            os.write(self.out, struct.pack("<Ii", len(b), eos) + b)
+            while not line.endswith(b"\n"):
+                if not select.select([self.back], [], [], 60)[0]:
+                    os.kill(self.pid, 9)
+                more = os.read(self.back, 4096)
+                if not more:
+                    raise BrokenPipeError
+                line += more
+        except BrokenPipeError:
+            os.waitpid(self.pid, 0)
+            os.close(self.out)
+            os.close(self.back)
+            self.pid, self.crashes = 0, self.crashes + 1
+            return None
+        line = line.decode().strip()
+        return line if line.startswith("yes") else None
+
+
+apart = Apart()
+
+
+def read_spm(b):
+    return apart.ask(b)
+
+
 # --- seeds -------------------------------------------------------------------------------------
 
 def npy(x, **k):
@@ -233,7 +350,79 @@ def seeds_json():
     return out + [b" [1 , 2]\n", b"1E5", b"-0", b"0.5e-3", b"\"\\ud83d\\ude00\"", b"[NaN, Infinity, -Infinity]"]
 
 
+def seeds_torch():
+    import torch
+    from collections import OrderedDict
+    x = torch.arange(12, dtype=torch.float32).reshape(3, 4)
+    objects = [{"a": x}, OrderedDict(a=x, b=x.bfloat16()), x, {"v": x.t(), "w": x[1:, ::2]}, {}, OrderedDict(),
+               {"i": torch.tensor([1, 2]), "h": x.half(), "u": torch.tensor([1, 2], dtype=torch.uint8),
+                "t": torch.tensor([True]), "d": x.double(), "s": torch.tensor(3, dtype=torch.int16)},
+               {"p": torch.nn.Parameter(x), "e": torch.zeros(0, 3)}, torch.nn.Linear(2, 2).state_dict()]
+    out = []
+    for o in objects:
+        for new in (True, False):
+            f = io.BytesIO()
+            torch.save(o, f, _use_new_zipfile_serialization=new)
+            out.append(f.getvalue())
+    return out
+
+
+def seeds_spm():
+    """The small models of the fuzz corpus that the reference opens, and those in the pack."""
+    here = pathlib.Path(__file__).resolve().parent.parent.parent / "tests/fuzz/corpus/spm"
+    out = []
+    for f in sorted(here.iterdir()):
+        b = f.read_bytes()
+        if f.suffix == ".pack":
+            while b:
+                n = struct.unpack("<I", b[:4])[0]
+                out.append(b[4:4 + n])
+                b = b[4 + n:]
+        else:
+            out.append(b)
+    return [b for b in out if len(b) < 3000 and read_spm(b)]
+
+
 # --- differences with their reasons: (they accept, our message or theirs) -> text or None -------------
+
+def odd_wire(b, deep=True):
+    """Whether a protobuf message has a field number of 0 or beyond 29 bits, or a number beyond 64 bits."""
+    def number(i):
+        v = shift = 0
+        while True:
+            c = b[i]
+            v |= (c & 127) << shift
+            i, shift = i + 1, shift + 7
+            if c < 128:
+                return v, i
+    i = 0
+    try:
+        while i < len(b):
+            tag, i = number(i)
+            if tag >> 3 == 0 or tag >> 32:
+                return True
+            if tag & 7 == 0:
+                v, i = number(i)
+                if v >> 64:
+                    return True
+            elif tag & 7 in (1, 5):
+                i += 8 if tag & 7 == 1 else 4
+            elif tag & 7 == 2:
+                n, i = number(i)
+                if deep and tag >> 3 < 4 and odd_wire(b[i:i + n], False):
+                    return True
+                i += n
+            else:
+                return False
+    except IndexError:
+        pass
+    return False
+
+
+def floats(b):
+    """The scores of the pieces: tag 0x15 and four bytes, wherever they stand."""
+    return [x for x in (struct.unpack("<f", m.group(1))[0] for m in re.finditer(rb"\x15(.{4})", b, re.S)) if x == x]
+
 
 def why(fmt, b, theirs, ours):
     """None: no explanation."""
@@ -261,6 +450,34 @@ def why(fmt, b, theirs, ours):
     if fmt == "msgpack":
         if theirs and "deep" in m:
             return "nesting beyond our limit of 32"
+    if fmt == "torch":
+        if theirs and re.search(r"memo entries|pickle protocol above", m):
+            return "a pickle with numbers that Python's pickler does not give, which the reference does not look at"
+        if theirs and re.search(r"local header|end record|ZIP64 end|ZIP entries|is damaged", m):
+            return "a damaged ZIP record that the reference does not read; we check them all"
+        if theirs and re.search(r"behind the last storage|elements \(the pickle|as it is described|sys_info|twice|"
+                               r"two tensors|beyond its storage|byte order|keys are not a list", m):
+            return "bytes, sizes or names that the reference does not compare"
+        if theirs and re.search(r"goes beyond|overlap|forbidden name|is outside|ZIP64 sizes|compressed or enc|two ZIP", m):
+            return "an entry of the ZIP file that the reference does not read"
+        if not theirs and ours.startswith("yes") and b.startswith(b"PK"):
+            return "a member that only the reference reads (its alignment, version, byte order)" \
+                if re.search(rb"alignment|version|byteorder", b) else None
+    if fmt == "spm":
+        if theirs and ours.startswith("yes") and any(abs(x) > 2.0 ** 20 for x in floats(b)):
+            return "scores so large that sums are ties by rounding, which releases of SentencePiece cut differently"
+        if theirs and "end-of-sequence piece" in m:
+            return "no </s>: not a vocabulary that can end a text"
+        if theirs and re.search(r"not valid text|is not text of", m):
+            return "a piece that is not UTF-8: the reference does not look"
+        if theirs and "damaged" in m and odd_wire(b):
+            return "field numbers of 0 or beyond 29 bits, or numbers beyond 64: protobuf stops there or drops bits"
+        if theirs and re.search(r"word model|nameless model|BPE model|character model|\d model;|as a suffix", m):
+            return "a model of another kind than T5's"
+        if theirs and re.search(r"no normal piece|the same text", m):
+            return "no piece to write with, or two with one text: the second can never come out"
+        if theirs and "unknown type" in m:
+            return "a type of piece that does not exist: protobuf takes it for the default"
     if fmt == "json":
         if theirs and "twice" in m:
             return "doubled keys"
@@ -272,9 +489,10 @@ def why(fmt, b, theirs, ours):
 
 
 FORMATS = {"npy": (read_npy, seeds_npy), "safetensors": (read_safetensors, seeds_safetensors),
-           "msgpack": (read_msgpack, seeds_msgpack), "json": (read_json, seeds_json)}
+           "msgpack": (read_msgpack, seeds_msgpack), "json": (read_json, seeds_json),
+           "torch": (read_torch, seeds_torch), "spm": (read_spm, seeds_spm)}
 bad = 0
-for fmt in a.formats or FORMATS:
+for fmt in a.formats or ["npy", "safetensors", "msgpack", "json"]:
     read, make = FORMATS[fmt]
     corpus, want = make(), {True: a.n, False: a.n}
     count = collections.Counter()
@@ -301,6 +519,10 @@ for fmt in a.formats or FORMATS:
             ours = line.decode("utf-8", "replace")
             accepted = bool(theirs)
             count["refused" if not accepted else "accepted" if theirs.startswith("yes") else "odd"] += 1
+            if fmt == "spm" and accepted and ours.startswith("yes"):
+                # Our texts end at the first end-of-sequence id; the reference gets ids up to there.
+                _, eos, ours = ours.split(" ", 2)
+                ours, theirs = "yes " + ours, apart.ask(b, int(eos))
             if fmt == "npy" and ours.startswith("yes|"):
                 ours = re.sub(r"^yes\|\S* ?(?=\w+ \[)", "yes| ", ours)
             if (not accepted and ours.startswith("no")) or (accepted and ours == theirs):
@@ -314,9 +536,13 @@ for fmt in a.formats or FORMATS:
                 reasons[reason] += 1
                 continue
             count["without a reason"] += 1
+            if a.keep:
+                name = pathlib.Path(a.keep) / f"{fmt}-{count['without a reason']}"
+                name.write_bytes(b)
+                name.with_suffix(".txt").write_text(f"reference: {theirs}\nours: {ours}\n")
             if shown < 10:
                 shown += 1
-                print(f"  {fmt}: {b!r}\n    reference: {theirs}\n    ours: {ours}", flush=True)
+                print(f"  {fmt}: {b!r}\n    reference: {theirs}\n    ours: {ours}"[:2000], flush=True)
     bad += count["without a reason"]
     print(f"{fmt}: {count['accepted']} accepted and {count['refused']} refused by the reference, "
           f"{sum(reasons.values())} differences with a reason, {count['without a reason']} without", flush=True)

@@ -3,6 +3,9 @@
  * content in a form that agree.py computes from the reference reader's result, too.
  *   npy, safetensors: NAME DTYPE SHAPE CRC32 of the values, per tensor, sorted by name
  *   json:             the document, written compactly with sorted keys of 1 level only: CRC32 of the events
+ *   torch:            as safetensors
+ *   spm:              the id that ends a text, how many there are, and the ids of fixed texts with what they
+ *                     decode to: CRC32
  *   msgpack:          the tokens as text */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +16,9 @@
 #include "codec/msgpack.h"
 #include "store/npy.h"
 #include "store/safetensors.h"
+#include "store/torch_bin.h"
 #include "text/json.h"
+#include "vocab/vocab.h"
 
 static int by_name(const void *a, const void *b)
 {
@@ -106,6 +111,45 @@ static void say_json(const void *p, size_t n)
     buf_release(&out);
 }
 
+/* The same texts as in agree.py. */
+static const char *const texts[] = {"", "a", "abc", "hello world", " two  spaces ", "\xc3\xa4\xe2\x82\xac",
+                                    "xxxxxxxx", "the quick brown fox", "<unk></s>", "1234567890", "\xef\xac\x81ne",
+                                    "\xe6\x97\xa5\xe6\x9c\xac", "ab ba ab", "-!?"};
+
+static void say_model(const void *p, size_t n)
+{
+    struct vocab_opts o;
+    struct vocab_ids ids = {0};
+    vocab *v = NULL;
+    spt_err err = {0};
+    buf out;
+    vocab_opts_init(&o);
+    o.rule = VOCAB_PLAIN;
+    o.extra_ids = 0;
+    o.newer_ties = true;
+    buf_init(&out, 1 << 24);
+    spt_status st = vocab_open_memory(p, n, "model", &o, &v, &err);
+    for (size_t i = 0; !st && i < sizeof texts / sizeof *texts; i++) {
+        ids.count = 0;
+        st = vocab_encode(v, texts[i], strlen(texts[i]), &ids, &err);
+        for (size_t k = 0; k < ids.count; k++)
+            buf_addf(&out, " %d", (int)ids.id[k]);
+        buf_addc(&out, '|');
+        if (!st)
+            st = vocab_decode(v, ids.id, ids.count, &out, &err);
+        buf_addc(&out, '\n');
+    }
+    if (st)
+        printf("no %s\n", err.msg);
+    else
+        printf("yes %d %d %08x\n", (int)vocab_eos_id(v), (int)vocab_size(v), (unsigned)crc32(0, (const unsigned char *)buf_str(&out), (unsigned)out.len));
+    if (getenv("VERDICTS_SHOW"))
+        fputs(buf_str(&out), stderr);
+    buf_release(&out);
+    vocab_ids_release(&ids);
+    vocab_close(v);
+}
+
 int main(int argc, char **argv)
 {
     const char *format = argc > 1 ? argv[1] : "";
@@ -121,8 +165,11 @@ int main(int argc, char **argv)
             say_msgpack(p, n);
         else if (!strcmp(format, "json"))
             say_json(p, n);
-        else if (!strcmp(format, "npy") ? npy_open_mem(p, n, NULL, &s, &err)
-                                        : safetensors_open_mem(p, n, &s, &err))
+        else if (!strcmp(format, "spm"))
+            say_model(p, n);
+        else if (!strcmp(format, "npy")     ? npy_open_mem(p, n, NULL, &s, &err)
+                 : !strcmp(format, "torch") ? torch_bin_open_mem(p, n, &s, &err)
+                                            : safetensors_open_mem(p, n, &s, &err))
             printf("no %s\n", err.msg);
         else
             say_store(s);
