@@ -1,12 +1,14 @@
 /* Readers of the raw archives. Tables have no quoting: a tab is the only separator. */
 #include "task/raw_glue.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "fs/fs.h"
 #include "task/json_node.h"
+#include "text/number.h"
 
 enum { MAX_COLUMNS = 64, MAX_LINE = 64 << 20 };
 
@@ -109,6 +111,26 @@ static spt_status read_header(glue_tsv *g, const struct field_text *cell, size_t
     return SPT_OK;
 }
 
+static int label_length(const struct field_text *t)
+{
+    return t->len < 60 ? (int)t->len : 60;
+}
+
+/* -1 is no label, as TFDS has it. shown: what stood in the file. */
+static spt_status set_class_number(int64_t v, const struct field_text *shown,
+                                   const char *const *classes, const char *config, record *out,
+                                   spt_err *err)
+{
+    int64_t n = 0;
+    while (n < TASK_MAX_CLASSES && classes[n])
+        n++;
+    if (v < -1 || v >= n)
+        return err_set(err, SPT_E_FORMAT, "the label '%.*s' is no class of %s (0 to %lld, or %s)",
+                       label_length(shown), shown->s, config, (long long)n - 1,
+                       n ? classes[0] : "");
+    return record_set_int(out, "label", v, err);
+}
+
 /* A class name, else a class index. *have false: empty. */
 static spt_status read_label(const glue_tsv *g, const struct field_text *t, record *out, bool *have,
                              spt_err *err)
@@ -121,20 +143,19 @@ static spt_status read_label(const glue_tsv *g, const struct field_text *t, reco
         return err_set(err, SPT_E_FORMAT, "a label of %zu characters", t->len);
     memcpy(number, t->s, t->len);
     number[t->len] = 0;
-    char *end;
     if (g->float_label) {
-        const double v = strtod(number, &end);
-        if (*end)
+        double v;
+        if (!number_f64(number, t->len, &v) || !isfinite((float)v))
             return err_set(err, SPT_E_FORMAT, "the score '%s' is no number", number);
         return record_set_float(out, "label", (double)(float)v, err);
     }
     const int64_t named = text_to_class(t->s, t->len, g->config->classes);
     if (named >= 0)
         return record_set_int(out, "label", named, err);
-    const long v = strtol(number, &end, 10);
-    if (*end)
+    int64_t v;
+    if (!number_i64(number, t->len, &v))
         return err_set(err, SPT_E_FORMAT, "the label '%s' is neither a class nor a number", number);
-    return record_set_int(out, "label", v, err);
+    return set_class_number(v, t, g->config->classes, g->config->name, out, err);
 }
 
 spt_status glue_tsv_line(glue_tsv *g, const char *line, size_t len, record *out, bool *have,
@@ -171,23 +192,44 @@ spt_status glue_tsv_line(glue_tsv *g, const char *line, size_t len, record *out,
 
 /* --- SuperGLUE lines ---------------------------------------------------------------------- */
 
+static const char *const *super_glue_classes(const char *config)
+{
+    static const char *const truth[] = {"False", "True", NULL};
+    const struct task_config *k = task_config_find("super_glue", config);
+    return k && k->classes[0] ? k->classes : truth; /* WSC is no task's configuration */
+}
+
+/* false and true are classes of their name, and COPA's second choice is the true one. */
+static spt_status set_truth(bool v, const char *config, const char *const *classes, record *out,
+                            spt_err *err)
+{
+    const char *const name = v ? "True" : "False";
+    const int64_t named =
+        strcmp(config, "copa") == 0 ? v : text_to_class(name, strlen(name), classes);
+    return named < 0 ? err_set(err, SPT_E_FORMAT, "the label %s is no class of %s",
+                               v ? "true" : "false", config)
+                     : record_set_int(out, "label", named, err);
+}
+
 static spt_status set_label(const char *config, const struct json_node *label, record *out,
                             spt_err *err)
 {
-    const struct task_config *k = task_config_find("super_glue", config);
+    const char *const *classes = super_glue_classes(config);
     if (!label || label->kind == JSON_NULL)
         return record_set_int(out, "label", -1, err);
     if (label->kind == JSON_TRUE || label->kind == JSON_FALSE)
-        return record_set_int(out, "label", label->kind == JSON_TRUE, err);
+        return set_truth(label->kind == JSON_TRUE, config, classes, out, err);
     if (label->kind == JSON_NUMBER && label->whole)
-        return record_set_int(out, "label", label->number, err);
-    const int64_t named = label->kind == JSON_STRING && k
-                              ? text_to_class(label->text.s, label->text.len, k->classes)
-                              : -1;
-    if (named < 0)
-        return err_set(err, SPT_E_FORMAT, "the label '%.60s' is no class of %s",
-                       label->kind == JSON_STRING ? label->text.s : "", config);
-    return record_set_int(out, "label", named, err);
+        return set_class_number(label->number, &label->text, classes, config, out, err);
+    const int64_t named =
+        label->kind == JSON_STRING ? text_to_class(label->text.s, label->text.len, classes) : -1;
+    if (named >= 0)
+        return record_set_int(out, "label", named, err);
+    if (label->kind == JSON_STRING || label->kind == JSON_NUMBER)
+        return err_set(err, SPT_E_FORMAT, "the label '%.*s' is no class of %s",
+                       label_length(&label->text), label->text.s, config);
+    return err_set(err, SPT_E_FORMAT, "the label is %s, wanted a class of %s",
+                   json_kind_name(label->kind), config);
 }
 
 /* What the rows of a configuration hold besides the label; other members are dropped, as TFDS does.

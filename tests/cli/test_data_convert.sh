@@ -57,6 +57,22 @@ convert "$dir/q.tsv" "$dir/q.jsonl" --to predictions --header yes; check table_t
 printf 'hello\ta\n' >"$dir/gold.tsv"
 "$spt" eval --predictions "$dir/q.jsonl" --data "$dir/gold.tsv" --labels a,b --json >"$dir/out" 2>"$dir/err"
 check predictions_are_read_back grep -q '"accuracy": 0' "$dir/out"
+# There and back: what is no text in a predictions file is none afterwards.
+printf '%s\n' '{"input": "hello, you", "target": "a", "prediction": "b", "scores": {"a": -1.5, "b": -0.5}, "agreement": 0.5, "label_set": ["a", "b"]}' \
+    '{"input": "7", "target": "b", "prediction": "b", "scores": {"a": -2.5, "b": -0.25}, "agreement": 1}' >"$dir/there.jsonl"
+for kind in csv tsv; do
+    convert "$dir/there.jsonl" "$dir/there.$kind"; convert "$dir/there.$kind" "$dir/back.jsonl" --to predictions
+    check "predictions_by_way_of_$kind" cmp -s "$dir/there.jsonl" "$dir/back.jsonl"
+done
+printf 'hello, you\ta\n7\tb\n' >"$dir/gold.tsv"
+for f in there back; do "$spt" eval --predictions "$dir/$f.jsonl" --data "$dir/gold.tsv" --json >"$dir/$f.json" 2>"$dir/err"; done
+check predictions_by_way_of_a_table_are_scored cmp -s "$dir/there.json" "$dir/back.json"
+check predictions_by_way_of_a_table_have_a_score grep -q '"accuracy": 50' "$dir/back.json"
+printf 'input,prediction,scores\nx,a,many\n' >"$dir/bad.csv"
+convert "$dir/bad.csv" "$dir/x.jsonl" --to predictions; check scores_must_be_json test $? -eq 4 -a ! -e "$dir/x.jsonl"
+check scores_must_be_json_says_so grep -q 'bad.csv: line 2: "scores": "many" is not an object' "$dir/err"
+printf 'input,prediction,score\nx,a,good\n' >"$dir/own.csv"
+convert "$dir/own.csv" - --to predictions; check other_columns_may_be_texts holds "$dir/out" '{"input": "x", "prediction": "a", "score": "good"}'
 printf '{"input": {"idx": 7, "inputs_pretokenized": "sentence: hello", "inputs": [3, 1], "targets_pretokenized": "positive"}, "prediction": "negative"}\n' >"$dir/r.jsonl"
 convert "$dir/r.jsonl" "$dir/r.tsv"; check reference_predictions_to_tsv holds "$dir/r.tsv" 'idx	input	inputs	target	prediction
 7	sentence: hello	[3, 1]	positive	negative'

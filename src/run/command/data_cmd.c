@@ -233,17 +233,21 @@ static spt_status run_prepare(const struct settings *s, struct run_output *out, 
                               spt_err *err)
 {
     struct data_prepare w = {.dir = dir,
-                     .sha256 = s->sha256,
-                     .from = s->from && *s->from ? s->from : NULL,
-                     .no_verify = s->no_verify || data_unverified(),
-                     .fetch = {NULL, out, s->quiet, s->no_verify || data_unverified(),
-                               s->offline || data_offline()}};
+                             .sha256 = s->sha256,
+                             .from = s->from && *s->from ? s->from : NULL,
+                             .no_verify = s->no_verify || data_unverified(),
+                             .fetch = {NULL, out, s->quiet, s->no_verify || data_unverified(),
+                                       s->offline || data_offline()}};
     buf path, fetched;
     if (s->arguments < 2)
         return err_set(err, SPT_E_USAGE, "which data set? (spt data prepare NAME; spt data list)");
     TRY(check_sha(s->sha256, err));
     if (s->sha256 && *s->sha256 && !w.from)
         return err_set(err, SPT_E_USAGE, "--sha256 is that of the file given with --from");
+    if (w.from && !data_is_url(w.from)) {
+        struct fs_info info;
+        TRY(fs_stat(w.from, &info, err)); /* also where what it would make is there already */
+    }
     buf_init(&path, MAX_PATH);
     buf_init(&fetched, MAX_PATH - 1024);
     spt_status st = data_fetch_dir(dir, &fetched, err);

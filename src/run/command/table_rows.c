@@ -382,6 +382,55 @@ static const struct {
     {"prediction", {"prediction", "predictions", "answer", "output"}, true},
 };
 
+/* Members that hold no text. A table has them as JSON text, and empty where a row has none. What
+ * `spt eval --predictions` reads must be readable. */
+static const struct {
+    const char *name;
+    enum json_kind kind;
+    bool read;
+} typed_member[] = {
+    {"scores", JSON_OBJECT, true},         {"label_set", JSON_ARRAY, true},
+    {"probabilities", JSON_OBJECT, false}, {"agreement", JSON_NUMBER, false},
+    {"score", JSON_NUMBER, false},         {"prediction_tokens", JSON_ARRAY, false},
+    {"predictions", JSON_ARRAY, false},
+};
+
+static bool is_json(const struct cell *c, enum json_kind kind)
+{
+    json_reader r;
+    struct json_event ev;
+    if (memchr(c->text, '\n', c->len) || memchr(c->text, '\r', c->len))
+        return false; /* a row is one line */
+    json_open(&r, c->text, c->len, JSON_PYTHON_NAN);
+    spt_status st = json_next(&r, &ev, NULL);
+    if (!st && (ev.kind == JSON_OBJECT || ev.kind == JSON_ARRAY))
+        st = json_skip_rest(&r, &ev, NULL);
+    if (!st)
+        st = json_finish(&r, NULL);
+    json_close(&r);
+    return !st && ev.kind == kind;
+}
+
+static spt_status put_other(json_writer *w, const struct cell *c, spt_err *err)
+{
+    struct cell parsed = *c;
+    size_t i = 0;
+    while (i < sizeof typed_member / sizeof *typed_member &&
+           strcmp(c->name, typed_member[i].name) != 0)
+        i++;
+    if (c->kind == TABLE_TEXT && i < sizeof typed_member / sizeof *typed_member) {
+        if (!c->len)
+            return SPT_OK;
+        if (is_json(c, typed_member[i].kind))
+            parsed.kind = TABLE_NESTED;
+        else if (typed_member[i].read)
+            return err_set(err, SPT_E_FORMAT, "\"%s\": \"%.60s\" is not %s on one line", c->name,
+                           c->text, json_kind_name(typed_member[i].kind));
+    }
+    put_member(w, c->name, &parsed);
+    return SPT_OK;
+}
+
 static spt_status put_prediction(json_writer *w, const struct cells *row, spt_err *err)
 {
     const struct cell *used[3] = {NULL, NULL, NULL};
@@ -397,7 +446,7 @@ static spt_status put_prediction(json_writer *w, const struct cells *row, spt_er
     for (size_t i = 0; i < row->count; i++) {
         const struct cell *c = &row->cell[i];
         if (c != used[0] && c != used[1] && c != used[2])
-            put_member(w, c->name, c);
+            TRY(put_other(w, c, err));
     }
     return SPT_OK;
 }

@@ -8,6 +8,7 @@
 
 #include "fs/fs.h"
 #include "task/prepare.h"
+#include "task/raw_glue.h"
 #include "task/raw_qa.h"
 #include "task/tfds.h"
 
@@ -221,6 +222,80 @@ static void pronoun_lines(void **state)
     }
 }
 
+/* --- labels ------------------------------------------------------------------------------- */
+
+static spt_status take_label(void *ctx, record *r, spt_err *err)
+{
+    const struct record_field *f = record_find(r, "label");
+    buf_addf(ctx, "%g ", f->kind == FIELD_FLOAT ? f->u.floats[0] : (double)f->u.ints[0]);
+    return SPT_OK;
+}
+
+/* What TFDS's ClassLabel takes, and numbers of classes; -1 is none. */
+static void labels_are_classes(void **state)
+{
+    static const struct {
+        const char *group, *config, *split, *text;
+        bool ok;
+        const char *want;
+    } c[] = {
+        {"glue", "sst2", "train", "sentence\tlabel\nx\t1\ny\tnegative\nz\t-1\n", true, "1 0 -1 "},
+        {"glue", "sst2", "train", "sentence\tlabel\nx\t1\ny\t7\n", false,
+         "f: line 3: the label '7' is no class of sst2"},
+        {"glue", "sst2", "dev", "sentence\tlabel\nx\t2\n", false, "line 2: the label '2' is no"},
+        {"glue", "sst2", "train", "sentence\tlabel\nx\t-2\n", false, "'-2' is no class"},
+        {"glue", "sst2", "train", "sentence\tlabel\nx\t99999999999999999999\n", false,
+         "line 2: the label '99999999999999999999' is neither"},
+        {"glue", "sst2", "train", "sentence\tlabel\nx\t1.0\n", false, "neither a class nor"},
+        {"glue", "cola", "train", "a\t5\t\tx\n", false, "line 1: the label '5' is no class of cola"},
+        {"glue", "cola", "train", "a\t1\t\tx\n", true, "1 "},
+        {"glue", "mnli", "train", "sentence1\tsentence2\tgold_label\na\tb\t2\nc\td\tneutral\n", true,
+         "2 1 "},
+        {"glue", "stsb", "train", "sentence1\tsentence2\tscore\na\tb\t4.5\n", true, "4.5 "},
+        {"glue", "stsb", "train", "sentence1\tsentence2\tscore\na\tb\tnan\n", false,
+         "line 2: the score 'nan' is no number"},
+        {"glue", "stsb", "train", "sentence1\tsentence2\tscore\na\tb\tinf\n", false, "'inf'"},
+        {"glue", "stsb", "train", "sentence1\tsentence2\tscore\na\tb\t1e60\n", false, "'1e60'"},
+        {"glue", "stsb", "train", "sentence1\tsentence2\tscore\na\tb\t0x10\n", false, "'0x10'"},
+        {"super_glue", "cb", "train", "{\"premise\": \"a\", \"hypothesis\": \"b\", \"idx\": 0, \"label\": 2}\n",
+         true, "2 "},
+        {"super_glue", "cb", "train", "{\"premise\": \"a\", \"hypothesis\": \"b\", \"idx\": 0, \"label\": 3}\n",
+         false, "f: line 1: the label '3' is no class of cb"},
+        {"super_glue", "cb", "train", "\n{\"premise\": \"a\", \"hypothesis\": \"b\", \"idx\": 0, \"label\": true}\n",
+         false, "f: line 2: the label true is no class of cb"},
+        {"super_glue", "cb", "train", "{\"premise\": \"a\", \"hypothesis\": \"b\", \"idx\": 0, \"label\": 1.5}\n",
+         false, "the label '1.5' is no class of cb"},
+        {"super_glue", "cb", "train", "{\"premise\": \"a\", \"hypothesis\": \"b\", \"idx\": 0, \"label\": [1]}\n",
+         false, "the label is an array, wanted a class of cb"},
+        {"super_glue", "boolq", "train", "{\"question\": \"a\", \"passage\": \"b\", \"idx\": 0, \"label\": 5}\n",
+         false, "the label '5' is no class of boolq"},
+        {"super_glue", "boolq", "train", "{\"question\": \"a\", \"passage\": \"b\", \"idx\": 0, \"label\": true}\n",
+         true, "1 "},
+        {"super_glue", "copa", "train",
+         "{\"premise\": \"a\", \"choice1\": \"b\", \"choice2\": \"c\", \"question\": \"d\", \"idx\": 0, \"label\": true}\n",
+         true, "1 "},
+        {"super_glue", "wsc", "train",
+         "{\"text\": \"a b\", \"target\": {\"span1_text\": \"a\", \"span1_index\": 0, \"span2_text\": \"b\", "
+         "\"span2_index\": 1}, \"idx\": 0, \"label\": \"True\"}\n",
+         true, "1 "},
+    };
+    for (size_t i = 0; i < sizeof c / sizeof *c; i++) {
+        struct source s = {c[i].text, strlen(c[i].text), 9};
+        spt_err err = {0};
+        buf out;
+        buf_init(&out, 1000);
+        const spt_status st = raw_glue_stream(c[i].group, c[i].config, c[i].split, "f", give, &s,
+                                              take_label, &out, &err);
+        if ((st == SPT_OK) != c[i].ok || (st && st != SPT_E_FORMAT))
+            fail_msg("%s: %s: %s", c[i].text, spt_status_text(st), err.msg);
+        if (st)
+            EXPECT_MSG(&err, c[i].want);
+        else
+            EXPECT_STR(buf_str(&out), c[i].want);
+        buf_release(&out);
+    }
+}
+
 /* --- whole ------------------------------------------------------------------------------------ */
 
 static char dir[512];
@@ -311,6 +386,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table_is_consistent), cmocka_unit_test(shards_as_tfds), cmocka_unit_test(squad_articles),
         cmocka_unit_test(squad_cut_short),     cmocka_unit_test(mrqa_lines), cmocka_unit_test(pronoun_lines),
+        cmocka_unit_test(labels_are_classes),
         cmocka_unit_test(refusals),            cmocka_unit_test(faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
