@@ -38,12 +38,14 @@ static void put_text(buf *out, const struct members *u, const struct feed_chunk 
     }
 }
 
-/* Ids before the first 0 (output_ids of the reference's program), without the end mark's tail. */
-static void put_ids(json_writer *w, const char *key, const struct decoded *d)
+/* The answer's ids, all that its score and text cover: a model may write the pad id, too.
+ * before_pad: only those before the first 0, which is what output_ids of the reference's program
+ * gives (spec/t5x.md 9.1). */
+static void put_ids(json_writer *w, const char *key, const struct decoded *d, bool before_pad)
 {
     json_key(w, key);
     json_begin_array(w);
-    for (int32_t t = 0; t < d->tokens && d->id[t]; t++)
+    for (int32_t t = 0; t < d->tokens && (d->id[t] || !before_pad); t++)
         json_i64(w, d->id[t]);
     json_end_array(w);
 }
@@ -85,7 +87,7 @@ static void put_json(buf *out, bool ids, const struct members *u, const struct f
         json_key(&w, "score");
         json_f32(&w, best->score);
         if (ids)
-            put_ids(&w, "prediction_tokens", best);
+            put_ids(&w, "prediction_tokens", best, false);
     }
     if (a->results > 1) {
         json_key(&w, "predictions");
@@ -100,7 +102,7 @@ static void put_json(buf *out, bool ids, const struct members *u, const struct f
             json_key(&w, "tokens");
             json_i64(&w, d->tokens);
             if (ids)
-                put_ids(&w, "ids", d);
+                put_ids(&w, "ids", d, false);
             json_end_object(&w);
         }
         json_end_array(&w);
@@ -134,7 +136,7 @@ static void put_reference(buf *out, enum line_style style, bool ids, const struc
         json_key(&w, "prediction");
         json_string(&w, best->text);
         if (ids)
-            put_ids(&w, "prediction_tokens", best);
+            put_ids(&w, "prediction_tokens", best, true);
         if (style == LINE_PREDICT_WITH_AUX) {
             json_key(&w, "aux");
             json_begin_object(&w);
