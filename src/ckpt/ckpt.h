@@ -22,6 +22,10 @@ struct ckpt_opts {
     size_t keep;        /* newest states to keep; 0: all. At least one verified state always stays */
     bool keep_best;     /* also keep the state with the best score ... */
     bool lower_is_better; /* ... which is the smallest instead of the largest; ties: the earlier */
+    /* With `keep`, exports older than the newest state whose own state is gone are removed (a crash
+     * may have come between the two), except those that this asks to spare. NULL: none. */
+    bool (*spare)(void *ctx, const char *name);
+    void *ctx;
 };
 
 /* Creates the directory when needed and takes the lock: SPT_E_CONFIG when another trainer holds it.

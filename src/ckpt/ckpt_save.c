@@ -41,6 +41,7 @@ struct ckpt {
     } *states;
     size_t count, cap;
     fs_names synced; /* logs whose directory entries are durable */
+    fs_names exports; /* what exports are called, with a line end in place of the step */
     buf path, other;
 };
 
@@ -205,6 +206,48 @@ static bool is_state_tmp(const char *name)
            strspn(salt + 1, "0123456789abcdef") == 8;
 }
 
+/* "prompt-\n.safetensors" of "prompt-120.safetensors". */
+static spt_status learn_export(ckpt *ck, const char *name, int64_t step, spt_err *err)
+{
+    char digits[24], pattern[256];
+    const int n = snprintf(digits, sizeof digits, "%lld", (long long)step);
+    const char *at = strstr(name, digits);
+    if (!at || strlen(name) >= sizeof pattern || ck->exports.count >= 8)
+        return SPT_OK;
+    snprintf(pattern, sizeof pattern, "%.*s\n%s", (int)(at - name), name, at + n);
+    for (size_t i = 0; i < ck->exports.count; i++)
+        if (!strcmp(ck->exports.name[i], pattern))
+            return SPT_OK;
+    return fs_names_add(&ck->exports, pattern, strlen(pattern), err);
+}
+
+static bool export_step(const ckpt *ck, const char *name, int64_t *step)
+{
+    char text[300];
+    for (size_t i = 0; i < ck->exports.count; i++) {
+        const char *pattern = ck->exports.name[i];
+        const size_t before = strcspn(pattern, "\n"), after = strlen(pattern + before + 1);
+        const size_t n = strlen(name);
+        if (n <= before + after || n >= sizeof text || strncmp(name, pattern, before) ||
+            strcmp(name + n - after, pattern + before + 1))
+            continue;
+        snprintf(text, sizeof text, "=%.*s", (int)(n - before - after), name + before);
+        if (ckpt_step_of(text, "=", step))
+            return true;
+    }
+    return false;
+}
+
+/* An export whose state went in a prune that did not end, or never came. Newer ones are left: the
+ * run comes to their step again. */
+static bool is_orphan(const ckpt *ck, const char *name)
+{
+    int64_t step;
+    return ck->opts.keep && ck->count && export_step(ck, name, &step) && !have(ck, step) &&
+           step < ck->states[ck->count - 1].step &&
+           !(ck->opts.spare && ck->opts.spare(ck->opts.ctx, name));
+}
+
 static spt_status clean(ckpt *ck, spt_err *err)
 {
     fs_names names = {0};
@@ -215,7 +258,7 @@ static spt_status clean(ckpt *ck, spt_err *err)
         const char *name = names.name[i];
         if (ckpt_step_of(name, "trash.state-", &step)) {
             st = empty_trash(ck, step, err);
-        } else if (is_state_tmp(name) || is_writer_tmp(name)) {
+        } else if (is_state_tmp(name) || is_writer_tmp(name) || is_orphan(ck, name)) {
             st = path_join(&ck->path, ck->dir, name, err);
             if (!st)
                 st = fs_remove_tree(buf_str(&ck->path), err);
@@ -265,6 +308,8 @@ static spt_status read_states(ckpt *ck, spt_err *err)
         if (!st && !(st = ckpt_read_dir(buf_str(&ck->path), &m, NULL, NULL, err))) {
             e.has_score = m.has_score;
             e.score = m.score;
+            for (size_t k = 0; k < m.export_count && !st; k++)
+                st = learn_export(ck, m.exports[k].name, steps[i], err);
             manifest_release(&m);
         }
         if (st == SPT_E_FORMAT)
@@ -328,6 +373,7 @@ void ckpt_close(ckpt *ck)
         return;
     fs_lock_release(ck->lock);
     fs_names_free(&ck->synced);
+    fs_names_free(&ck->exports);
     buf_release(&ck->path);
     buf_release(&ck->other);
     mem_free(ck->states);
@@ -363,6 +409,7 @@ static spt_status write_export(ckpt *ck, const struct ckpt_state *s, const struc
     if (!manifest_name_ok(e->name, len, true) || !names_step(e->name, s->step))
         return err_set(err, SPT_E_USAGE, "export \"%s\" of step %lld: not a file name with the step",
                        e->name, (long long)s->step);
+    TRY(learn_export(ck, e->name, s->step, err));
     TRY(path_join(&ck->path, ck->dir, e->name, err));
     if (e->bytes) {
         TRY(fs_write_all(buf_str(&ck->path), e->bytes, e->size, err));

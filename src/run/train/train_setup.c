@@ -374,6 +374,18 @@ static spt_status load_weights(struct training *a, spt_err *err)
     return engine_load_model(&a->engine, a->s, train_uses(a), err);
 }
 
+/* Whether best.json speaks of this prompt, whose state somebody may have removed. */
+static bool is_best_prompt(void *ctx, const char *name)
+{
+    const struct trainer *t = ctx;
+    buf path;
+    buf_init(&path, 65536);
+    const spt_status st = prompt_best_path(t->s->out, &path, NULL);
+    const bool yes = st ? st != SPT_E_NOTFOUND : !strcmp(path_base(buf_str(&path)), name);
+    buf_release(&path);
+    return yes;
+}
+
 /* The run directory, by the rank that writes: locked, and free of what a crash left. */
 static spt_status open_run(struct trainer *t, spt_err *err)
 {
@@ -381,6 +393,8 @@ static spt_status open_run(struct trainer *t, spt_err *err)
         .keep = (size_t)t->s->keep,
         .keep_best = true,
         .lower_is_better = figure_lower_is_better(t->all->metric),
+        .spare = is_best_prompt,
+        .ctx = t,
     };
     TRY(ckpt_open(t->s->out, &opts, &t->ck, err));
     return fs_remove_temporaries(t->s->out, err);

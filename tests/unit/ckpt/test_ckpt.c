@@ -266,6 +266,47 @@ static void retention(void **state)
     fs_names_free(&names);
 }
 
+static bool spared(void *ctx, const char *name)
+{
+    return !strcmp(name, ctx);
+}
+
+/* A prune that a crash ended can leave an export whose state is gone. */
+static void exports_without_state(void **state)
+{
+    const char *dir = fresh("orphans");
+    const struct ckpt_opts all = {0};
+    const struct ckpt_opts opts = {.keep = 2, .spare = spared, .ctx = (void *)"prompt-7.txt"};
+    static const char *const name[] = {"prompt-7.txt",  "prompt-9.txt",   "prompt-15.txt",
+                                       "prompt-40.txt", "prompt-015.txt", "prompt-x.txt",
+                                       "prompt-.txt",   "my-9.txt"};
+    const bool goes[] = {false, true, true};
+    spt_err err;
+    ckpt *ck;
+    EXPECT_OK(ckpt_open(dir, &opts, &ck, &err), &err);
+    save(ck, 10);
+    save(ck, 20);
+    ckpt_close(ck);
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++)
+        EXPECT_OK(fs_write_all(test_path(dir, name[i]), "x", 1, &err), &err);
+    EXPECT_OK(ckpt_open(dir, &all, &ck, &err), &err); /* all are to be kept: nothing was pruned */
+    ckpt_close(ck);
+    EXPECT_TRUE(fs_exists(test_path(dir, "prompt-9.txt")));
+    EXPECT_OK(ckpt_open(dir, &opts, &ck, &err), &err);
+    for (size_t i = 0; i < sizeof name / sizeof *name; i++)
+        if (fs_exists(test_path(dir, name[i])) == (i < 3 && goes[i]))
+            fail_msg("%s", name[i]);
+    EXPECT_TRUE(fs_exists(test_path(dir, "prompt-10.txt")) &&
+                fs_exists(test_path(dir, "prompt-20.txt")));
+    EXPECT_OK(fs_write_all(test_path(dir, "prompt-9.txt"), "x", 1, &err), &err);
+    save(ck, 30); /* a save tidies, too; the name is known from the save */
+    EXPECT_TRUE(!fs_exists(test_path(dir, "prompt-9.txt")) &&
+                fs_exists(test_path(dir, "prompt-40.txt")));
+    expect_steps(dir, (const int64_t[]){20, 30}, 2);
+    ckpt_close(ck);
+    EXPECT_STR(warnings, "");
+}
+
 static void lower_can_be_better(void **state)
 {
     const char *dir = fresh("lower");
@@ -724,6 +765,7 @@ int main(void)
         cmocka_unit_test(bad_requests),
         cmocka_unit_test(a_second_trainer_is_refused),
         cmocka_unit_test(retention),
+        cmocka_unit_test(exports_without_state),
         cmocka_unit_test(lower_can_be_better),
         cmocka_unit_test(the_same_step_again),
         cmocka_unit_test(crash_leftovers_are_removed),
