@@ -13,7 +13,9 @@ struct decode_model {
 spt_status decode_model_new(const t5_model *m, const struct decode_model_plan *plan,
                             decode_model **out, spt_err *err)
 {
-    const struct t5_acts_plan acts = {.rows = plan->enc_rows, .examples = plan->examples};
+    const struct t5_acts_plan acts = {.rows = plan->pass_rows ? plan->pass_rows : plan->enc_rows,
+                                      .enc_rows = plan->enc_rows,
+                                      .examples = plan->examples};
     const struct t5_decoder_plan decoder = {.examples = plan->examples,
                                             .enc_rows = plan->enc_rows,
                                             .rows = plan->rows,

@@ -11,6 +11,7 @@ typedef struct decode_model decode_model;
 struct decode_model_plan {
     int64_t examples;
     int64_t enc_rows; /* of all examples together, prompt rows included */
+    int64_t pass_rows; /* of one pass through the encoder, 0: all of them */
     int64_t rows;     /* sequences per step: decode_rows(opts, examples) */
     int64_t max_len;
     int64_t P_dec; /* rows of a decoder prompt, 0: none */

@@ -38,7 +38,7 @@ static int64_t max64(int64_t a, int64_t b)
 struct dims {
     int64_t E, J, F, hF, H, V;
     size_t elem, wide;
-    int64_t rows, dec_rows, examples;
+    int64_t rows, enc_rows, dec_rows, examples;
     bool backward, remat, dropout, absorb;
 };
 
@@ -54,6 +54,7 @@ static struct dims dims_of(const struct t5_config *c, size_t elem, size_t wide,
                          .elem = elem,
                          .wide = wide,
                          .rows = p->rows,
+                         .enc_rows = max64(p->rows, p->enc_rows),
                          .dec_rows = p->dec_rows,
                          .examples = p->examples,
                          .backward = p->backward,
@@ -73,7 +74,7 @@ static void lay_cross(struct layout *l, const struct dims *d, struct cross_acts 
 {
     const int64_t width = d->absorb ? d->H * d->E : d->J;
     s->q = take(l, d->dec_rows, width, d->elem);
-    s->kv = d->absorb ? NULL : take(l, d->rows, 2 * d->J, d->elem);
+    s->kv = d->absorb ? NULL : take(l, d->enc_rows, 2 * d->J, d->elem);
     s->att = take(l, d->dec_rows, width, d->elem);
     s->lse = d->backward ? take(l, d->dec_rows, d->H, d->wide) : NULL;
 }
@@ -136,7 +137,7 @@ static void lay_device(struct layout *l, const struct t5_config *c, const struct
 {
     lay_encoder(l, d, c->enc_layers, a->enc, &a->enc_last);
     lay_decoder(l, d, c->dec_layers, a->dec, &a->dec_last);
-    a->enc_out = take(l, d->rows, d->E, d->elem);
+    a->enc_out = take(l, d->enc_rows, d->E, d->elem);
     a->dec_out = take(l, d->dec_rows, d->E, d->elem);
     const int64_t R = max64(d->rows, d->dec_rows);
     a->wide_b = take(l, R, max64(3 * d->J, d->F), d->elem);
@@ -362,8 +363,34 @@ static int64_t prompt_length(const struct t5_prompts *p, int64_t which)
     return p->first ? p->first[which + 1] - p->first[which] : p->P;
 }
 
+static int64_t prompt_of(const struct packed_batch *batch, const struct t5_prompts *p, int64_t b)
+{
+    return batch->prompt_of && p->P ? batch->prompt_of[b] : 0;
+}
+
+/* Encoder rows of example b of the batch. */
+static int64_t example_rows(const struct packed_batch *batch, const struct t5_prompts *p, int64_t b)
+{
+    const int64_t tokens = batch->enc_off[b + 1] - batch->enc_off[b];
+    return tokens + (p->P ? prompt_length(p, prompt_of(batch, p, b)) : 0);
+}
+
+int64_t acts_fit(const t5_acts *a, const struct t5_prompts *p, const struct packed_batch *batch,
+                 int64_t first, int64_t count, int64_t target)
+{
+    int64_t n = 0, rows = 0;
+    while (n < count && rows < target) {
+        const int64_t more = example_rows(batch, p, first + n);
+        if (n && rows + more > a->plan.rows)
+            break;
+        rows += more;
+        n++;
+    }
+    return n;
+}
+
 spt_status acts_begin(t5_acts *a, const struct t5_prompts *p, const struct packed_batch *batch,
-                      int64_t first, int64_t count, spt_err *err)
+                      int64_t first, int64_t count, int64_t most, spt_err *err)
 {
     static const struct t5_prompts none;
     p = p ? p : &none;
@@ -374,16 +401,16 @@ spt_status acts_begin(t5_acts *a, const struct t5_prompts *p, const struct packe
     if (count > a->plan.examples)
         return too_large("examples", count, a->plan.examples, err);
     const int64_t tokens = batch->enc_off[first + count] - batch->enc_off[first];
-    int64_t rows = tokens;
-    for (int64_t b = 0; b < count && p->P; b++) {
-        const int64_t which = batch->prompt_of ? batch->prompt_of[first + b] : 0;
-        if (which < 0 || which >= p->count)
+    int64_t rows = 0;
+    for (int64_t b = 0; b < count; b++) {
+        const int64_t which = prompt_of(batch, p, first + b);
+        if (p->P && (which < 0 || which >= p->count))
             return err_set(err, SPT_E_FORMAT, "example %lld names prompt %lld of %lld",
                            (long long)(first + b), (long long)which, (long long)p->count);
-        rows += prompt_length(p, which);
+        rows += example_rows(batch, p, first + b);
     }
-    if (rows > a->plan.rows)
-        return too_large("encoder rows", rows, a->plan.rows, err);
+    if (rows > most)
+        return too_large("encoder rows", rows, most, err);
     TRY(check_ids("input", batch->enc_ids + batch->enc_off[first], tokens, a->m->c.vocab, err));
     a->first = first;
     a->B = count;
@@ -395,7 +422,7 @@ spt_status acts_begin(t5_acts *a, const struct t5_prompts *p, const struct packe
     a->enc_off[0] = 0;
     for (int64_t b = 0; b < count; b++) {
         const int64_t n = batch->enc_off[first + b + 1] - batch->enc_off[first + b];
-        const int64_t which = batch->prompt_of && p->P ? batch->prompt_of[first + b] : 0;
+        const int64_t which = prompt_of(batch, p, first + b);
         const int64_t P = p->P ? prompt_length(p, which) : 0;
         const int64_t before = P ? tokens_before(p->combine, n) : 0;
         const int64_t total = n + P;

@@ -9,6 +9,7 @@ static struct ops_feed feed_of(const struct block_ctx *b, const struct mlp_block
                              .wo = w->wo,
                              .act = {.act = c->act,
                                      .gated = c->gated,
+                                     .only_g = !b->a->plan.backward,
                                      .F = b->m->own.ff,
                                      .drop = mask_of(b->a, s->drop_in),
                                      .off = b->r.off,

@@ -127,6 +127,7 @@ struct t5_dropout {
 /* Storage for passes of up to so many rows; a larger pass is refused (SPT_E_CONFIG). */
 struct t5_acts_plan {
     int64_t rows;     /* encoder rows, prompt rows included */
+    int64_t enc_rows; /* those that t5_encode takes, `rows` at a time; 0: rows */
     int64_t dec_rows; /* decoder rows, decoder prompt rows included */
     int64_t examples; /* sequences on either side (targets of t5_score count, too) */
     bool backward;    /* keep what t5_backward needs */

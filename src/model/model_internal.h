@@ -282,9 +282,13 @@ void residual_out_bwd(const struct block_ctx *b, const ops_weight *w, const floa
 
 /* --- stacks -------------------------------------------------------------------------------- */
 
-/* Offsets of the encoder rows of the range; refuses what does not fit. */
+/* Offsets of the encoder rows of the range; refuses what does not fit, and more than `most` rows. */
 spt_status acts_begin(t5_acts *a, const struct t5_prompts *p, const struct packed_batch *batch,
-                      int64_t first, int64_t count, spt_err *err);
+                      int64_t first, int64_t count, int64_t most, spt_err *err);
+/* How many of the next `count` examples (one at least) make up `target` rows, or as many as one
+ * pass holds. */
+int64_t acts_fit(const t5_acts *a, const struct t5_prompts *p, const struct packed_batch *batch,
+                 int64_t first, int64_t count, int64_t target);
 spt_status acts_check_ids(const t5_acts *a, const char *what, const int32_t *ids, int64_t n,
                           spt_err *err);
 /* Embeds tokens and prompts into the stream in front of layer 0, with input dropout. */

@@ -207,15 +207,42 @@ spt_status check_pass(const t5_model *m, const t5_acts *a, const struct t5_promp
     return SPT_OK;
 }
 
+/* More rows than a pass holds: one pass after the other, each with its place in enc_out, of about
+ * equal size. The offsets are those of the whole afterwards, as before. */
+static spt_status encode_parts(t5_acts *a, const struct t5_prompts *p,
+                               const struct packed_batch *batch, int64_t first, int64_t count,
+                               spt_err *err)
+{
+    const int64_t all = a->rows, most = a->plan.rows, parts = (all + most - 1) / most;
+    void *const out = a->enc_out;
+    spt_status st = SPT_OK;
+    for (int64_t at = 0, row = 0, n; !st && at < count; at += n, row += a->rows) {
+        n = acts_fit(a, p, batch, first + at, count - at, (all + parts - 1) / parts);
+        st = acts_begin(a, p, batch, first + at, n, most, err);
+        if (st)
+            break;
+        a->enc_out = row_at(a->m, out, row, a->m->c.width);
+        encoder_embed(a, p, batch);
+        encoder_layers(a);
+        a->enc_out = out;
+    }
+    return st ? st : acts_begin(a, p, batch, first, count, all, err);
+}
+
 spt_status t5_encode(const t5_model *m, const struct t5_prompts *prompts,
                      const struct packed_batch *batch, int64_t first, int64_t count, t5_acts *acts,
                      spt_err *err)
 {
     prompts = prompts ? prompts : &no_prompts;
     TRY(check_pass(m, acts, prompts, NULL, err));
-    TRY(acts_begin(acts, prompts, batch, first, count, err));
-    encoder_embed(acts, prompts, batch);
-    encoder_layers(acts);
+    const int64_t one = acts->plan.rows, all = acts->plan.enc_rows, most = all > one ? all : one;
+    TRY(acts_begin(acts, prompts, batch, first, count, most, err));
+    if (acts->rows > one) {
+        TRY(encode_parts(acts, prompts, batch, first, count, err));
+    } else {
+        encoder_embed(acts, prompts, batch);
+        encoder_layers(acts);
+    }
     TRY(model_check(m, err));
     acts->encoded = true;
     return SPT_OK;
@@ -228,7 +255,7 @@ spt_status t5_forward(const t5_model *m, const struct t5_prompts *prompts,
 {
     prompts = prompts ? prompts : &no_prompts;
     TRY(check_pass(m, acts, prompts, drop, err));
-    TRY(acts_begin(acts, prompts, batch, first, count, err));
+    TRY(acts_begin(acts, prompts, batch, first, count, acts->plan.rows, err));
     const int64_t *off = batch->dec_off + first;
     TRY(place_sequences(acts, count, off, batch->dec_in, batch->dec_target, err));
     memcpy(acts->cross_off, acts->dec_off, (size_t)(count + 1) * sizeof *acts->cross_off);

@@ -244,7 +244,7 @@ static void mlp_step(t5_decoder *d, int64_t layer, int64_t rows)
     const struct ops_feed f = {
         .wi = w->wi,
         .wo = w->wo,
-        .act = {.act = m->c.act, .gated = m->c.gated, .F = m->own.ff},
+        .act = {.act = m->c.act, .gated = m->c.gated, .only_g = true, .F = m->own.ff},
     };
     t->feed(m->o, &f, d->norm, rows, d->wide, d->wide2, m->link ? NULL : d->x,
             m->link ? d->norm : d->x);

@@ -85,6 +85,7 @@ struct ops_slots {
 struct ops_activate {
     enum ops_activation act;
     bool gated;
+    bool only_g; /* forward: h is scratch, which need not be written */
     int64_t F;
     /* Multipliers [B, F] shared by the rows of an example, or NULL (off may then be NULL). */
     const float *drop;
@@ -189,7 +190,8 @@ struct ops_table {
                          const void *dg, int64_t rows, int64_t F, const int64_t *off, int64_t B,
                          const float *drop, void *dh);
     /* h = x Wi, g = activate(h), y = g Wo, or base + g Wo unless base is NULL (it may be y): the bits
-     * of the operations one by one. g is scratch and may be left as it was. */
+     * of the operations one by one. g is scratch and may be left as it was, and so may h with
+     * act.only_g. */
     void (*feed)(ops *o, const struct ops_feed *f, const void *x, int64_t rows, void *h, void *g,
                  const void *base, void *y);
     /* dg = dy Wo^T, dh = activate_bwd(h, dg), dx = dh Wi^T. dg and dh are scratch like g. */

@@ -8,8 +8,9 @@
 #include "run/commands.h"
 
 /* Decoder rows of label scoring in flight: enough for full product tiles, small next to the
- * encoder's. Which labels are scored together changes no bit. */
-enum { SCORE_ROWS = 1024, GENERATE_ROWS = 8 };
+ * encoder's; absorbed ones are as wide as a row and all heads. Which labels are scored together
+ * changes no bit. RANGES: encoder passes whose examples the decoder takes together. */
+enum { SCORE_ROWS = 1024, ABSORBED_ROWS = 256, RANGES = 8 };
 
 struct evaluate_opts evaluate_opts_of(const struct settings *s, const struct task_text *t)
 {
@@ -20,7 +21,37 @@ struct evaluate_opts evaluate_opts_of(const struct settings *s, const struct tas
                     (strcmp(s->by ? s->by : "auto", "rank") && generation_asked(s)),
         .length_normalize = s->length_normalize,
         .max_output = s->max_output,
+        .cross_attention = s->cross_attention ? s->cross_attention : "auto",
     };
+}
+
+/* Whether the distinct decoder rows of the labels are few enough. Every label adds one at least, so
+ * only the first few labels of a large set are looked at. */
+static bool absorbing_pays(const struct t5_config *c, const struct task_text *t, int64_t P_dec)
+{
+    const struct label_report *l = &t->report;
+    int64_t rows = P_dec + 1;
+    for (size_t k = 0; k < l->labels && t5_absorb_pays(c, rows); k++) {
+        const size_t len = l->off[k + 1] - l->off[k];
+        size_t shared = 0;
+        for (size_t i = 0; i < k; i++) {
+            const size_t other = l->off[i + 1] - l->off[i];
+            size_t n = 0;
+            while (n + 1 < len && n + 1 < other && l->ids[l->off[k] + n] == l->ids[l->off[i] + n])
+                n++;
+            shared = n > shared ? n : shared;
+        }
+        rows += (int64_t)(len - 1 - shared);
+    }
+    return t5_absorb_pays(c, rows);
+}
+
+bool evaluate_absorbs(const struct evaluate_opts *o, const struct t5_config *c,
+                      const struct task_text *t, int64_t P_dec)
+{
+    if (o->generate || !t->report.labels || !strcmp(o->cross_attention, "plain"))
+        return false;
+    return !strcmp(o->cross_attention, "absorbed") || absorbing_pays(c, t, P_dec);
 }
 
 void answers_release(struct answers *a)
@@ -55,15 +86,12 @@ static bool whole_batches(const struct evaluate_opts *o)
     return o->generate && o->generation && o->generation->opts.method == DECODE_SAMPLE_T5X;
 }
 
-/* A decoder step costs nearly the same for a few sequences as for a full tile, so decoding takes
- * more examples at once than scoring does; the reference's sampling takes whole batches. */
+/* The decoder costs nearly the same for a few sequences as for a full tile, so it takes the examples
+ * of several passes through the encoder at once; the reference's sampling takes whole batches. */
 static int64_t rows_in_flight(const struct evaluate_opts *o, int64_t longest)
 {
-    int64_t rows = o->micro_rows;
-    if (o->generate) {
-        const int64_t all = o->batch * longest, most = GENERATE_ROWS * o->micro_rows;
-        rows = whole_batches(o) || all < most ? all : most;
-    }
+    const int64_t all = o->batch * longest, most = RANGES * o->micro_rows;
+    const int64_t rows = whole_batches(o) || all < most ? all : most;
     return rows > longest ? rows : longest;
 }
 
@@ -75,6 +103,7 @@ spt_status evaluator_open(const struct engine *e, const struct task_text *t, int
     const bool decoder = prompt && prompt->use.side == PROMPT_DECODER;
     const int64_t P = prompt && !decoder ? prompt->P : 0, P_dec = decoder ? prompt->P : 0;
     v.rows = rows_in_flight(o, longest_input + P);
+    v.pass_rows = longest_input + P > o->micro_rows ? longest_input + P : o->micro_rows;
     v.examples = v.rows / (P + 1) < o->batch ? v.rows / (P + 1) : o->batch;
     if (o->generation)
         v.chain = o->generation->opts.key;
@@ -83,27 +112,40 @@ spt_status evaluator_open(const struct engine *e, const struct task_text *t, int
         const int64_t len = (int64_t)(t->report.off[k + 1] - t->report.off[k]);
         longest = len > longest ? len : longest;
     }
-    v.dec_rows = v.examples * (longest + P_dec);
+    v.longest = longest + P_dec;
+    v.dec_rows = v.examples * v.longest;
     if (v.dec_rows < SCORE_ROWS)
         v.dec_rows = SCORE_ROWS;
     *out = v;
     return SPT_OK;
 }
 
-/* Activations for scoring, made when they are first needed: decoding has its own. */
-static spt_status get_acts(struct evaluator *v, spt_err *err)
+/* Activations for scoring, made when they are first needed: decoding has its own. v->acts is then
+ * what was asked for. */
+static spt_status get_acts(struct evaluator *v, bool absorb, spt_err *err)
 {
+    const int64_t fewer = v->longest > ABSORBED_ROWS ? v->longest : ABSORBED_ROWS;
+    const int64_t dec_rows = absorb && fewer < v->dec_rows ? fewer : v->dec_rows;
     const struct t5_acts_plan plan = {
-        .rows = v->rows,
-        .dec_rows = v->dec_rows,
+        .rows = v->pass_rows,
+        .enc_rows = v->rows,
+        .dec_rows = dec_rows,
         .examples = v->dec_rows, /* targets of a row or more each */
+        .absorb = absorb,
     };
-    return v->acts ? SPT_OK : t5_acts_new(v->engine->model, &plan, &v->acts, err);
+    v->acts = v->kept[absorb];
+    v->score_rows = dec_rows;
+    if (v->acts)
+        return SPT_OK;
+    TRY(t5_acts_new(v->engine->model, &plan, &v->kept[absorb], err));
+    v->acts = v->kept[absorb];
+    return SPT_OK;
 }
 
 void evaluator_close(struct evaluator *v)
 {
-    t5_acts_free(v->acts);
+    t5_acts_free(v->kept[0]);
+    t5_acts_free(v->kept[1]);
     decode_model_free(v->decoder);
     *v = (struct evaluator){0};
 }
@@ -196,8 +238,6 @@ static spt_status for_each_range(struct evaluator *v, const struct t5_prompts *p
     batch b = {0};
     int32_t *prompt_of = NULL;
     size_t cap = 0;
-    if (encode)
-        TRY(get_acts(v, err));
     TRY(eval_order_new(x, (size_t)v->opts.batch, &order, err));
     spt_status st = SPT_OK;
     for (size_t i = 0; !st && i < eval_order_batches(order); i++) {
@@ -427,7 +467,7 @@ static spt_status rank_range(void *ctx, const struct pass *p, spt_err *err)
         float *score = r->score + (size_t)p->batch->index[p->first + e] * r->K;
         for (size_t k = 0; k < labels->labels; k++) {
             const int64_t len = (int64_t)(labels->off[k + 1] - labels->off[k]);
-            if (rows + len + p->prompts->P_dec > p->v->dec_rows) {
+            if (rows + len + p->prompts->P_dec > p->v->score_rows) {
                 TRY(flush_labels(r, p, err));
                 rows = 0;
             }
@@ -484,10 +524,13 @@ static spt_status rank_labels(struct evaluator *v, const struct t5_prompts *prom
     a->score = mem_zalloc(cells, sizeof *a->score);
     a->prob = mem_zalloc(cells, sizeof *a->prob);
     struct rank_ctx r = {.score = a->score, .K = a->labels};
+    const struct task_text *task = v->mix ? v->mix->task[v->task_of[0]] : v->task;
     r.to = mem_alloc((size_t)v->dec_rows, sizeof *r.to);
     spt_status st = a->score && a->prob && r.to
                         ? target_list_init(&r.list, v->dec_rows, v->dec_rows, err)
                         : err_nomem(err, cells * sizeof *a->score);
+    if (!st)
+        st = get_acts(v, evaluate_absorbs(&v->opts, &v->engine->config, task, prompts->P_dec), err);
     if (!st)
         st = for_each_range(v, prompts, x, true, rank_range, &r, err);
     st = share_floats(v, x, a->score, a->labels, st, err);
@@ -615,6 +658,7 @@ static spt_status get_decoder(struct evaluator *v, const struct decode_opts *o, 
     const struct decode_model_plan plan = {
         .examples = v->examples,
         .enc_rows = v->rows,
+        .pass_rows = v->pass_rows,
         .rows = decode_rows(o, v->examples),
         .max_len = v->opts.max_output,
         .P_dec = P_dec,
@@ -768,11 +812,15 @@ spt_status evaluate_prior(struct evaluator *v, const struct t5_prompts *prompts,
 
 /* --- several prompts -------------------------------------------------------------------------- */
 
-/* Members that may share a batch: same number of rows in the same place of the encoder. A decoder
- * prompt is alone: the model takes one. */
-static bool same_shape(const struct prompt *a, const struct prompt *b)
+/* Members that may share a batch: same number of rows in the same place of the encoder, same way of
+ * cross-attention. A decoder prompt is alone: the model takes one. */
+static bool same_shape(const struct evaluator *v, size_t i, size_t k)
 {
-    return a->use.side == PROMPT_ENCODER && b->use.side == PROMPT_ENCODER && a->P == b->P &&
+    const struct prompt *a = v->mix->prompt[i], *b = v->mix->prompt[k];
+    const struct t5_config *c = &v->engine->config;
+    return evaluate_absorbs(&v->opts, c, v->mix->task[i], 0) ==
+               evaluate_absorbs(&v->opts, c, v->mix->task[k], 0) &&
+           a->use.side == PROMPT_ENCODER && b->use.side == PROMPT_ENCODER && a->P == b->P &&
            a->use.combine == b->use.combine;
 }
 
@@ -798,13 +846,14 @@ static void group_clear(struct mix_group *g)
 }
 
 /* The group of member `first`, its prompts side by side, and the examples that use them. */
-static spt_status group_make(struct mix_group *g, size_t first, const examples *x, spt_err *err)
+static spt_status group_make(struct mix_group *g, const struct evaluator *v, size_t first,
+                             const examples *x, spt_err *err)
 {
     const struct prompt_mix *mix = g->mix;
     const struct prompt *lead = mix->prompt[first];
     for (size_t m = 0; m < mix->count; m++)
         g->local[m] =
-            m == first || (m > first && same_shape(lead, mix->prompt[m])) ? g->members++ : -1;
+            m == first || (m > first && same_shape(v, first, m)) ? g->members++ : -1;
     const size_t cells = (size_t)(lead->P * lead->E);
     g->rows = mem_alloc_aligned((size_t)g->members, cells * sizeof *g->rows);
     if (!g->rows)
@@ -867,7 +916,7 @@ static spt_status group_scatter(const struct mix_group *g, struct answers *from,
 static spt_status group_run(struct mix_group *g, size_t first, struct evaluator *v,
                             const examples *x, struct answers *out, spt_err *err)
 {
-    TRY(group_make(g, first, x, err));
+    TRY(group_make(g, v, first, x, err));
     if (!g->n)
         return SPT_OK;
     struct t5_prompts p = prompts_of(g->mix->prompt[first]);
@@ -962,6 +1011,8 @@ spt_status evaluate_targets(struct evaluator *v, const struct t5_prompts *prompt
 {
     struct target_ctx t = {.x = x, .score = score};
     spt_status st = target_list_init(&t.list, v->examples, v->dec_rows, err);
+    if (!st)
+        st = get_acts(v, false, err);
     if (!st)
         st = for_each_range(v, prompts, x, true, target_range, &t, err);
     st = share_floats(v, x, score, 1, st, err);

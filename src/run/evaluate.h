@@ -13,8 +13,13 @@ struct evaluate_opts {
     bool length_normalize;
     int64_t max_output;
     const struct generation *generation; /* NULL: greedy, without scores */
+    const char *cross_attention;         /* "auto", "plain", "absorbed": of ranking */
 };
 struct evaluate_opts evaluate_opts_of(const struct settings *s, const struct task_text *t);
+/* Whether labels of t are ranked with absorbed cross-attention behind a decoder prompt of P_dec rows:
+ * the model then needs T5_ABSORB. A matter of the labels, not of the examples. */
+bool evaluate_absorbs(const struct evaluate_opts *o, const struct t5_config *c,
+                      const struct task_text *t, int64_t P_dec);
 
 /* One decoded answer of an example. */
 struct decoded {
@@ -46,10 +51,14 @@ struct evaluator {
     const struct engine *engine;
     const struct task_text *task;
     struct evaluate_opts opts;
-    t5_acts *acts;
+    t5_acts *kept[2]; /* plain and absorbed cross-attention; NULL: not needed yet */
+    t5_acts *acts;    /* the one at work */
+    int64_t score_rows; /* decoder rows that it takes */
     struct decode_model *decoder; /* made when it is first needed */
     int64_t decoder_P;
     int64_t rows, dec_rows, examples; /* what acts holds */
+    int64_t pass_rows;                /* encoder rows of one pass */
+    int64_t longest;                  /* decoder rows of the longest target */
     uint64_t first_number; /* of the first example, for sampling: its place in the file */
     struct rng_key chain; /* the reference's sampling: split once per batch; starts as the seed's */
     const struct prompt_mix *mix; /* while evaluate_mixed runs */

@@ -55,10 +55,20 @@ spt_status members_open(const struct settings *s, const char *list, char *const 
     return SPT_OK;
 }
 
-spt_status members_load(const struct settings *s, struct members *u, spt_err *err)
+static unsigned uses_of(const struct members *u, const struct evaluate_opts *o)
+{
+    for (size_t i = 0; i < u->count; i++)
+        if (evaluate_absorbs(o, &u->engine.config, &u->m[i].task, prompts_of(u->m[i].prompt).P_dec))
+            return T5_ABSORB;
+    return 0;
+}
+
+spt_status members_load(const struct settings *s, const struct evaluate_opts *o, struct members *u,
+                        spt_err *err)
 {
     u->engine.prompt_compute = u->m[0].prompt ? u->m[0].prompt->use.compute : NULL;
-    TRY(engine_load_model(&u->engine, s, 0, err));
+    TRY(engine_open_ops(&u->engine, s, s->profile, err));
+    TRY(engine_load_model(&u->engine, s, uses_of(u, o), err));
     for (size_t i = 0; i < u->count; i++)
         if (u->m[i].prompt) {
             const spt_status st = prompt_compare(s, &u->engine, u->m[i].prompt, err);

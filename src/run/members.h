@@ -20,8 +20,9 @@ struct members {
  * prompts and labels are checked; no weight is read. */
 spt_status members_open(const struct settings *s, const char *list, char *const *more,
                         size_t more_count, struct members *out, spt_err *err);
-/* Reads the weights, and compares every prompt with the base. */
-spt_status members_load(const struct settings *s, struct members *u, spt_err *err);
+/* Reads the weights, and compares every prompt with the base. o: what they will be used for. */
+spt_status members_load(const struct settings *s, const struct evaluate_opts *o, struct members *u,
+                        spt_err *err);
 void members_close(struct members *u); /* accepts an all-zero object */
 
 /* The member of this path, file name or stem; -1 when there is none or more than one. */

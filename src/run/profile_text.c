@@ -1,5 +1,7 @@
 #include "run/profile_text.h"
 
+#include "base/log.h"
+
 double profile_operations(const struct profile_run *r)
 {
     double sum = 0;
@@ -60,6 +62,17 @@ void profile_text(const struct profile_run *r, buf *out)
     for (size_t i = 0; i < r->parts; i++)
         outside(r, r->part[i].name, r->part[i].seconds, out);
     outside(r, "outside operations", rest(r), out);
+}
+
+void profile_log(const buf *text)
+{
+    for (const char *p = buf_str(text); *p;) {
+        const char *end = p;
+        while (*end && *end != '\n')
+            end++;
+        log_info("%.*s", (int)(end - p), p);
+        p = *end ? end + 1 : end;
+    }
 }
 
 static void number(json_writer *w, const char *name, double value)

@@ -1,4 +1,4 @@
-/* A table of ops_profile lines, for `spt bench` and `spt train --profile`. */
+/* A table of ops_profile lines, for `spt bench` and --profile. */
 #ifndef SPT_RUN_PROFILE_TEXT_H
 #define SPT_RUN_PROFILE_TEXT_H
 
@@ -26,6 +26,7 @@ struct profile_run {
 double profile_operations(const struct profile_run *r); /* useful ones of a step */
 double profile_seconds(const struct profile_run *r);    /* of a step */
 void profile_text(const struct profile_run *r, buf *out);
+void profile_log(const buf *text);                      /* line by line */
 void profile_json(const struct profile_run *r, json_writer *w); /* an object */
 
 #endif

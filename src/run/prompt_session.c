@@ -95,10 +95,11 @@ spt_status prompt_compare(const struct settings *s, const struct engine *e,
     return strict_status(s, err);
 }
 
-spt_status prompt_session_load(const struct settings *s, struct prompt_session *u, spt_err *err)
+spt_status prompt_session_load(const struct settings *s, unsigned uses, struct prompt_session *u,
+                               spt_err *err)
 {
     u->engine.prompt_compute = u->prompt ? u->prompt->use.compute : NULL;
-    TRY(engine_load_model(&u->engine, s, 0, err));
+    TRY(engine_load_model(&u->engine, s, uses, err));
     return u->prompt ? prompt_compare(s, &u->engine, u->prompt, err) : strict_status(s, err);
 }
 

@@ -28,7 +28,8 @@ spt_status prompt_compare(const struct settings *s, const struct engine *e,
 spt_status prompt_session_open(const struct settings *s, struct prompt_session *out, spt_err *err);
 /* Prepares the weights and compares the base with the one the prompt was trained on: a difference
  * is a warning, with --strict SPT_E_CHECK. */
-spt_status prompt_session_load(const struct settings *s, struct prompt_session *u, spt_err *err);
+spt_status prompt_session_load(const struct settings *s, unsigned uses, struct prompt_session *u,
+                               spt_err *err);
 void prompt_session_close(struct prompt_session *u); /* accepts an all-zero object */
 
 #endif

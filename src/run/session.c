@@ -36,10 +36,12 @@ static spt_status open_all(spt_session *s, const char *model, const char *prompt
 {
     TRY(configure(&s->settings, model, prompt, opts, err));
     TRY(prompt_session_open(&s->settings, &s->use, err));
-    TRY(prompt_session_load(&s->settings, &s->use, err));
     struct evaluate_opts o = evaluate_opts_of(&s->settings, &s->use.task);
     o.batch = 1;
     o.micro_rows = 1;
+    const bool absorb = evaluate_absorbs(&o, &s->use.engine.config, &s->use.task,
+                                         prompts_of(s->use.prompt).P_dec);
+    TRY(prompt_session_load(&s->settings, absorb ? T5_ABSORB : 0, &s->use, err));
     return evaluator_open(&s->use.engine, &s->use.task, s->use.task.max_input,
                           s->use.task.max_target, &o, s->use.prompt, &s->evaluator, err);
 }

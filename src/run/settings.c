@@ -247,9 +247,9 @@ const struct option_row option_table[] = {
     INT("ranks", ranks, "1", 1, 65536, CMD_PLAN, "processes that the run will have"),
     TEXT("bandwidth", bandwidth, "SIZE", "", CMD_PLAN,
          "bytes per second between two of them (1.25G for 10 Gbit/s): adds the exchanges' time"),
-    CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "auto", T | C | B,
-           "absorbed: no keys and values of the input, for short targets (auto: when it needs "
-           "fewer operations)"),
+    CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "auto", USES | B,
+           "absorbed: no keys and values of the input, for short targets and few labels (auto: when "
+           "it needs fewer operations)"),
     SWITCH("remat", remat, T | C | B,
            "keep the inputs of layers only, compute the rest again: less memory, same bits"),
     TEXT("memory", memory, "SIZE", "", T | C,
@@ -273,7 +273,7 @@ const struct option_row option_table[] = {
            "read .npy arrays of opaque 2-byte values (|V2) as bfloat16"),
     SWITCH("force", force, V, "write a PEFT adapter into a directory that has other files"),
     SWITCH("decode", decode, K, "ids to text instead of text to ids"),
-    SWITCH("profile", profile, T, "at the end: time by kind of operation, share of the peak"),
+    SWITCH("profile", profile, T | E, "at the end: time by kind of operation, share of the peak"),
     SWITCH("log-examples", log_examples, T,
            "write the numbers of each step's examples into train.jsonl"),
     CHOICE("progress", progress, "auto|always|never", "auto", T | E | I | S,

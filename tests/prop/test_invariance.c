@@ -244,6 +244,56 @@ static void lengths_do_not_matter(void **state)
     golden_every_isa(lengths_on, &absorb);
 }
 
+/* An encoder pass in parts has the bits of one pass, for whatever asks it next. */
+static void parts_on(ops *o, const char *isa, void *ctx)
+{
+    (void)isa;
+    spt_err err;
+    struct setup s;
+    open_setup(&s, o, false, *(const bool *)ctx);
+    struct t5_acts_plan plan = {.rows = s.plan.rows, .dec_rows = s.plan.dec_rows,
+                                .examples = s.plan.examples, .absorb = s.plan.absorb};
+    int64_t longest = 0;
+    int32_t example[B];
+    for (int b = 0; b < B; b++) {
+        const int64_t n = s.batch.b.enc_off[b + 1] - s.batch.b.enc_off[b] + P;
+        longest = n > longest ? n : longest;
+        example[b] = b;
+    }
+    const struct t5_targets targets = {.n = B, .example = example, .off = s.batch.b.dec_off,
+                                       .dec_in = s.batch.b.dec_in,
+                                       .dec_target = s.batch.b.dec_target};
+    float want[B], got[B];
+    for (int64_t step = 0; step < 5; step++) {
+        t5_acts *a;
+        const int64_t rows = s.plan.rows - step * (s.plan.rows - longest) / 4;
+        plan.rows = rows;
+        plan.enc_rows = s.plan.rows;
+        EXPECT_OK(t5_acts_new(s.m, &plan, &a, &err), &err);
+        EXPECT_OK(t5_encode(s.m, &s.prompts, &s.batch.b, 0, B, a, &err), &err);
+        EXPECT_OK(t5_score(s.m, &s.prompts, &targets, a, got, NULL, NULL, &err), &err);
+        if (rows == s.plan.rows)
+            memcpy(want, got, sizeof want);
+        EXPECT_TRUE(!memcmp(want, got, sizeof want));
+        t5_acts_free(a);
+    }
+    t5_acts *a;
+    plan.rows = longest - 1; /* the longest example fits no pass */
+    EXPECT_OK(t5_acts_new(s.m, &plan, &a, &err), &err);
+    EXPECT_STATUS(t5_encode(s.m, &s.prompts, &s.batch.b, 0, B, a, &err), SPT_E_CONFIG);
+    t5_acts_free(a);
+    close_setup(&s);
+}
+
+static void parts_do_not_matter(void **state)
+{
+    (void)state;
+    bool absorb = false;
+    golden_every_isa(parts_on, &absorb);
+    absorb = true;
+    golden_every_isa(parts_on, &absorb);
+}
+
 static void threads_do_not_matter(void **state)
 {
     static const char *const isas[] = {"avx2", "avx512"};
@@ -314,6 +364,7 @@ int main(void)
         cmocka_unit_test(cutting_the_batch_does_not_matter),
         cmocka_unit_test(shared_prompt_rows_change_nothing),
         cmocka_unit_test(lengths_do_not_matter),
+        cmocka_unit_test(parts_do_not_matter),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(steps_allocate_nothing),
     };

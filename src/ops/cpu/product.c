@@ -457,8 +457,20 @@ static void pad_half(uint16_t *to, int64_t cols)
         memset(to + cols, 0, (size_t)(round_up(cols, K_ROUND) - cols) * sizeof *to);
 }
 
+/* A tile of h: how far its rows and its gate are from each other. */
+struct tile_of_h {
+    float *at;
+    int64_t stride, gate;
+};
+
+static struct tile_of_h tile_in_h(const struct task *t, int64_t row)
+{
+    const struct run *r = t->r;
+    return (struct tile_of_h){r->y + row * r->N + t->n, r->N, r->act->F};
+}
+
 /* g of rows whose h (and gate) is there */
-static void activate_rows(const struct task *t, int64_t row, int64_t rows)
+static void activate_rows(const struct task *t, int64_t row, int64_t rows, struct tile_of_h tile)
 {
     const struct run *r = t->r;
     const struct ops_activate *a = r->act;
@@ -467,8 +479,8 @@ static void activate_rows(const struct task *t, int64_t row, int64_t rows)
     uint16_t *half = r->next.to ? half_place(&r->next, row, n) : NULL;
     const int64_t step = half ? half_step(&r->next, n) : 0;
     int64_t example = 0;
-    for (int64_t i = row; i < row + rows; i++, half += step) {
-        const float *h = r->y + i * r->N + n, *gate = a->gated ? h + F : NULL;
+    for (int64_t i = row; i < row + rows; i++, half += step, tile.at += tile.stride) {
+        const float *h = tile.at, *gate = a->gated ? h + tile.gate : NULL;
         const float *drop = drop_of(a, i, &example);
         drop = drop ? drop + n : NULL;
         if (step) {
@@ -481,24 +493,29 @@ static void activate_rows(const struct task *t, int64_t row, int64_t rows)
 }
 
 /* Columns n .. n + 64 of h (and of its gate) and of g. */
-static void activated_tile(const struct task *t, int64_t row, int64_t rows, struct next_panels *np)
+static void activated_tile(const struct task *t, int64_t row, int64_t rows, int thread,
+                           struct next_panels *np)
 {
     const struct run *r = t->r;
     const struct ops_activate *a = r->act;
     const int64_t n = t->n, F = a->F, cols = least(PANEL, F - n);
+    struct tile_of_h tile = tile_in_h(t, row);
+    if (a->only_g) /* nobody reads it elsewhere */
+        tile = (struct tile_of_h){r->p->buffers[thread].dst, 2 * PANEL, PANEL};
     struct ahead_list places = {.rows = 1};
     list_places(&places, r, row, rows, F, n, cols);
     for (int half = 0; half <= a->gated; half++) {
         struct panel_job j = job_of(t, row, rows);
         j.panel = t->panel[half];
-        j.y = r->y + row * r->N + half * F + n;
+        j.y = tile.at + half * tile.gate;
+        j.ldy = tile.stride;
         j.cols = cols;
         j.list = &places;
         if (half < a->gated)
             j.follow = NULL; /* the same rows once more */
         multiply(t, &j, row, np, half);
     }
-    activate_rows(t, row, rows);
+    activate_rows(t, row, rows, tile);
 }
 
 /* dh of rows from dg, in rows of PANEL */
@@ -562,7 +579,7 @@ static void do_tile(const struct task *t, int64_t tile, int thread, struct next_
     else if (t->r->back)
         activated_back_tile(t, row, rows, thread, np);
     else
-        activated_tile(t, row, rows, np);
+        activated_tile(t, row, rows, thread, np);
 }
 
 static void dense_tiles(const struct task *t, const struct tile_product *tile, int thread,
@@ -586,7 +603,7 @@ static void dense_tiles(const struct task *t, const struct tile_product *tile, i
                          t->chunk ? NULL : r->base, r->add || t->chunk);
         }
         if (a && !r->back)
-            activate_rows(t, row, rows);
+            activate_rows(t, row, rows, tile_in_h(t, row));
     }
 }
 

@@ -17,7 +17,7 @@ static spt_status check_prompt(struct settings *s, spt_err *err)
     examples *x = NULL;
     spt_status st = prompt_session_open(s, &u, err);
     if (!st)
-        st = prompt_session_load(s, &u, err);
+        st = prompt_session_load(s, 0, &u, err);
     if (!st && u.prompt)
         log_info("prompt: %lld x %lld from %s (%s)", (long long)u.prompt->P,
                  (long long)u.prompt->E, s->prompt, u.prompt->kind);

@@ -7,16 +7,19 @@
 #include "base/log.h"
 #include "codec/hash.h"
 #include "metric/class_metrics.h"
+#include "ops/cpu/cpu.h"
+#include "os/os.h"
 #include "prompt/prompt_io.h"
 #include "run/commands.h"
 #include "run/ensemble.h"
 #include "run/members.h"
 #include "run/plain_code.h"
 #include "run/predictions.h"
+#include "run/profile_text.h"
 #include "run/ranks.h"
 #include "text/json.h"
 
-enum { OUTPUT_MAX = 1 << 30 };
+enum { OUTPUT_MAX = 1 << 30, PROFILE_MAX = 1 << 16 };
 
 /* --- the answer ---------------------------------------------------------------------------------- */
 
@@ -219,6 +222,7 @@ struct eval {
     struct generation generation;
     struct evaluate_opts opts;
     struct evaluator v;
+    int64_t load_ns, answer_ns; /* loading the base, answering */
 };
 
 static bool is_set(const char *text)
@@ -361,9 +365,13 @@ static spt_status answer_all(struct eval *e, spt_err *err)
         longest_input = c.longest_input > longest_input ? c.longest_input : longest_input;
         longest_target = c.longest_target > longest_target ? c.longest_target : longest_target;
     }
-    TRY(members_load(e->s, &e->u, err));
+    const int64_t start = os_monotonic_ns();
+    TRY(members_load(e->s, &e->opts, &e->u, err));
+    e->load_ns = os_monotonic_ns() - start;
     TRY(members_evaluator(&e->u, e->s, &e->opts, longest_input, longest_target, &e->v, err));
     TRY(same_everywhere(e, err));
+    ops_profile_reset(e->u.engine.ops);
+    const int64_t from = os_monotonic_ns();
     for (size_t i = 0; i < e->u.count; i++) {
         const struct t5_prompts p = prompts_of(e->u.m[i].prompt);
         e->v.task = &e->u.m[i].task;
@@ -371,7 +379,49 @@ static spt_status answer_all(struct eval *e, spt_err *err)
         TRY(evaluate(&e->v, &p, e->x[i], &e->a[i], err));
         figures_of(&e->a[i], e->x[i], &e->u.m[i].task, &e->figure[i], NULL);
     }
+    e->answer_ns = os_monotonic_ns() - from;
     return SPT_OK;
+}
+
+/* --profile: where the time of answering went. */
+static spt_status tell_profile(struct eval *e, spt_err *err)
+{
+    ops *inner = ops_profile_inner(e->u.engine.ops);
+    const bool half = e->u.engine.compute == OPS_BFLOAT16 && ops_native_bfloat16();
+    const struct profile_run run = {.what = "answering",
+                                    .line = ops_profile_lines(e->u.engine.ops),
+                                    .steps = 1,
+                                    .total = (double)e->answer_ns * 1e-9,
+                                    .peak = ops_cpu_peak(inner, half, 0.5)};
+    double answered = 0;
+    for (size_t i = 0; i < e->u.count; i++)
+        answered += (double)e->a[i].n;
+    buf text;
+    buf_init(&text, PROFILE_MAX);
+    buf_addf(&text, "loading: %.2f s; %.0f examples, %.1f a second\n", (double)e->load_ns * 1e-9,
+             answered, run.total > 0 ? answered / run.total : 0);
+    profile_text(&run, &text);
+    spt_status st = buf_status(&text, "profile", err);
+    if (!st)
+        profile_log(&text);
+    buf_clear(&text);
+    json_writer w;
+    json_write_init(&w, &text, JSON_SPACED);
+    json_begin_object(&w);
+    json_key(&w, "event");
+    json_string(&w, "profile");
+    json_key(&w, "peak");
+    json_f64(&w, run.peak);
+    json_key(&w, "load_seconds");
+    json_f64(&w, (double)e->load_ns * 1e-9);
+    json_key(&w, "answering");
+    profile_json(&run, &w);
+    json_end_object(&w);
+    buf_addc(&text, '\n');
+    if (!st && e->s->json)
+        st = output_text(e->out, &text, err);
+    buf_release(&text);
+    return st;
 }
 
 static const char *by_of(const struct eval *e)
@@ -436,6 +486,8 @@ static spt_status eval_model(struct settings *s, struct run_output *out, spt_err
         st = answer_all(&e, err);
     if (!st)
         st = e.u.count > 1 ? tell_ensemble(&e, err) : tell_one(&e, err);
+    if (!st && s->profile)
+        st = tell_profile(&e, err);
     eval_close(&e);
     return st;
 }

@@ -119,6 +119,8 @@ static spt_status infer_open(struct infer *j, const struct settings *s, struct r
             j->opts.generate |= !j->u.m[i].task.labels;
     j->opts.generate |= j->style == LINE_PREDICT || j->style == LINE_PREDICT_WITH_AUX;
     j->opts.generate &= !targets;
+    if (targets && !s->rank_labels)
+        j->opts.cross_attention = "plain"; /* labels are not ranked */
     if (is_set(s->calibrate) && (j->opts.generate || (targets && !s->rank_labels)))
         return err_set(err, SPT_E_USAGE,
                        "--calibrate is for ranking labels: with labels and "
@@ -145,7 +147,7 @@ static spt_status infer_load(struct infer *j, spt_err *err)
         longest_input = t->max_input > longest_input ? t->max_input : longest_input;
         longest_target = t->max_target > longest_target ? t->max_target : longest_target;
     }
-    TRY(members_load(j->s, &j->u, err));
+    TRY(members_load(j->s, &j->opts, &j->u, err));
     return members_evaluator(&j->u, j->s, &j->opts, longest_input, longest_target, &j->v, err);
 }
 

@@ -457,8 +457,9 @@ static spt_status model_parts(buf *page, struct settings *es, const char *run, s
         struct task_text *t = &u.m[0].task;
         st = dataset_load(es, t, es->data, t->labels ? DATASET_LABELED : DATASET_EXAMINE, "report",
                           &x, err);
+        const struct evaluate_opts o = evaluate_opts_of(es, t);
         if (!st)
-            st = members_load(es, &u, err);
+            st = members_load(es, &o, &u, err);
         if (!st)
             st = put_answers(page, es, &u, x, err);
     }

@@ -40,17 +40,6 @@ static struct profile_run evaluations_run(const struct training *a, double peak)
     };
 }
 
-static void log_lines(const buf *text)
-{
-    for (const char *p = buf_str(text); *p;) {
-        const char *end = p;
-        while (*end && *end != '\n')
-            end++;
-        log_info("%.*s", (int)(end - p), p);
-        p = *end ? end + 1 : end;
-    }
-}
-
 /* What the first rank told the others; per step and as a share of it. */
 static void exchanged_text(const struct training *a, buf *out)
 {
@@ -142,7 +131,7 @@ spt_status train_tell_profile(struct training *a, spt_err *err)
         buf_addf(&text, "saving: %.2f s in all\n", seconds(a->spent.saving));
     spt_status st = buf_status(&text, "profile", err);
     if (!st)
-        log_lines(&text);
+        profile_log(&text);
     if (!st && a->s->json)
         st = write_json(a, &steps, &evaluations, &text, err);
     buf_release(&text);

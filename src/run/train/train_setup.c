@@ -288,6 +288,14 @@ static const struct trainer *longest_run(const struct training *a)
     return t;
 }
 
+static struct evaluate_opts evaluation_opts(const struct training *a)
+{
+    struct evaluate_opts o = evaluate_opts_of(a->s, &a->task);
+    o.generate = a->generate;
+    o.micro_rows = a->micro_rows;
+    return o;
+}
+
 spt_status train_make_storage(struct training *a, spt_err *err)
 {
     const struct prompt *longest = longest_run(a)->prompt;
@@ -296,9 +304,7 @@ spt_status train_make_storage(struct training *a, spt_err *err)
                       longest->use.side == PROMPT_DECODER, a->s->dropout > 0, err));
     if (!a->eval)
         return SPT_OK;
-    struct evaluate_opts o = evaluate_opts_of(a->s, &a->task);
-    o.generate = a->generate;
-    o.micro_rows = a->micro_rows;
+    const struct evaluate_opts o = evaluation_opts(a);
     const struct examples_counts c = examples_counts(a->eval);
     return evaluator_open(&a->engine, &a->task, c.longest_input, c.longest_target, &o, longest,
                           &a->evaluator, err);
@@ -366,7 +372,12 @@ spt_status train_open_plan(struct training *a, const struct settings *s,
 
 unsigned train_uses(const struct training *a)
 {
-    return T5_BACKWARD | (a->absorb ? T5_ABSORB : 0);
+    bool absorb = a->absorb;
+    const struct evaluate_opts o = evaluation_opts(a);
+    for (size_t i = 0; a->eval && i < a->runs; i++)
+        absorb = absorb || evaluate_absorbs(&o, &a->engine.config, &a->task,
+                                            prompts_of(a->run[i].prompt).P_dec);
+    return T5_BACKWARD | (absorb ? T5_ABSORB : 0);
 }
 
 static spt_status load_weights(struct training *a, spt_err *err)

@@ -85,10 +85,15 @@ static void one_shape(ops *o, const char *isa, const struct sizes *z, uint64_t *
     t->activate_bwd(o, a.act, a.gated, h[0], dg[0], rows, F, off, EXAMPLES, a.drop, dh[0]);
     t->matmul_t(o, wi, dh[0], dx[0], rows, false);
     t->feed_bwd(o, &f, dy, rows, h[0], dg[1], dh[1], dx[1]);
-    static const char *const name[] = {"h", "y", "base + y", "dx"};
-    void *const *const both[] = {h, y, sum, dx};
-    const int64_t width[] = {H, E, E, E};
-    for (int k = 0; k < 4; k++)
+    void *spare = filled(o, rows * H, NULL), *alone = filled(o, rows * E, NULL);
+    struct ops_feed only = f;
+    only.act.only_g = true;
+    t->feed(o, &only, x, rows, spare, g[1], NULL, alone);
+    static const char *const name[] = {"h", "y", "base + y", "dx", "y without h"};
+    void *const without[] = {y[0], alone};
+    void *const *const both[] = {h, y, sum, dx, without};
+    const int64_t width[] = {H, E, E, E, E};
+    for (int k = 0; k < 5; k++)
         if (memcmp(both[k][0], both[k][1], (size_t)(rows * width[k]) * t->elem) != 0)
             fail_msg("%s (%s): %s of %lld rows, [%lld, %lld], gated %d, dropout %d, activation %d",
                      isa, t->name, name[k], (long long)rows, (long long)E, (long long)F, z->gated,
@@ -97,6 +102,7 @@ static void one_shape(ops *o, const char *isa, const struct sizes *z, uint64_t *
         t->release(o, h[i]), t->release(o, g[i]), t->release(o, dg[i]), t->release(o, dh[i]);
         t->release(o, y[i]), t->release(o, sum[i]), t->release(o, dx[i]);
     }
+    t->release(o, spare), t->release(o, alone);
     t->release(o, x), t->release(o, dy);
     t->weight_free(o, wi), t->weight_free(o, wo);
     free(drop);

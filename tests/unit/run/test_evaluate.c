@@ -47,6 +47,8 @@ struct bench {
     examples *x;
 };
 
+static const char *way = "auto"; /* of cross-attention */
+
 static void open_bench(struct bench *b, const char *threads)
 {
     spt_err err = {0};
@@ -66,10 +68,12 @@ static void open_bench(struct bench *b, const char *threads)
     EXPECT_OK(settings_init(&b->s, "infer", &err), &err);
     EXPECT_OK(settings_set(&b->s, "model", "demo/t5-mini", &err), &err);
     EXPECT_OK(settings_set(&b->s, "threads", threads, &err), &err);
+    EXPECT_OK(settings_set(&b->s, "cross-attention", way, &err), &err);
     EXPECT_OK(settings_set(&b->s, "quiet", NULL, &err), &err);
     EXPECT_OK(settings_set(&b->s, "max-output", "6", &err), &err);
     EXPECT_OK(members_open(&b->s, list, NULL, 0, &b->u, &err), &err);
-    EXPECT_OK(members_load(&b->s, &b->u, &err), &err);
+    const struct evaluate_opts o = evaluate_opts_of(&b->s, &b->u.m[0].task);
+    EXPECT_OK(members_load(&b->s, &o, &b->u, &err), &err);
     examples *all;
     EXPECT_OK(dataset_load(&b->s, &b->u.m[0].task, "demo/desk/dev.tsv", DATASET_TARGETS, "test",
                            &all, &err),
@@ -183,7 +187,40 @@ static void check_kind(bool generate, const struct generation *g, int times)
 static void test_ranked_groupings(void **ctx)
 {
     (void)ctx;
-    check_kind(false, NULL, GROUPINGS);
+    static const char *const ways[] = {"plain", "absorbed"};
+    for (int i = 0; i < 2; i++) {
+        way = ways[i];
+        check_kind(false, NULL, GROUPINGS / 2);
+    }
+    way = "auto";
+}
+
+/* Absorbed cross-attention ranks labels as the plain one does, up to rounding. */
+static void test_ways_agree(void **ctx)
+{
+    (void)ctx;
+    static const char *const ways[] = {"plain", "absorbed"};
+    struct answers a[2];
+    int32_t of[EXAMPLES];
+    for (size_t i = 0; i < EXAMPLES; i++)
+        of[i] = (int32_t)(i % MEMBERS);
+    for (int i = 0; i < 2; i++) {
+        struct bench b;
+        way = ways[i];
+        open_bench(&b, "2");
+        run(&b, false, NULL, 8, 64, b.x, of, &a[i]);
+        close_bench(&b);
+    }
+    way = "auto";
+    bool differ = false;
+    for (size_t i = 0; i < EXAMPLES * a[0].labels; i++) {
+        const double x = (double)a[0].score[i], y = (double)a[1].score[i];
+        EXPECT_NEAR(x, y, 1e-4 * (1 + fabs(x)));
+        differ |= a[0].score[i] != a[1].score[i];
+    }
+    EXPECT_TRUE(differ); /* else one way was tested twice */
+    answers_release(&a[0]);
+    answers_release(&a[1]);
 }
 
 static void test_greedy_groupings(void **ctx)
@@ -296,7 +333,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mixed_is_single),  cmocka_unit_test(test_calibrated),
         cmocka_unit_test(test_ranked_groupings), cmocka_unit_test(test_greedy_groupings),
-        cmocka_unit_test(test_beam_groupings),
+        cmocka_unit_test(test_beam_groupings),   cmocka_unit_test(test_ways_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
