@@ -4,6 +4,7 @@
  *
  * Both sides get the same float32 inputs, so a difference is the backend's own rounding. Error is
  * measured against the largest value of the result (at least 1). */
+#define _GNU_SOURCE /* setenv */
 #include "support/test.h"
 
 #include <math.h>
@@ -29,13 +30,15 @@ static int shapes = 100;
 struct backend {
     const char *isa;
     enum ops_compute compute;
+    bool tiles; /* products by oneDNN, as on machines with AMX */
 };
 
 static const struct backend backends[] = {
-    {"avx2", OPS_FLOAT32},
-    {"avx512", OPS_FLOAT32},
-    {"avx2", OPS_BFLOAT16},
-    {"avx512", OPS_BFLOAT16},
+    {"avx2", OPS_FLOAT32, false},
+    {"avx512", OPS_FLOAT32, false},
+    {"avx2", OPS_BFLOAT16, false},
+    {"avx512", OPS_BFLOAT16, false},
+    {"avx512", OPS_BFLOAT16, true},
 };
 
 static uint64_t seed;
@@ -166,6 +169,7 @@ static bool open_backend(const struct backend *b)
 {
     spt_err err = {0};
     const struct ops_config cfg = {.isa = b->isa, .compute = b->compute, .threads = 2};
+    setenv("SPT_ONEDNN", b->tiles ? "1" : "0", 1);
     const spt_status st = ops_open(&cfg, &fast, &err);
     if (st == SPT_E_CONFIG)
         return false; /* not on this machine */
@@ -259,6 +263,111 @@ static void test_products(void **state)
     each_backend(products);
 }
 
+/* y = base + x W, and several matrices at once. */
+static void sums_and_each(bool half)
+{
+    enum { MOST = 4 };
+    spt_err err = {0};
+    for (int s = 0; s < shapes; s++) {
+        const int64_t K = size(300), N = size(200), rows = size(140), n = 1 + draw() % MOST;
+        ops_weight *a[MOST], *b[MOST];
+        for (int64_t i = 0; i < n; i++) {
+            void *owned;
+            const struct ops_matrix m = matrix(K, N, &owned);
+            EXPECT_OK(ref->t->weight_new(ref, &m, 1, 3, false, &a[i], &err), &err);
+            EXPECT_OK(fast->t->weight_new(fast, &m, 1, 3, false, &b[i], &err), &err);
+            free(owned);
+        }
+        struct pair x = fresh(n * rows * K), base = fresh(rows * N), y = fresh(n * rows * N);
+        ref->t->matmul_sum(ref, a[0], x.ref, base.ref, y.ref, rows);
+        fast->t->matmul_sum(fast, b[0], x.fast, base.fast, y.fast, rows);
+        compare("matmul_sum", y, half ? TOL_BF16(K) : TOL_F32(K));
+        ref->t->matmul_each(ref, a, n, false, x.ref, y.ref, rows);
+        fast->t->matmul_each(fast, b, n, false, x.fast, y.fast, rows);
+        compare("matmul_each", y, half ? TOL_BF16(K) : TOL_F32(K));
+        drop(y);
+        y = fresh(n * rows * N);
+        ref->t->matmul_each(ref, a, n, true, y.ref, x.ref, rows);
+        fast->t->matmul_each(fast, b, n, true, y.fast, x.fast, rows);
+        compare("matmul_each turned", x, half ? TOL_BF16(N) : TOL_F32(N));
+        drop(x), drop(base), drop(y);
+        for (int64_t i = 0; i < n; i++) {
+            ref->t->weight_free(ref, a[i]);
+            fast->t->weight_free(fast, b[i]);
+        }
+    }
+}
+
+static void test_sums_and_each(void **state)
+{
+    each_backend(sums_and_each);
+}
+
+/* Offsets of B examples over n rows; some examples are empty. */
+static int64_t *offsets(int64_t B, int64_t n)
+{
+    int64_t *off = malloc((size_t)(B + 1) * sizeof *off);
+    off[0] = 0;
+    for (int64_t b = 1; b < B; b++)
+        off[b] = off[b - 1] + draw() % (uint32_t)(n - off[b - 1] + 1);
+    off[B] = n;
+    return off;
+}
+
+/* Two products and an activation in between: the error of the first is scaled by the second. */
+static void feeds(bool half)
+{
+    spt_err err = {0};
+    for (int s = 0; s < shapes; s++) {
+        const int64_t K = size(200), F = s % 3 ? 64 * (1 + draw() % 4) : size(200), N = size(150);
+        const int64_t rows = s % 20 ? size(120) : size(900), B = size(5);
+        const bool gated = draw() % 2, dropped = draw() % 3 == 0, add = draw() % 2;
+        const int64_t wide = gated ? 2 * F : F;
+        void *own_i, *own_o;
+        const struct ops_matrix mi = matrix(K, wide, &own_i), mo = matrix(F, N, &own_o);
+        ops_weight *ai, *ao, *bi, *bo;
+        EXPECT_OK(ref->t->weight_new(ref, &mi, 1, 3, false, &ai, &err), &err);
+        EXPECT_OK(ref->t->weight_new(ref, &mo, 1, 3, false, &ao, &err), &err);
+        EXPECT_OK(fast->t->weight_new(fast, &mi, 1, 3, false, &bi, &err), &err);
+        EXPECT_OK(fast->t->weight_new(fast, &mo, 1, 3, false, &bo, &err), &err);
+        free(own_i), free(own_o);
+        int64_t *off = offsets(B, rows);
+        float *m = numbers(B * F);
+        struct ops_feed f = {.wi = ai,
+                             .wo = ao,
+                             .act = {.act = (enum ops_activation)(draw() % 4),
+                                     .gated = gated,
+                                     .F = F,
+                                     .drop = dropped ? m : NULL,
+                                     .off = off,
+                                     .B = B}};
+        struct ops_feed g = f;
+        g.wi = bi, g.wo = bo;
+        struct pair x = fresh(rows * K), h = fresh(rows * wide), t = fresh(rows * F);
+        struct pair base = fresh(rows * N), y = fresh(rows * N);
+        ref->t->feed(ref, &f, x.ref, rows, h.ref, t.ref, add ? base.ref : NULL, y.ref);
+        fast->t->feed(fast, &g, x.fast, rows, h.fast, t.fast, add ? base.fast : NULL, y.fast);
+        const double one = half ? TOL_BF16(K) : TOL_F32(K), two = half ? TOL_BF16(F) : TOL_F32(F);
+        compare("feed h", h, one);
+        compare("feed", y, 4 * (one + two));
+        drop(y), drop(h);
+        y = fresh(rows * N), h = fresh(rows * wide);
+        struct pair dh = fresh(rows * wide), dx = fresh(rows * K);
+        ref->t->feed_bwd(ref, &f, y.ref, rows, h.ref, t.ref, dh.ref, dx.ref);
+        fast->t->feed_bwd(fast, &g, y.fast, rows, h.fast, t.fast, dh.fast, dx.fast);
+        compare("feed_bwd", dx, 4 * (half ? TOL_BF16(N) + TOL_BF16(wide) : TOL_F32(N) + TOL_F32(wide)));
+        drop(x), drop(h), drop(t), drop(base), drop(y), drop(dh), drop(dx);
+        free(off), free(m);
+        ref->t->weight_free(ref, ai), ref->t->weight_free(ref, ao);
+        fast->t->weight_free(fast, bi), fast->t->weight_free(fast, bo);
+    }
+}
+
+static void test_feeds(void **state)
+{
+    each_backend(feeds);
+}
+
 static void tables(bool half)
 {
     (void)half;
@@ -329,17 +438,6 @@ static void norms(bool half)
 static void test_norms(void **state)
 {
     each_backend(norms);
-}
-
-/* Offsets of B examples over n rows; some examples are empty. */
-static int64_t *offsets(int64_t B, int64_t n)
-{
-    int64_t *off = malloc((size_t)(B + 1) * sizeof *off);
-    off[0] = 0;
-    for (int64_t b = 1; b < B; b++)
-        off[b] = off[b - 1] + draw() % (uint32_t)(n - off[b - 1] + 1);
-    off[B] = n;
-    return off;
 }
 
 static void activations(bool half)
@@ -764,7 +862,8 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_products),      cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_products),      cmocka_unit_test(test_sums_and_each),
+        cmocka_unit_test(test_feeds),         cmocka_unit_test(test_tables),
         cmocka_unit_test(test_norms),         cmocka_unit_test(test_activations),
         cmocka_unit_test(test_rows_and_flat), cmocka_unit_test(test_attention),
         cmocka_unit_test(test_slots),         cmocka_unit_test(test_losses),

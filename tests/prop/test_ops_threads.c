@@ -2,6 +2,7 @@
  * batch (rulings 1, 2): 200 random groupings of examples by 1, 2, 3, 4, 8 and 16 threads give the bits
  * that each example has alone on one thread, for every instruction set and both compute modes.
  * Also the pool itself. */
+#define _GNU_SOURCE /* setenv */
 #include "support/test.h"
 
 #include <errno.h>
@@ -221,6 +222,14 @@ static int show_figure(void **state)
     return 0;
 }
 
+/* SPT_TEST_GROUPINGS: fewer, under a sanitizer that takes a hundred times as long. */
+static int groupings_of_shape(void)
+{
+    const char *n = getenv("SPT_TEST_GROUPINGS");
+    const int all = n ? atoi(n) : GROUPINGS;
+    return (all + NSHAPES - 1) / NSHAPES;
+}
+
 static bool one_backend(const char *isa, enum ops_compute compute, const int64_t *shape)
 {
     static const int threads[] = {1, 2, 3, 4, 8, 16};
@@ -239,7 +248,7 @@ static bool one_backend(const char *isa, enum ops_compute compute, const int64_t
         ops_weight *wt = prepare(&w, o, w.N > 8192);
         for (int e = 0; e < EXAMPLES && i == 0; e++)
             run(&w, o, wt, &e, 1, w.want[e], w.loss[e]);
-        for (int g = 0; g < GROUPINGS / NSHAPES; g++)
+        for (int g = 0; g < groupings_of_shape(); g++)
             grouped(&w, o, wt, threads[i]);
         o->t->weight_free(o, wt);
         ops_close(o);
@@ -272,6 +281,14 @@ static void test_avx512_float32(void **state)
 
 static void test_avx512_bfloat16(void **state)
 {
+    setenv("SPT_ONEDNN", "0", 1);
+    groupings("avx512", OPS_BFLOAT16);
+}
+
+/* As on machines with AMX; without them oneDNN takes AVX512-BF16. */
+static void test_onednn_bfloat16(void **state)
+{
+    setenv("SPT_ONEDNN", "1", 1);
     groupings("avx512", OPS_BFLOAT16);
 }
 
@@ -361,7 +378,7 @@ int main(void)
         cmocka_unit_test(test_pool_split),           cmocka_unit_test(test_pool_wakes),
         cmocka_unit_test(test_pool_without_threads), cmocka_unit_test(test_avx2_float32),
         cmocka_unit_test(test_avx2_bfloat16),        cmocka_unit_test(test_avx512_float32),
-        cmocka_unit_test(test_avx512_bfloat16),
+        cmocka_unit_test(test_avx512_bfloat16),      cmocka_unit_test(test_onednn_bfloat16),
     };
     return cmocka_run_group_tests(tests, NULL, show_figure);
 }

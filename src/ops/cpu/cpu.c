@@ -875,10 +875,16 @@ static void cpu_loss_part_bwd(ops *o, void *logits, const struct ops_loss_args *
     }
 
 /* The name tells what decides the bits: kernels and operands of the products. */
-static const struct ops_table tables[2][2] = {
-    {TABLE("avx2"), TABLE("avx2-bf16")},
-    {TABLE("avx512"), TABLE("avx512-bf16")},
+static const struct ops_table tables[2][3] = {
+    {TABLE("avx2"), TABLE("avx2-bf16"), TABLE("")},
+    {TABLE("avx512"), TABLE("avx512-bf16"), TABLE("avx512-bf16-onednn")},
 };
+
+void cpu_name(struct cpu *c)
+{
+    const bool half = c->compute == OPS_BFLOAT16;
+    c->ops.t = &tables[c->k == kernels_avx512()][half ? 1 + c->tiles : 0];
+}
 
 #if defined(__x86_64__)
 /* clang 14 knows this feature for flags only, not for __builtin_cpu_supports. */
@@ -929,7 +935,8 @@ static spt_status choose(const char *isa, bool *wide, spt_err *err)
 }
 
 /* Our kernel where the chip has AVX512-BF16; oneDNN where it has AMX, or where SPT_ONEDNN=1 asks
- * for it (0 forbids it). */
+ * for it (0 forbids it). Which one is not decided by a measurement: the two differ in bits, and a
+ * run must go on as it began. */
 static void choose_bf16(struct cpu *c, bool wide)
 {
     const char *want = os_getenv("SPT_ONEDNN");
@@ -978,7 +985,7 @@ spt_status ops_cpu_open(const struct ops_config *cfg, ops **out, spt_err *err)
     c->k = wide ? kernels_avx512() : kernels_avx2();
     c->half = cfg->compute == OPS_BFLOAT16 && c->own_bf16 && c->k->attention_half;
     c->lowered = !wide && machine_has("avx512") && dnnl_has(dnnl_cpu_isa_avx512_core);
-    c->ops.t = &tables[wide][cfg->compute == OPS_BFLOAT16];
+    cpu_name(c);
     spt_status st = pool_new(cfg->threads, &c->pool, err);
     if (!st) {
         c->threads = pool_threads(c->pool);

@@ -173,6 +173,9 @@ struct kernels {
     void (*attention_bwd_half)(const struct head_job *j, float *scratch);
 };
 
+/* The table whose name says what c multiplies with. */
+void cpu_name(struct cpu *c);
+
 const struct kernels *kernels_avx2(void);
 const struct kernels *kernels_avx512(void);
 

@@ -182,17 +182,32 @@ static spt_status prepare_tiles(struct products *p, int64_t K, spt_err *err)
     return tiles_find(p->tiles, round_up(K - (c.count - 1) * c.length, K_ROUND), true, &t, err);
 }
 
+/* A library that has no primitive for a length, or a wrong one, is not used at all: our own kernel
+ * reads the same panels. Weights are prepared before anything is multiplied. */
+static spt_status try_tiles(struct products *p, const ops_weight *w, bool back, spt_err *err)
+{
+    spt_err why = {0};
+    spt_status st = prepare_tiles(p, w->K, &why);
+    if (!st && back)
+        st = prepare_tiles(p, w->N, &why);
+    if (!st || st == SPT_E_NOMEM)
+        return st ? err_set(err, st, "%s", why.msg) : SPT_OK;
+    log_warning("%s: our own kernels multiply (SPT_ONEDNN=0 does not ask)", why.msg);
+    tiles_free(p->tiles);
+    p->tiles = NULL;
+    p->c->tiles = false;
+    cpu_name(p->c);
+    return SPT_OK;
+}
+
 spt_status products_prepare(struct cpu *c, const ops_weight *w, unsigned uses, spt_err *err)
 {
     struct products *p = c->products;
     const bool back = uses & OPS_BACKWARD;
     if (!w->bf16)
         return back ? reserve_few(p, (size_t)w->Kp * PANEL * sizeof(float) * 2, err) : SPT_OK;
-    if (p->tiles) {
-        TRY(prepare_tiles(p, w->K, err));
-        if (back)
-            TRY(prepare_tiles(p, w->N, err));
-    }
+    if (p->tiles)
+        TRY(try_tiles(p, w, back, err));
     const int64_t longest = back && w->N > w->K ? w->N : w->K;
     return reserve_rows(p, 2 * (size_t)round_up(longest, K_ROUND) * ROW_BLOCK * sizeof(uint16_t),
                         err);

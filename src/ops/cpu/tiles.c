@@ -301,6 +301,29 @@ static float noise(uint32_t *state)
     return (float)(int32_t)*state * 0x1p-31f;
 }
 
+/* A few sums of the largest tile against double arithmetic: a wrong order of the weights, or an
+ * instruction that does not do what it should, is found before it costs a run. The error of sums of
+ * K products of size 1 is below 1e-6 K. */
+static bool right_sums(const struct tile_product *q, const void *x, const void *w, const float *y)
+{
+    const uint16_t *xh = x, *wh = w;
+    const float *xf = x, *wf = w;
+    for (int r = 0; r < TILE_MAX; r += TILE_MAX / 4 - 1)
+        for (int n = 0; n < COLUMNS; n += 7) {
+            double sum = 0;
+            for (int64_t k = 0; k < q->K; k++) {
+                const int64_t pair = (k / 2 * COLUMNS + n) * 2 + k % 2;
+                const int64_t at = r * q->K + k;
+                sum += q->bf16 ? (double)bf16_to_f32(xh[at]) * (double)bf16_to_f32(wh[pair])
+                               : (double)xf[at] * (double)wf[k * COLUMNS + n];
+            }
+            const double e = sum - (double)y[r * COLUMNS + n];
+            if (!(e < 1e-6 * (double)(q->K + 64) && -e < 1e-6 * (double)(q->K + 64)))
+                return false;
+        }
+    return true;
+}
+
 /* Drops the tile sizes whose bits differ from those of the largest. */
 static spt_status same_bits(struct tiles *p, struct tile_product *q, spt_err *err)
 {
@@ -322,6 +345,8 @@ static spt_status same_bits(struct tiles *p, struct tile_product *q, spt_err *er
     }
     if (!st && !run_tile(p, q, 0, 0, x, w, want))
         st = dnnl_error(err, dnnl_runtime_error, "a product");
+    if (!st && !right_sums(q, x, w, want))
+        st = err_set(err, SPT_E_DEVICE, "oneDNN multiplies wrongly at length %lld", (long long)q->K);
     for (int i = 1; i < SIZES && !st; i++) {
         if (!q->tile[i])
             continue;

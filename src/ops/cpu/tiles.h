@@ -4,7 +4,10 @@
  *
  * A size is kept only when it gives the same bits as the largest, measured on random numbers at
  * creation, because no document promises it: with AMX some K break it. So the bits of a row depend
- * neither on the number of rows nor on the tile it lands in. */
+ * neither on the number of rows nor on the tile it lands in. Sums are checked there, too.
+ *
+ * Leave to use AMX's registers is asked of the kernel (arch_prctl) by oneDNN itself; refused, the
+ * library reports a chip without AMX, and none of this is used. */
 #ifndef SPT_OPS_CPU_TILES_H
 #define SPT_OPS_CPU_TILES_H
 
