@@ -84,9 +84,12 @@ spt_status gin_report(gin_config *c, spt_status st, spt_err *err)
         snprintf(place, sizeof place, "%s%s%u: ", e->file ? e->file : "gin bindings",
                  e->file ? ":" : " line ", e->line);
     char text[SHOWN];
-    snprintf(text, sizeof text, "%s%s: %.*s%s%s%s%.150s", place, e->kind,
-             line > 200 ? 200 : (int)line, e->text, *more && !*place ? ";" : "",
-             *more && !*place ? more : "", e->hint ? "; " : "", e->hint ? e->hint : "");
+    int shown = line > 200 ? 200 : (int)line;
+    const bool goes_on = *more && !*place;
+    if ((goes_on || e->hint) && shown && e->text[shown - 1] == '.')
+        shown--; /* no ".;" */
+    snprintf(text, sizeof text, "%s%s: %.*s%s%s%s%.150s", place, e->kind, shown, e->text,
+             goes_on ? ";" : "", goes_on ? more : "", e->hint ? "; " : "", e->hint ? e->hint : "");
     /* One line for the program; gin_error_print() has the layout. */
     size_t n = 0;
     for (const char *s = text; *s; s++) {

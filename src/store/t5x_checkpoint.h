@@ -83,6 +83,7 @@ struct t5x_save {
     const struct t5x_item *items; /* any order; state/step is added */
     size_t count;
     enum dtype target_dtype;      /* DT_F32 or DT_BF16: `target` leaves are converted to it */
+    bool spares_equal; /* t5x_write_numpy: what is there with the same bytes stays as it is */
 };
 
 /* What t5x_write_more adds. */
@@ -108,12 +109,15 @@ spt_status t5x_write(const char *model_dir, const struct t5x_save *s, bool *skip
 /* more: may be NULL. */
 spt_status t5x_write_more(const char *model_dir, const struct t5x_save *s,
                           const struct t5x_more *more, bool *skipped, spt_err *err);
-/* Deletes the oldest until `keep` remain; directories with a file PINNED count but stay. */
+/* Deletes the oldest until `keep` remain; directories with a file PINNED count but stay. Each is
+ * first renamed to trash.checkpoint_<step>. */
 spt_status t5x_prune(const char *model_dir, size_t keep, spt_err *err);
+/* Removes what a t5x_prune that was killed left: trash.checkpoint_<step>. For the one writer of it. */
+spt_status t5x_empty_trash(const char *model_dir, spt_err *err);
 
 /* Writes model_dir/numpy_checkpoints/checkpoint_<step>/<dotted name> for each item in save dtype; an
- * existing directory becomes checkpoint_<step>.backup-<unix time> (spec/t5x.md 7.10). Names come
- * without "target/". */
+ * existing directory becomes checkpoint_<step>.backup-<unix time> (spec/t5x.md 7.10), unless
+ * `spares_equal` and it is the same. Names come without "target/". */
 spt_status t5x_write_numpy(const char *model_dir, const struct t5x_save *s, spt_err *err);
 
 #endif

@@ -240,6 +240,29 @@ spt_status t5x_latest(const char *model_dir, int64_t *step, spt_err *err)
     return SPT_OK;
 }
 
+#define TRASH "trash."
+
+spt_status t5x_empty_trash(const char *model_dir, spt_err *err)
+{
+    fs_names names = {0};
+    buf path;
+    int64_t step;
+    TRY(fs_list(model_dir, &names, err));
+    buf_init(&path, T5X_MAX_PATH);
+    spt_status st = SPT_OK;
+    for (size_t i = 0; !st && i < names.count; i++) {
+        const char *name = names.name[i];
+        if (strncmp(name, TRASH, sizeof TRASH - 1) || !t5x_step_of(name + sizeof TRASH - 1, &step))
+            continue;
+        st = path_join(&path, model_dir, name, err);
+        if (!st)
+            st = fs_remove_tree(buf_str(&path), err);
+    }
+    buf_release(&path);
+    fs_names_free(&names);
+    return st;
+}
+
 spt_status t5x_prune(const char *model_dir, size_t keep, spt_err *err)
 {
     int64_t *steps;
@@ -254,7 +277,7 @@ spt_status t5x_prune(const char *model_dir, size_t keep, spt_err *err)
         buf_clear(&path);
         buf_clear(&trash);
         buf_addf(&path, "%s/checkpoint_%lld", model_dir, (long long)steps[i]);
-        buf_addf(&trash, "%s/trash.checkpoint_%lld", model_dir, (long long)steps[i]);
+        buf_addf(&trash, "%s/" TRASH "checkpoint_%lld", model_dir, (long long)steps[i]);
         bool pinned = false;
         st = buf_status(&path, "path", err);
         if (!st)

@@ -16,6 +16,7 @@
 
 enum { MAX_LEVELS = 24 };
 #define MAX_MSGPACK ((size_t)1 << 31)
+#define MAX_NPY ((size_t)1 << 40)
 #define CHUNKED_ABOVE ((size_t)1 << 30) /* flax cuts arrays in the msgpack file at this size */
 
 struct writing {
@@ -410,12 +411,12 @@ spt_status t5x_write_more(const char *model_dir, const struct t5x_save *s,
 
 /* --- numpy_checkpoints --- */
 
-static spt_status write_npy(savedir *d, const struct t5x_save *s, const struct t5x_item *it,
-                            spt_err *err)
+/* The file's bytes, appended. */
+static spt_status put_npy(const struct t5x_save *s, const struct t5x_item *it, buf *out,
+                          spt_err *err)
 {
     struct tensor_view v = it->view;
     size_t n, bytes;
-    buf name, path;
     if (!v.data)
         return err_set(err, SPT_E_USAGE, "%s has no values", it->name);
     TRY(tensor_size(DT_F32, &v.shape, &n, &bytes, err));
@@ -428,18 +429,71 @@ static spt_status write_npy(savedir *d, const struct t5x_save *s, const struct t
         f[i] = bf16_to_f32(f32_to_bf16(f[i]));
     v.dtype = DT_F32;
     v.data = f;
-    buf_init(&name, T5X_MAX_PATH);
-    buf_init(&path, T5X_MAX_PATH);
-    dotted(&name, it->name);
-    spt_status st = buf_status(&name, "file name", err);
-    if (!st)
-        st = path_join(&path, savedir_path(d), buf_str(&name), err);
-    if (!st)
-        st = npy_write(buf_str(&path), &v, err);
-    buf_release(&name);
-    buf_release(&path);
+    const spt_status st = npy_encode(&v, out, err);
     mem_free(f);
     return st;
+}
+
+static spt_status npy_name(const struct t5x_item *it, buf *name, spt_err *err)
+{
+    buf_clear(name);
+    dotted(name, it->name);
+    return buf_status(name, "file name", err);
+}
+
+static spt_status write_npy(savedir *d, const struct t5x_save *s, const struct t5x_item *it,
+                            spt_err *err)
+{
+    buf name, file;
+    buf_init(&name, T5X_MAX_PATH);
+    buf_init(&file, MAX_NPY);
+    spt_status st = npy_name(it, &name, err);
+    if (!st)
+        st = put_npy(s, it, &file, err);
+    if (!st)
+        st = savedir_file(d, buf_str(&name), file.data, file.len, err);
+    buf_release(&name);
+    buf_release(&file);
+    return st;
+}
+
+static spt_status same_file(const char *dir, const struct t5x_save *s, const struct t5x_item *it,
+                            bool *same, spt_err *err)
+{
+    buf name, path, file;
+    char *old = NULL;
+    size_t size = 0;
+    buf_init(&name, T5X_MAX_PATH);
+    buf_init(&path, T5X_MAX_PATH);
+    buf_init(&file, MAX_NPY);
+    spt_status st = npy_name(it, &name, err);
+    if (!st)
+        st = path_join(&path, dir, buf_str(&name), err);
+    if (!st)
+        st = put_npy(s, it, &file, err);
+    if (!st)
+        st = fs_read_all(buf_str(&path), file.len, &old, &size, err);
+    *same = !st && size == file.len && !memcmp(old, file.data, size);
+    mem_free(old);
+    buf_release(&name);
+    buf_release(&path);
+    buf_release(&file);
+    return st == SPT_E_NOTFOUND || st == SPT_E_FORMAT ? SPT_OK : st; /* not there, or longer */
+}
+
+/* Does `final` hold these files, byte for byte, and no others? */
+static spt_status is_same(const char *final, const struct t5x_save *s, bool *same, spt_err *err)
+{
+    fs_names names = {0};
+    *same = false;
+    if (!fs_is_dir(final))
+        return SPT_OK;
+    TRY(fs_list(final, &names, err));
+    *same = names.count == s->count;
+    fs_names_free(&names);
+    for (size_t i = 0; *same && i < s->count; i++)
+        TRY(same_file(final, s, &s->items[i], same, err));
+    return SPT_OK;
 }
 
 /* "<final>.backup-<unix time as Python prints the float>" */
@@ -495,14 +549,17 @@ spt_status t5x_write_numpy(const char *model_dir, const struct t5x_save *s, spt_
     buf dir, final;
     buf_init(&dir, T5X_MAX_PATH);
     buf_init(&final, T5X_MAX_PATH);
+    bool same = false;
     spt_status st = path_join(&dir, model_dir, "numpy_checkpoints", err);
     if (!st) {
         buf_addf(&final, "%s/checkpoint_%lld", buf_str(&dir), (long long)s->step);
         st = buf_status(&final, "path", err);
     }
-    if (!st)
+    if (!st && s->spares_equal)
+        st = is_same(buf_str(&final), s, &same, err);
+    if (!st && !same)
         st = fs_make_dirs(buf_str(&dir), err);
-    if (!st)
+    if (!st && !same)
         st = numpy_to(buf_str(&dir), buf_str(&final), s, err);
     buf_release(&dir);
     buf_release(&final);

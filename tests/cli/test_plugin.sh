@@ -113,7 +113,7 @@ refused bad_name 4 'letters, digits and underscores' --plugin nameless.so
 refused names_of_others 3 "must be 'foreign.' and a word" --plugin foreign.so
 refused taken_task_name 3 "named 'glue_cola_v002' exists already" --plugin clash.so
 refused loaded_twice 3 'was loaded already' $plugin $plugin $gin
-refused without_plugin 3 'shout' $gin
+refused without_plugin 3 'load that with --plugin FILE.so' $gin
 expect nothing_was_written test ! -e refused
 printf 'spt.plugin = "shout/shout.so"\n' >from_gin.gin
 $spt cache shout_builtin --vocab bytes --out refused --gin_file=from_gin.gin 2>from_gin.err
@@ -145,7 +145,7 @@ expect plain_config_has_all_of_it test "$(grep -c 'shout' coded/config.gin)" -ge
 $spt train $plugin --gin_file coded/config.gin --out again --quiet 2>again.err
 expect plain_config_gives_it_back cmp coded/prompt-2.safetensors again/prompt-2.safetensors
 $spt train --gin_file coded/config.gin --out never --quiet 2>never.err
-expect plain_config_wants_the_plugin test $? -eq 3 -a ! -e never
+expect plain_config_wants_the_plugin test $? -eq 3 -a ! -e never -a -n "$(grep -e '--plugin FILE.so' never.err)"
 $spt eval $plugin --model model --prompt coded --data shout/data/validation.tsv --preprocess shout.pairs \
     --metric shout.agreement --postprocess shout.loudness --json >eval.json 2>eval.err
 expect plain_evaluation grep -q '"agreement": [0-9.]*, "no_label": 0[,.]' eval.json

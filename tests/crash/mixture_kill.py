@@ -142,7 +142,7 @@ def content(out):
     found, out = {}, out / "model_dir"
     for path in sorted(out.rglob("*"), key=lambda p: (p.stat().st_mtime_ns, str(p))):
         rel = path.relative_to(out)
-        if not path.is_file() or ".backup-" in str(rel) or ".tmp-" in str(rel):
+        if not path.is_file() or ".tmp-" in str(rel):
             continue
         if "tfevents" in rel.name:
             scalars(path, found.setdefault(f"{rel.parent}/events", {}))

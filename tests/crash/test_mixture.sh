@@ -47,9 +47,12 @@ kill -0 $first
 say first_trainer_of_a_model_dir_goes_on $?
 kill -9 $first
 wait $first 2>/dev/null
+mkdir -p "$dir/model_dir/trash.checkpoint_90/target" # what a kill amid pruning leaves
 (train --gin.TRAIN_STEPS=102) 2>"$dir/third.err"
 rc=$?
 [ $rc -eq 0 ] && [ -d "$dir/model_dir/checkpoint_102" ]
 say killed_trainer_leaves_no_lock_in_a_model_dir $?
+[ ! -e "$dir/model_dir/trash.checkpoint_90" ]
+say next_start_empties_the_trash $?
 [ $bad -eq 0 ] || tail -n 5 "$dir"/*.err
 exit $bad

@@ -281,7 +281,7 @@ static void rewritten_equals_the_reference(void **state)
     const size_t n = items_of(r, items, values);
     for (size_t i = 0; i < n; i++)
         shuffled[i] = items[(i * 37 + 11) % n]; /* n is no multiple of 37 */
-    struct t5x_save save = {100, shuffled, n, DT_F32};
+    struct t5x_save save = {100, shuffled, n, DT_F32, false};
     EXPECT_OK(t5x_write(out, &save, &skipped, &err), &err);
     EXPECT_TRUE(!skipped);
     same_file(test_path(out, "checkpoint_100/checkpoint"),
@@ -333,7 +333,7 @@ static void numpy_checkpoint_is_written_like_the_reference(void **state)
     float *prompt = floats(golden("adafactor_100/prompt.100.npy"), NULL, &n);
     const struct t5x_item item = {"encoder/prompt/prompt/prompt",
                                   {DT_F32, shape_2d(10, 64), prompt}, false};
-    const struct t5x_save save = {100, &item, 1, DT_F32};
+    const struct t5x_save save = {100, &item, 1, DT_F32, false};
     const char *out = test_path(test_tmpdir(), "numpy_dir");
     for (int i = 0; i < 2; i++) { /* the second time the first becomes a backup */
         EXPECT_OK(t5x_write_numpy(out, &save, &err), &err);

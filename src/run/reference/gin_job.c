@@ -45,6 +45,22 @@ void gin_config_dirs(buf *out)
 
 /* --- complaints ---------------------------------------------------------------------------------- */
 
+/* The name may be one that a plug-in brings. */
+static spt_status hint_plugin(const struct gin_job *j, spt_status st, spt_err *err)
+{
+    static const char *const unknown[] = {"No configurable matching", "No module named"};
+    const char *loaded = j->s->plugin;
+    for (size_t i = 0; err && st == SPT_E_CONFIG && i < sizeof unknown / sizeof *unknown; i++) {
+        if (!strstr(err->msg, unknown[i]))
+            continue;
+        const spt_err was = *err;
+        return err_set(err, st, "%s; %s", was.msg,
+                       loaded && *loaded ? "none of the plug-ins that --plugin loads has it"
+                                         : "if a plug-in has it, load that with --plugin FILE.so");
+    }
+    return st;
+}
+
 /* The complete text as gin words it goes to the story; the error is its first line. */
 static spt_status explain(struct gin_job *j, spt_status st, spt_err *err)
 {
@@ -60,7 +76,7 @@ static spt_status explain(struct gin_job *j, spt_status st, spt_err *err)
             p += len + (p[len] == '\n');
         }
     buf_release(&text);
-    return st;
+    return hint_plugin(j, st, err);
 }
 
 /* Every missing value at once, each with its meaning. */
@@ -156,6 +172,23 @@ static spt_status complete(struct gin_job *j, spt_err *err)
     return extensions_apply(j->x, j->config, err);
 }
 
+/* What of the files that come with the program does not act is known after their reading. */
+static spt_status name_unused(struct gin_job *j)
+{
+    struct gin_train train = {0};
+    struct gin_use use = {0};
+    spt_err ignored = {0};
+    const char *command = j->s->command;
+    const spt_status st = !strcmp(command, "train")  ? gin_train_read(j->config, &train, &ignored)
+                          : !strcmp(command, "eval") ? gin_eval_read(j->config, &use, &ignored)
+                                                     : gin_infer_read(j->config, &use, &ignored);
+    if (!st)
+        gin_name_unused(j->config);
+    gin_train_release(&train);
+    gin_use_release(&use);
+    return st == SPT_E_NOMEM ? st : SPT_OK;
+}
+
 static spt_status print_config(struct gin_job *j, spt_err *err)
 {
     buf text;
@@ -164,10 +197,13 @@ static spt_status print_config(struct gin_job *j, spt_err *err)
     if (!st)
         st = output_text(j->out, &text, err);
     buf_release(&text);
+    if (!st && name_unused(j))
+        st = err_nomem(err, 0);
     return st;
 }
 
-spt_status gin_job_write_config(struct gin_job *j, const char *dir, buf *text, spt_err *err)
+spt_status gin_job_write_config(struct gin_job *j, const char *dir, const char *drawn, buf *text,
+                                spt_err *err)
 {
     buf path, own;
     bool provenance = false;
@@ -185,10 +221,14 @@ spt_status gin_job_write_config(struct gin_job *j, const char *dir, buf *text, s
         st = fs_make_dirs(dir, err);
     if (!st)
         st = path_join(&path, dir, "config.gin", err);
-    if (!st)
-        st = fs_write_all(buf_str(&path), buf_str(&own), own.len, err);
     if (!st && text)
         buf_add(text, buf_str(&own), own.len);
+    if (!st && drawn && *drawn) {
+        buf_addf(&own, "\n# Drawn at random; these flags give the same run again:\n#%s\n", drawn);
+        st = buf_status(&own, "config.gin", err);
+    }
+    if (!st)
+        st = fs_write_all(buf_str(&path), buf_str(&own), own.len, err);
     buf_release(&path);
     buf_release(&own);
     return st;

@@ -37,8 +37,10 @@ spt_status run_t5x_infer(struct gin_job *j, spt_err *err);
 spt_status run_cache_job(struct gin_job *j, spt_err *err);
 spt_status run_tasks_job(struct gin_job *j, spt_err *err);
 
-/* dir/config.gin: what summarize_gin_config writes. text (NULL: not wanted) receives it. */
-spt_status gin_job_write_config(struct gin_job *j, const char *dir, buf *text, spt_err *err);
+/* dir/config.gin: what summarize_gin_config writes. text (NULL: not wanted) receives it. drawn: flags
+ * that the run chose itself (NULL or "": none), a comment at the end of the file. */
+spt_status gin_job_write_config(struct gin_job *j, const char *dir, const char *drawn, buf *text,
+                                spt_err *err);
 
 /* Directories that gin files are searched in behind the user's: SPT_CONFIGS, the source tree and the
  * installed place of the program, as far as they exist. Appends one path per line. */

@@ -140,7 +140,10 @@ spt_status gin_infer_read(gin_config *c, struct gin_use *out, spt_err *err);
 void gin_train_release(struct gin_train *t); /* accepts an all-zero object */
 void gin_use_release(struct gin_use *u);
 
-/* One warning that lists every binding that nothing above has asked for. */
+/* Bindings that nothing above has asked for: one warning that names those of the user, one line that
+ * counts those of the files that come with the program. */
 void gin_warn_unused(const gin_config *c);
+/* The latter by name. */
+void gin_name_unused(const gin_config *c);
 
 #endif

@@ -653,7 +653,8 @@ static spt_status add_trained(struct t5x_base *b, struct t5x_saving *w, spt_err 
     return SPT_OK;
 }
 
-/* The prompt alone, when the checkpointer's patterns select it (without a leading slash). */
+/* The prompt alone, when the checkpointer's patterns select it (without a leading slash). A run that
+ * continues exactly makes the same prompt again; the reference's would move the first one aside. */
 static spt_status save_numpy(const struct t5x_base *b, const char *dir, const struct gin_save *s,
                              spt_err *err)
 {
@@ -663,7 +664,12 @@ static spt_status save_numpy(const struct t5x_base *b, const char *dir, const st
                                      b->prompt->rows};
     const struct t5x_item item = {.name = PROMPT_T5X_ENCODER, .view = rows, .zarr = true};
     const struct t5x_save save = {
-        .step = b->step, .items = &item, .count = yes, .target_dtype = s->dtype};
+        .step = b->step,
+        .items = &item,
+        .count = yes,
+        .target_dtype = s->dtype,
+        .spares_equal = s->save_dataset,
+    };
     return t5x_write_numpy(dir, &save, err);
 }
 

@@ -170,7 +170,7 @@ static spt_status evaluate(struct evaluation *v, spt_err *err)
     bool resumed;
     comm *ranks = v->job->s->comm;
     if (comm_leads(ranks))
-        TRY(gin_job_write_config(v->job, c->output_dir, NULL, err));
+        TRY(gin_job_write_config(v->job, c->output_dir, NULL, NULL, err));
     TRY(comm_agree(ranks, read_list(v, err), err)); /* before any is added */
     if (c->restore.mode == RESTORE_ALL)
         return evaluate_all(v, err);

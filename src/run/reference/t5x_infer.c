@@ -251,7 +251,7 @@ static spt_status infer(struct inference *f, spt_err *err)
     bool resumed;
     const bool writes = comm_leads(f->job->s->comm);
     if (c->shard_id == 0 && writes)
-        TRY(gin_job_write_config(f->job, c->output_dir, NULL, err));
+        TRY(gin_job_write_config(f->job, c->output_dir, NULL, NULL, err));
     if (!c->data.has_lengths)
         return err_set(err, SPT_E_CONFIG, "inference needs TASK_FEATURE_LENGTHS");
     TRY(t5x_choose(NULL, &c->restore, &path, &resumed, err));

@@ -190,6 +190,16 @@ static spt_status recall(struct t5x_trainer *t, spt_err *err)
     return SPT_OK;
 }
 
+/* What no binding says: flags that repeat the run. */
+static void add_drawn(const struct t5x_trainer *t, buf *out)
+{
+    if (!t->cfg.has_seed)
+        buf_addf(out, " --gin.RANDOM_SEED=%lld", (long long)t->memory.seed);
+    if (!t->cfg.train.has_seed)
+        buf_addf(out, " --gin.train/utils.DatasetConfig.seed=%lld",
+                 (long long)t->memory.data_seed);
+}
+
 static spt_status open_base(struct t5x_trainer *t, spt_err *err)
 {
     const struct gin_train *c = &t->cfg;
@@ -204,8 +214,12 @@ static spt_status open_base(struct t5x_trainer *t, spt_err *err)
     log_info("%s step %lld (%s); prompt of %lld rows %s", resumed ? "continued at" : "restored",
              (long long)t->first, t->base.path, (long long)c->model.prompt.P,
              t->base.prompt_restored ? "from the checkpoint" : "from its initialiser");
-    if (!c->has_seed)
-        log_info("RANDOM_SEED is None: seed %lld was drawn", (long long)t->memory.seed);
+    buf drawn;
+    buf_init(&drawn, 4096);
+    add_drawn(t, &drawn);
+    if (drawn.len)
+        log_info("drawn at random; these flags give the same run again:%s", buf_str(&drawn));
+    buf_release(&drawn);
     return SPT_OK;
 }
 
@@ -292,10 +306,14 @@ static spt_status open_logs(struct t5x_trainer *t, spt_err *err)
 
 static spt_status write_config(struct t5x_trainer *t, spt_err *err)
 {
-    buf text, markdown;
+    buf text, markdown, drawn;
     buf_init(&text, 64 << 20);
     buf_init(&markdown, 128 << 20);
-    spt_status st = gin_job_write_config(t->job, t->cfg.model_dir, &text, err);
+    buf_init(&drawn, 4096);
+    add_drawn(t, &drawn);
+    spt_status st = buf_status(&drawn, "seeds", err);
+    if (!st)
+        st = gin_job_write_config(t->job, t->cfg.model_dir, buf_str(&drawn), &text, err);
     if (!st) {
         gin_markdown(buf_str(&text), text.len, &markdown);
         buf_addc(&markdown, '\0');
@@ -305,6 +323,7 @@ static spt_status write_config(struct t5x_trainer *t, spt_err *err)
         st = events_text(t->events, t->first, "config", buf_str(&markdown), err);
     buf_release(&text);
     buf_release(&markdown);
+    buf_release(&drawn);
     return st;
 }
 
@@ -598,7 +617,8 @@ static spt_status take_directory(struct t5x_trainer *t, spt_err *err)
 {
     t->made_dir = !fs_exists(t->cfg.model_dir);
     TRY(fs_make_dirs(t->cfg.model_dir, err));
-    return dir_lock(t->cfg.model_dir, "another trainer is at work there", &t->lock, err);
+    TRY(dir_lock(t->cfg.model_dir, "another trainer is at work there", &t->lock, err));
+    return t5x_empty_trash(t->cfg.model_dir, err);
 }
 
 static spt_status compare_ranks(struct t5x_trainer *t, spt_err *err)

@@ -491,6 +491,24 @@ static void listing_and_pruning(void **state)
     EXPECT_STATUS(t5x_latest(test_tmpdir(), &last, &err), SPT_E_NOTFOUND);
 }
 
+/* Killed between renaming and removing: only whole names of ours go. */
+static void trash_is_emptied(void **state)
+{
+    static const char *const names[] = {"trash.checkpoint_5/inner", "trash.checkpoint_10",
+                                        "checkpoint_5", "trash.checkpoint_", "trash.checkpoint_5a",
+                                        "trash.state-5", "trash."};
+    char dir[300];
+    spt_err err;
+    snprintf(dir, sizeof dir, "%s/trash", test_tmpdir());
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        EXPECT_OK(fs_make_dirs(test_path(dir, names[i]), &err), &err);
+    EXPECT_OK(t5x_empty_trash(dir, &err), &err);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        EXPECT_EQ_I64(fs_exists(test_path(dir, names[i])), i >= 2);
+    EXPECT_OK(t5x_empty_trash(dir, &err), &err);
+    EXPECT_STATUS(t5x_empty_trash(test_path(dir, "nothing"), &err), SPT_E_NOTFOUND);
+}
+
 static spt_status prune_once(void *ctx, spt_err *err)
 {
     char path[600];
@@ -498,7 +516,10 @@ static spt_status prune_once(void *ctx, spt_err *err)
         snprintf(path, sizeof path, "%s/checkpoint_%d/inner", (const char *)ctx, i);
         TRY(fs_make_dirs(path, err));
     }
-    return t5x_prune(ctx, 1, err);
+    TRY(t5x_prune(ctx, 1, err));
+    snprintf(path, sizeof path, "%s/trash.checkpoint_7/inner", (const char *)ctx);
+    TRY(fs_make_dirs(path, err));
+    return t5x_empty_trash(ctx, err);
 }
 
 static void pruning_under_faults(void **state)
@@ -522,7 +543,7 @@ static void array_headers_of_every_size(void **state)
     static const int64_t sizes[] = {63, 64, 100, 16383, 16384, 20000};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const struct t5x_item item = {"target/w", {DT_F32, {1, {sizes[i]}}, big}, false};
-        const struct t5x_save s = {0, &item, 1, DT_F32};
+        const struct t5x_save s = {0, &item, 1, DT_F32, false};
         spt_err err;
         t5x_reader *r;
         memfs *m = memfs_new();
@@ -574,12 +595,14 @@ static const struct t5x_item items[] = {
 
 static spt_status write_and_open(void *ctx, spt_err *err)
 {
-    const struct t5x_save s = {12, items, 4, DT_F32};
+    const struct t5x_save s = {12, items, 4, DT_F32, false};
     t5x_reader *r;
     bool skipped;
     TRY(fs_remove_tree(ctx, err));
     TRY(t5x_write(ctx, &s, &skipped, err));
-    TRY(t5x_write_numpy(ctx, &(struct t5x_save){12, items, 2, DT_F32}, err));
+    TRY(t5x_write_numpy(ctx, &(struct t5x_save){12, items, 2, DT_F32, true}, err));
+    TRY(t5x_write_numpy(ctx, &(struct t5x_save){12, items, 2, DT_F32, true}, err));
+    TRY(t5x_write_numpy(ctx, &(struct t5x_save){12, items, 2, DT_F32, false}, err));
     TRY(t5x_open(ctx, &r, err));
     for (size_t i = 0; i < t5x_count(r); i++) {
         struct t5x_value v;
@@ -675,11 +698,11 @@ static void bfloat16_and_stale_temporaries(void **state)
         snprintf(dir, sizeof dir, "%s/convert%d", test_tmpdir(), half);
         EXPECT_OK(fs_make_dirs(test_path(dir, "checkpoint_4.tmp-1600000000/x"), &err), &err);
         EXPECT_OK(fs_make_dirs(test_path(dir, "notes.tmp-1"), &err), &err);
-        const struct t5x_save s = {5, both, 3, half ? DT_BF16 : DT_F32};
+        const struct t5x_save s = {5, both, 3, half ? DT_BF16 : DT_F32, false};
         EXPECT_OK(t5x_write(dir, &s, NULL, &err), &err);
         EXPECT_TRUE(!fs_exists(test_path(dir, "checkpoint_4.tmp-1600000000")));
         EXPECT_TRUE(fs_exists(test_path(dir, "notes.tmp-1")));
-        EXPECT_OK(t5x_write_numpy(dir, &(struct t5x_save){5, both, 1, s.target_dtype}, &err), &err);
+        EXPECT_OK(t5x_write_numpy(dir, &(struct t5x_save){5, both, 1, s.target_dtype, false}, &err), &err);
         EXPECT_OK(t5x_open(dir, &r, &err), &err);
         const char *const names[] = {"target/a", "target/b"};
         for (int i = 0; i < 2; i++) {
@@ -700,10 +723,48 @@ static void bfloat16_and_stale_temporaries(void **state)
     }
 }
 
+static size_t numpy_dirs(const char *dir)
+{
+    spt_err err;
+    fs_names names = {0};
+    EXPECT_OK(fs_list(test_path(dir, "numpy_checkpoints"), &names, &err), &err);
+    const size_t n = names.count;
+    fs_names_free(&names);
+    return n;
+}
+
+/* Only what differs in a byte, a file more or a file less is moved aside. */
+static void equal_numpy_is_spared(void **state)
+{
+    static const float other[4] = {1, 2, 3, 5};
+    struct t5x_item two[2] = {items[0], items[1]};
+    struct t5x_save s = {.step = 7, .items = two, .count = 2, .spares_equal = true};
+    char dir[300];
+    spt_err err;
+    snprintf(dir, sizeof dir, "%s/spared", test_tmpdir());
+    for (int i = 0; i < 3; i++)
+        EXPECT_OK(t5x_write_numpy(dir, &s, &err), &err);
+    EXPECT_EQ_I64(numpy_dirs(dir), 1);
+    two[1].view.data = other;
+    EXPECT_OK(t5x_write_numpy(dir, &s, &err), &err);
+    EXPECT_EQ_I64(numpy_dirs(dir), 2);
+    s.count = 1;
+    EXPECT_OK(t5x_write_numpy(dir, &s, &err), &err);
+    EXPECT_EQ_I64(numpy_dirs(dir), 3);
+    s.count = 2;
+    EXPECT_OK(t5x_write_numpy(dir, &s, &err), &err);
+    EXPECT_EQ_I64(numpy_dirs(dir), 4);
+    EXPECT_OK(t5x_write_numpy(dir, &s, &err), &err);
+    EXPECT_EQ_I64(numpy_dirs(dir), 4);
+    s.spares_equal = false; /* as the reference does */
+    EXPECT_OK(t5x_write_numpy(dir, &s, &err), &err);
+    EXPECT_EQ_I64(numpy_dirs(dir), 5);
+}
+
 static void existing_steps_are_skipped(void **state)
 {
     const char *dir = test_path(test_tmpdir(), "skip");
-    const struct t5x_save s = {7, items, 4, DT_F32};
+    const struct t5x_save s = {7, items, 4, DT_F32, false};
     bool skipped = true;
     spt_err err;
     EXPECT_OK(t5x_write(dir, &s, &skipped, &err), &err);
@@ -715,10 +776,10 @@ static void existing_steps_are_skipped(void **state)
         {"target/a", {DT_F32, {1, {4}}, four}, false},
     };
     static const struct t5x_item wrong[] = {{"params/a", {DT_F32, {1, {4}}, four}, false}};
-    EXPECT_STATUS(t5x_write(dir, &(struct t5x_save){8, twice, 2, DT_F32}, NULL, &err), SPT_E_USAGE);
-    EXPECT_STATUS(t5x_write(dir, &(struct t5x_save){8, wrong, 1, DT_F32}, NULL, &err), SPT_E_USAGE);
+    EXPECT_STATUS(t5x_write(dir, &(struct t5x_save){8, twice, 2, DT_F32, false}, NULL, &err), SPT_E_USAGE);
+    EXPECT_STATUS(t5x_write(dir, &(struct t5x_save){8, wrong, 1, DT_F32, false}, NULL, &err), SPT_E_USAGE);
     EXPECT_STATUS(t5x_write_numpy(dir, &s, &err), SPT_E_USAGE); /* a leaf without values */
-    EXPECT_STATUS(t5x_write(dir, &(struct t5x_save){-1, items, 4, DT_F32}, NULL, &err),
+    EXPECT_STATUS(t5x_write(dir, &(struct t5x_save){-1, items, 4, DT_F32, false}, NULL, &err),
                   SPT_E_USAGE);
     EXPECT_STATUS(t5x_write(dir, &(struct t5x_save){8, items, 4, DT_F16}, NULL, &err), SPT_E_USAGE);
 }
@@ -726,7 +787,7 @@ static void existing_steps_are_skipped(void **state)
 /* The power goes after each operation of an export: whole under its final name, or not there. */
 static void power_cuts(void **state)
 {
-    const struct t5x_save s = {12, items, 4, DT_F32};
+    const struct t5x_save s = {12, items, 4, DT_F32, false};
     spt_err err;
     size_t whole = 0, absent = 0;
     memfs *m = memfs_new();
@@ -777,12 +838,14 @@ int main(void)
         cmocka_unit_test(bare_trees_are_explained),
         cmocka_unit_test(names_do_not_multiply),
         cmocka_unit_test(listing_and_pruning),
+        cmocka_unit_test(trash_is_emptied),
         cmocka_unit_test(pruning_under_faults),
         cmocka_unit_test(array_headers_of_every_size),
         cmocka_unit_test(detection),
         cmocka_unit_test(writing_under_faults),
         cmocka_unit_test(as_a_store_under_faults),
         cmocka_unit_test(bfloat16_and_stale_temporaries),
+        cmocka_unit_test(equal_numpy_is_spared),
         cmocka_unit_test(existing_steps_are_skipped),
         cmocka_unit_test(power_cuts),
     };
