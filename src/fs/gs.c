@@ -122,6 +122,37 @@ static bool says(const struct http_response *r, const char *part)
     return r->body.data && strstr(r->body.data, part);
 }
 
+/* Emulators and proxies answer 404 without a word, so that the bucket may be what is missing: asked
+ * for once, as far as who we are may ask. */
+static bool bucket_is_missing(const char *bucket)
+{
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static char there[8][256];
+    static size_t next;
+    bool known = false;
+    pthread_mutex_lock(&mutex);
+    for (size_t i = 0; i < sizeof there / sizeof *there; i++)
+        known |= !strcmp(there[i], bucket);
+    pthread_mutex_unlock(&mutex);
+    if (known)
+        return false;
+    struct gs_call k;
+    spt_status st = gs_call_begin(&k, "/storage/v1/", bucket, NULL, NULL);
+    if (!st) {
+        k.url.data[k.url.len -= strlen("/o")] = '\0'; /* the bucket itself */
+        st = gs_call_run(&k, NULL);
+    }
+    const int status = st ? 0 : k.r.status;
+    gs_call_end(&k);
+    if (status == 200) {
+        pthread_mutex_lock(&mutex);
+        snprintf(there[next], sizeof *there, "%s", bucket);
+        next = (next + 1) % (sizeof there / sizeof *there);
+        pthread_mutex_unlock(&mutex);
+    }
+    return status == 404;
+}
+
 spt_status gs_refused(const struct http_request *q, const struct http_response *r,
                       const char *bucket, const char *object, const char *permission,
                       spt_err *err)
@@ -130,7 +161,8 @@ spt_status gs_refused(const struct http_request *q, const struct http_response *
     const bool below = object && object[0];
     gs_auth_identity(who, sizeof who);
     http_status_text(r->status, number, sizeof number);
-    if (r->status == 404 && says(r, "bucket does not exist"))
+    if (r->status == 404 && (says(r, "bucket does not exist") ||
+                             (!says(r, "No such object") && bucket_is_missing(bucket))))
         return err_set(err, SPT_E_NOTFOUND, "there is no bucket gs://%s", bucket);
     if (r->status == 404)
         return err_set(err, SPT_E_NOTFOUND, "cannot find gs://%s/%s", bucket, below ? object : "");

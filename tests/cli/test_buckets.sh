@@ -165,6 +165,19 @@ expect second_trainer_is_refused test $? -eq 3 -a -n "$(grep 'another trainer (p
 wait $first
 expect first_trainer_goes_on test $? -eq 0
 control clear
+# The same with an emulator that ignores preconditions, and without --resume.
+control 'preconditions?ignore=1'
+control faults '[{"method": "POST", "path": "compose", "skip": 3, "do": "delay", "seconds": 8}]'
+train gs://runs/weak gs://desk gs://model 2>"$dir/first.err" &
+first=$!
+for _ in $(seq 300); do requests | grep -q 'weak.*compose' && break; sleep 0.1; done
+train gs://runs/weak gs://desk gs://model 2>"$dir/second.err"
+expect second_trainer_is_refused_by_looking test $? -eq 3 -a -n "$(grep 'another trainer (process [0-9]* on .*) is at work in gs://runs/weak' "$dir/second.err")"
+wait $first
+expect first_trainer_goes_on_by_looking test $? -eq 0
+expect ignored_preconditions_are_told grep -q 'this server ignores ifGenerationMatch' "$dir/first.err"
+control 'preconditions?ignore=0'
+control clear
 
 # --- credentials -----------------------------------------------------------------------------------------
 look() { "$spt" inspect "$1" >"$dir/out" 2>"$dir/look.err"; }

@@ -53,6 +53,7 @@ class Gcs:
         self.generation = 1700000000000000
         self.buckets, self.private, self.sessions, self.tokens = {}, {}, {}, {}
         self.token_seconds = 3600
+        self.bare = False
         for text in options.bucket:
             name, _, folder = text.partition("=")
             bucket = self.buckets.setdefault(name, {})
@@ -96,7 +97,10 @@ class Gcs:
             else:
                 return False
         except Problem as e:
-            rq.error_json(e.status, e.message, e.reason)
+            if e.status == 404 and self.bare:
+                rq.reply(404)
+            else:
+                rq.error_json(e.status, e.message, e.reason)
         return True
 
     # --- who may ---
@@ -128,7 +132,7 @@ class Gcs:
 
     def precondition(self, rq, bucket, name, key="ifGenerationMatch"):
         want = rq.query.get(key)
-        if want is None:
+        if want is None or self.options.no_preconditions:
             return
         have = self.buckets[bucket].get(name)
         if int(want) != (have.generation if have else 0):
@@ -434,6 +438,16 @@ class Gcs:
 
     def control_put(self, rq):
         self.put(None, rq.query["bucket"], rq.query["name"], rq.body(), {})
+        rq.reply(200)
+
+    def control_preconditions(self, rq):
+        """?ignore=1: as emulators that take no notice of them."""
+        self.options.no_preconditions = rq.query.get("ignore") == "1"
+        rq.reply(200)
+
+    def control_bare(self, rq):
+        """?on=1: 404 without a word, as emulators answer."""
+        self.bare = rq.query.get("on") == "1"
         rq.reply(200)
 
     def control_expire(self, rq):

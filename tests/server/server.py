@@ -296,6 +296,7 @@ def main():
     p.add_argument("--private", action="append", default=[])
     p.add_argument("--hub", help="directory of repositories (hub.py)")
     p.add_argument("--hub-token", help="the token that opens gated and private repositories")
+    p.add_argument("--no-preconditions", action="store_true", help="as emulators that ignore them")
     p.add_argument("--no-compose", action="store_true", help="as emulators that lack it")
     p.add_argument("--page", type=int, default=1000, help="items of a listing's page at most")
     p.add_argument("--key", help="PEM private key whose public half checks signed requests")

@@ -692,6 +692,65 @@ static void locks(void **state)
     os_set(&quick_os);
 }
 
+/* Emulators that do not know ifGenerationMatch let anybody replace anything. */
+static void locks_without_preconditions(void **state)
+{
+    spt_err err;
+    fs_lock *l, *other = NULL;
+    char holder[100];
+    faults("[]");
+    os_set(NULL);
+    test_server_control(&server, "preconditions?ignore=1", NULL);
+    EXPECT_OK(fs_lock_take("gs://w/weak", "process 1 on here\n", &l, holder, sizeof holder, &err),
+              &err);
+    for (int i = 0; i < 2; i++) {
+        EXPECT_STATUS(
+            fs_lock_take("gs://w/weak", "process 2\n", &other, holder, sizeof holder, &err),
+            SPT_E_CONFIG);
+        EXPECT_STR(holder, "process 1 on here");
+    }
+    EXPECT_OK(fs_lock_check(l, &err), &err);
+    put("w", "weak", "somebody else's\nlease 1\n"); /* who came within the same instant */
+    for (int i = 0; i < 100 && !fs_lock_check(l, NULL); i++)
+        usleep(50000);
+    EXPECT_STATUS(fs_lock_check(l, &err), SPT_E_CONFIG);
+    fs_lock_release(l);
+    expect_text("gs://w/weak", "somebody else's\nlease 1\n");
+    /* Left over: its lease runs out. */
+    EXPECT_OK(fs_lock_take("gs://w/weak", "process 4\n", &l, holder, sizeof holder, &err), &err);
+    put("w", "weak", "somebody else's\nlease 1\n");
+    fs_lock_release(l); /* before it was noticed */
+    expect_text("gs://w/weak", "somebody else's\nlease 1\n");
+    test_server_control(&server, "preconditions?ignore=0", NULL);
+    os_set(&quick_os);
+}
+
+/* Emulators answer 404 without saying what is missing. */
+static void missing_buckets_are_named(void **state)
+{
+    spt_err err;
+    fs_lock *l;
+    char holder[100], *text;
+    size_t n;
+    faults("[]");
+    test_server_control(&server, "clear", NULL);
+    test_server_control(&server, "bare?on=1", NULL);
+    EXPECT_STATUS(fs_read_all("gs://nowhere/a", 100, &text, &n, &err), SPT_E_NOTFOUND);
+    EXPECT_MSG(&err, "there is no bucket gs://nowhere");
+    EXPECT_STATUS(fs_write_all("gs://nowhere/a", "x", 1, &err), SPT_E_NOTFOUND);
+    EXPECT_MSG(&err, "there is no bucket gs://nowhere");
+    EXPECT_STATUS(fs_lock_take("gs://nowhere/lock", "x\n", &l, holder, sizeof holder, &err),
+                  SPT_E_NOTFOUND);
+    EXPECT_MSG(&err, "there is no bucket gs://nowhere");
+    for (int i = 0; i < 3; i++) {
+        EXPECT_STATUS(fs_read_all("gs://w/absent", 100, &text, &n, &err), SPT_E_NOTFOUND);
+        EXPECT_MSG(&err, "gs://w/absent");
+    }
+    const int of_bucket = test_server_count(&server, "GET /storage/v1/b/w");
+    EXPECT_EQ_I64(of_bucket - test_server_count(&server, "GET /storage/v1/b/w/"), 1);
+    test_server_control(&server, "bare?on=0", NULL);
+}
+
 static void crc_join(void **state)
 {
     for (size_t n = 0; n < 3000; n += 97)
@@ -786,13 +845,22 @@ static void out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names),       cmocka_unit_test(looking),
-        cmocka_unit_test(reading),     cmocka_unit_test(reading_with_faults),
-        cmocka_unit_test(overwritten), cmocka_unit_test(damaged_cache),
-        cmocka_unit_test(limits),      cmocka_unit_test(expecting),
-        cmocka_unit_test(writing),     cmocka_unit_test(moving),
-        cmocka_unit_test(logs),        cmocka_unit_test(directories),
-        cmocka_unit_test(locks),       cmocka_unit_test(crc_join),
+        cmocka_unit_test(names),
+        cmocka_unit_test(looking),
+        cmocka_unit_test(reading),
+        cmocka_unit_test(reading_with_faults),
+        cmocka_unit_test(overwritten),
+        cmocka_unit_test(damaged_cache),
+        cmocka_unit_test(limits),
+        cmocka_unit_test(expecting),
+        cmocka_unit_test(writing),
+        cmocka_unit_test(moving),
+        cmocka_unit_test(logs),
+        cmocka_unit_test(directories),
+        cmocka_unit_test(locks),
+        cmocka_unit_test(locks_without_preconditions),
+        cmocka_unit_test(missing_buckets_are_named),
+        cmocka_unit_test(crc_join),
         cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
