@@ -242,6 +242,9 @@ check-kill: $B/spt $(PRELOAD) ## K1, K10: N kills at random instants, same bits:
 check-rank-kill: ## K9: N kills of random ranks under mpirun, same bits: make check-rank-kill N=100
 	$(MAKE) MPI=1 SAN= DEBUG= build/release-mpi/spt
 	SPT_BIN=$(CURDIR)/build/release-mpi/spt python3 tests/dist/rank_kills.py --kills $N --seed $(SEED)
+check-emulator: $B/spt ## buckets against gcp-storage-emulator of PyPI, in a virtual environment
+	tests/server/with-emulator $B/spt
+.PHONY: check-emulator
 check-oom: tests ## C1: every allocation fails; share of allocation sites reached
 	rm -rf $B/sites && mkdir -p $B/sites
 	SPT_TEST_SLOW=1 SPT_TEST_TIMEOUT=7200 SPT_TEST_SITES=$(CURDIR)/$B/sites tools/run-tests $B unit fault golden prop/test_ops_cpu | tail -n 3

@@ -163,10 +163,14 @@ static spt_status swap(void *ctx, int tag, const struct comm_message *m, int n, 
 static void finish_telling(struct mpi *x)
 {
     const int64_t until = os_monotonic_ns() + 2000000000;
-    int all = 0;
-    while (!MPI_Testall(x->size, x->telling, &all, MPI_STATUSES_IGNORE) && !all &&
-           os_monotonic_ns() < until)
-        os_sleep_ns(NAP_NS);
+    bool all = false;
+    while (!all && os_monotonic_ns() < until) {
+        all = true;
+        for (int r = 0, done = 0; r < x->size; r++)
+            all &= MPI_Test(&x->telling[r], &done, MPI_STATUS_IGNORE) || done;
+        if (!all)
+            os_sleep_ns(NAP_NS);
+    }
     for (int r = 0; r < x->size; r++)
         if (x->telling[r] != MPI_REQUEST_NULL) {
             MPI_Request_free(&x->telling[r]);

@@ -392,7 +392,9 @@ static spt_status get_page(const char *bucket, const char *prefix, bool delimite
     k.q.max_body = PAGE_BYTES;
     if (!st)
         st = gs_call_run(&k, err);
-    if (!st)
+    if (!st && k.r.status == 404) /* a listing of nothing is empty */
+        st = err_set(err, SPT_E_NOTFOUND, "there is no bucket gs://%s", bucket);
+    else if (!st)
         st = k.r.status == 200
                  ? read_page(&k.r.body, p, err)
                  : gs_refused(&k.q, &k.r, bucket, prefix, "storage.objects.list", err);
