@@ -300,6 +300,12 @@ install: all ## into $(DESTDIR)$(PREFIX)
 	install -m 644 include/spt/*.h $(DESTDIR)$(PREFIX)/include/spt/
 	cd configs && find . -name '*.gin' -exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/spt/configs/{} \;
 	cd demo && find . -type f -exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/spt/demo/{} \;
+	find README.md CHANGELOG.md SECURITY.md LICENSE docs -type f \
+		-exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/doc/spt/{} \;
+	cd examples && find . -type f ! -name '*.so' ! -name '*.sh' \
+		-exec install -D -m 644 {} $(abspath $(DESTDIR)$(PREFIX))/share/spt/examples/{} \;
+	cd examples && find . -type f -name '*.sh' \
+		-exec install -D -m 755 {} $(abspath $(DESTDIR)$(PREFIX))/share/spt/examples/{} \;
 	cd $B/share && for page in man/man*/*; do install -D -m 644 $$page $(abspath $(DESTDIR)$(PREFIX))/share/$$page; done
 	install -D -m 644 $B/share/spt.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/spt
 	install -D -m 644 $B/share/_spt $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_spt

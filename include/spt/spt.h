@@ -69,7 +69,7 @@ typedef struct spt_job spt_job;
 /* One row of a command's option table: what --help, the man page and completion print. */
 typedef struct spt_option {
     const char *name;          /* without the dashes */
-    const char *metavar;       /* "N", "FILE", ...; NULL for a switch (--x, --no-x) */
+    const char *metavar;       /* "N", "FILE", ...; NULL for a switch (--x, mostly --no-x) */
     const char *default_value; /* as text; "" when there is none */
     const char *help;
 } spt_option;
@@ -86,6 +86,8 @@ SPT_API const spt_command *spt_command_at(size_t i);
 SPT_API const spt_command *spt_command_find(const char *name); /* NULL when there is none */
 /* The i-th option of a command, NULL behind the last. */
 SPT_API const spt_option *spt_command_option(const char *command, size_t i);
+/* Whether an option that spt_command_option gave is a switch that --no-x takes back. */
+SPT_API int spt_option_negates(const spt_option *option);
 
 /* The i-th flag of the reference's program that a command understands ("gin_file"), without the
  * dashes; NULL behind the last. All take a value but those that spt_flag_is_switch names. */

@@ -70,15 +70,20 @@ static void topics(FILE *to)
 static void bash_tables(FILE *to)
 {
     const spt_option *o;
-    fputs("_spt_options() {\n    case $1 in\n", to);
+    fputs("# Options of command $1; negated ones when $2 begins so.\n"
+          "_spt_options() {\n    case $1 in\n",
+          to);
     for (size_t k = 0; k < spt_command_count(); k++) {
         const char *name = spt_command_at(k)->name;
         fprintf(to, "    %s) echo \"--help", name);
         for (size_t i = 0; (o = spt_command_option(name, i)); i++)
-            fprintf(to, " --%s%s%s", o->name, o->metavar ? "" : " --no-",
-                    o->metavar ? "" : o->name);
+            fprintf(to, " --%s", o->name);
         for (size_t i = 0; spt_command_flag(name, i); i++)
             fprintf(to, " --%s", spt_command_flag(name, i));
+        fputs("\"\n        [[ $2 != --no-* ]] || echo \"", to);
+        for (size_t i = 0; (o = spt_command_option(name, i)); i++)
+            if (spt_option_negates(o))
+                fprintf(to, " --no-%s", o->name);
         fputs("\" ;;\n", to);
     }
     fputs("    esac\n}\n\n# What follows an option: words W..., file, dir, model, text; nothing: "
@@ -122,7 +127,14 @@ static void bash(FILE *to)
 {
     fprintf(to, "# bash completion for spt %s, made by `spt completion bash`\n\n", spt_version());
     bash_tables(to);
-    fputs("_spt_files() { # file|dir WORD\n"
+    fputs("# Data sets and tasks, as the program lists them.\n"
+          "_spt_names() { # PROGRAM COMMAND ACTION\n"
+          "    case \"$2 $3\" in\n"
+          "    'data info' | 'data prepare') \"$1\" data list --quiet ;;\n"
+          "    'tasks show' | 'cache '*) \"$1\" tasks ;;\n"
+          "    esac 2>/dev/null | cut -f 1\n"
+          "}\n\n"
+          "_spt_files() { # file|dir WORD\n"
           "    compopt -o filenames 2>/dev/null\n"
           "    local line\n"
           "    while IFS= read -r line; do COMPREPLY+=(\"$line\"); done \\\n"
@@ -155,14 +167,15 @@ static void bash(FILE *to)
           "    text) return ;;\n"
           "    esac\n"
           "    if [[ $cur == -* ]]; then\n"
-          "        COMPREPLY=($(compgen -W \"$(_spt_options \"$command\")\" -- \"$cur\"))\n"
-          "        [[ $cur == --no-* ]] || COMPREPLY=($(printf '%s\\n' \"${COMPREPLY[@]}\" | grep "
-          "-v '^--no-'))\n"
+          "        COMPREPLY=($(compgen -W \"$(_spt_options \"$command\" \"$cur\")\" -- \"$cur\"))\n"
           "        return\n"
           "    fi\n"
           "    [ \"$COMP_CWORD\" -eq 2 ] && COMPREPLY=($(compgen -W \"$(_spt_actions "
           "\"$command\")\" -- \"$cur\"))\n"
           "    case $command in help | completion) return ;; esac\n"
+          "    local action=; [ \"$COMP_CWORD\" -gt 2 ] && action=${COMP_WORDS[2]}\n"
+          "    COMPREPLY+=($(compgen -W \"$(_spt_names \"${COMP_WORDS[0]}\" \"$command\" \"$action\")\" "
+          "-- \"$cur\"))\n"
           "    _spt_files file \"$cur\"\n"
           "}\n"
           "complete -F _spt spt\n",
@@ -215,6 +228,11 @@ static void zsh(FILE *to)
           "    names=(${(f)\"$(_call_program models spt models --names 2>/dev/null)\"})\n"
           "    _alternative 'dirs:directory:_files -/' 'names:model:compadd -a names'\n"
           "}\n\n"
+          "_spt_names() { # data sets, tasks: what the program lists\n"
+          "    local -a names\n"
+          "    names=(${(f)\"$(_call_program names spt $1 2>/dev/null | cut -f 1)\"})\n"
+          "    (( $#names )) && compadd -a names\n"
+          "}\n\n"
           "_spt() {\n"
           "    local -a commands\n"
           "    commands=(\n",
@@ -250,7 +268,8 @@ static void zsh(FILE *to)
         fputs("            '1: :{ local -a actions; actions=(", to);
         actions(to, c);
         fputs("); (( $#actions )) && compadd -a actions; _files }' \\\n"
-              "            '*:file:_files' ;;\n",
+              "            '*: :{ case $command-$words[2] in (data-info|data-prepare) _spt_names "
+              "\"data list\" ;; (tasks-show|cache-*) _spt_names tasks ;; esac; _files }' ;;\n",
               to);
     }
     fputs("    esac\n}\n\n_spt \"$@\"\n", to);
@@ -294,7 +313,12 @@ static void fish(FILE *to)
 {
     const spt_option *o;
     fprintf(to, "# fish completion for spt %s, made by `spt completion fish`\n", spt_version());
-    fputs("complete -c spt -n __fish_use_subcommand -f\n", to);
+    fputs("complete -c spt -n __fish_use_subcommand -f\n"
+          "complete -c spt -n '__fish_seen_subcommand_from data; and __fish_seen_subcommand_from "
+          "info prepare' -a '(spt data list 2>/dev/null | cut -f 1)'\n"
+          "complete -c spt -n '__fish_seen_subcommand_from tasks; and __fish_seen_subcommand_from "
+          "show' -a '(spt tasks 2>/dev/null | cut -f 1)'\n",
+          to);
     for (size_t k = 0; k < spt_command_count(); k++) {
         const spt_command *c = spt_command_at(k);
         fprintf(to, "complete -c spt -n __fish_use_subcommand -a %s -d '", c->name);

@@ -44,7 +44,8 @@ static void overview(FILE *to)
         "script, `spt --version [--json]` what this build is made of. Answers go to stdout, the\n"
         "story to stderr. Exit codes: 0 done, 1 the check said no, 2 usage, 3 configuration, 4 "
         "bad\n"
-        "input file, 5 input/output, 6 memory or device, 75 interrupted after saving.\n");
+        "input file, 5 input/output, 6 memory or device, 75 interrupted after saving. Files named\n"
+        "docs/... are in PREFIX/share/doc/spt, examples/... in PREFIX/share/spt.\n");
 }
 
 static void options(FILE *to, const char *command)

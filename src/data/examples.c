@@ -112,13 +112,8 @@ static spt_status guess_columns(records *r, const char **input, const char **tar
 static spt_status no_column(const records *r, const char *what, const char *option,
                             const char *names, spt_err *err)
 {
-    char list[200] = "";
-    size_t n = 0;
-    for (size_t i = 0; i < records_columns(r) && n + 40 < sizeof list; i++) {
-        const int k = snprintf(list + n, sizeof list - n, "%s%.30s", i ? ", " : "",
-                               records_column_name(r, i));
-        n += k > 0 ? (size_t)k : 0;
-    }
+    char list[200];
+    records_list_columns(r, list, sizeof list);
     return err_set(err, SPT_E_CONFIG,
                    "%s: no %s column (%s) among the columns %s; say which with %s '{COLUMN}'",
                    records_path(r), what, names, list, option);

@@ -409,13 +409,21 @@ static spt_status name_columns(records *r, spt_err *err)
     return SPT_OK;
 }
 
-/* "text, label, idx" (long lists are cut). */
-static void list_columns(const records *r, char *out, size_t size)
+/* As it is, or in quotes where it could be taken for several. */
+static int print_name(char *out, size_t size, const char *before, const char *name)
+{
+    const size_t n = strlen(name);
+    const bool plain = n && !strpbrk(name, ",;\"\t") && name[0] != ' ' && name[n - 1] != ' ';
+    return plain ? snprintf(out, size, "%s%s", before, name)
+                 : snprintf(out, size, "%s\"%s\"", before, name);
+}
+
+void records_list_columns(const records *r, char *out, size_t size)
 {
     size_t n = 0;
     out[0] = '\0';
     for (size_t i = 0; i < r->column_count; i++) {
-        const int k = snprintf(out + n, size - n, "%s%s", i ? ", " : "", r->column[i]);
+        const int k = print_name(out + n, size - n, i ? ", " : "", r->column[i]);
         if (k < 0 || (size_t)k >= size - n) {
             snprintf(out + (n < size - 8 ? n : size - 8), 8, ", ...");
             return;
@@ -427,7 +435,7 @@ static void list_columns(const records *r, char *out, size_t size)
 static void tell_verdict(const records *r)
 {
     char list[240];
-    list_columns(r, list, sizeof list);
+    records_list_columns(r, list, sizeof list);
     if (r->lines)
         return;
     if (r->kind == TABLE_JSONL)
@@ -668,7 +676,7 @@ spt_status records_column(records *r, const char *name, size_t *slot, spt_err *e
     const int fits = find_column(r, name, &at);
     if (fits != 1) {
         char list[240];
-        list_columns(r, list, sizeof list);
+        records_list_columns(r, list, sizeof list);
         if (fits > 1)
             return err_set(err, SPT_E_CONFIG,
                            "%s: several columns are named \"%s\" (%s); say which by its number",

@@ -52,6 +52,8 @@ enum table_kind records_table_kind(const records *r);
  * a header. */
 size_t records_columns(const records *r);
 const char *records_column_name(const records *r, size_t i);
+/* "text, label, idx" for messages: names with commas in quotes, long lists cut. */
+void records_list_columns(const records *r, char *out, size_t size);
 /* Asks for a column by name or number; *slot is what records_field takes. SPT_E_CONFIG names the
  * columns that exist. In JSON Lines any name can be asked for if the first object has it. */
 spt_status records_column(records *r, const char *name, size_t *slot, spt_err *err);

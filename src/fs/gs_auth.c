@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <openssl/bio.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -562,4 +563,11 @@ void gs_auth_reject(const char *token)
     if (me.token.len && !strcmp(buf_str(&me.token), token))
         forget_token();
     pthread_mutex_unlock(&mutex);
+}
+
+char *gs_auth_library_version(char *text)
+{
+    const unsigned long v = OpenSSL_version_num(); /* 0xMNN00PP0 from 3.0 on */
+    snprintf(text, 32, "%lu.%lu.%lu", v >> 28 & 0xf, v >> 20 & 0xff, v >> 4 & 0xffff);
+    return text;
 }

@@ -28,4 +28,7 @@ void gs_add_base64(buf *out, const void *p, size_t n, bool url);
 /* Standard base64 of exactly n bytes. */
 bool gs_from_base64(const char *text, size_t len, unsigned char *out, size_t n);
 
+/* Of OpenSSL, which signs: "3.0.15" into text[32]; returns text. */
+char *gs_auth_library_version(char *text);
+
 #endif

@@ -950,3 +950,8 @@ spt_status http_run(http_client *c, const struct http_request *q, struct http_re
 {
     return http_run_all(c, q, r, 1, 1, err);
 }
+
+const char *http_library_version(void)
+{
+    return curl_version_info(CURLVERSION_NOW)->version;
+}

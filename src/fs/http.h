@@ -130,5 +130,6 @@ bool http_is_loopback(const char *url);
 int64_t http_backoff_ms(int n, uint64_t random);
 /* Connections at a time by default. */
 size_t http_parallel(void);
+const char *http_library_version(void); /* "8.5.0" */
 
 #endif

@@ -6,6 +6,8 @@
 #include "base/buf.h"
 #include "codec/gzip.h"
 #include "codec/hash.h"
+#include "fs/gs_auth.h"
+#include "fs/http.h"
 #include "ops/ops.h"
 #include "text/json.h"
 #include "text/regex.h"
@@ -63,6 +65,8 @@ static void put_libraries(json_writer *w)
     put(w, "pcre2", regex_library_version(text));
     put(w, "zlib", gzip_library_version());
     put(w, "xxhash", hash_library_version(text));
+    put(w, "libcurl", http_library_version());
+    put(w, "openssl", gs_auth_library_version(text));
     json_end_object(w);
 }
 

@@ -31,6 +31,7 @@ struct feed {
     struct line_encoder encoder;
     uint64_t cut;
     uint64_t odd, first_odd; /* lines that are no clean text, and the first of them */
+    bool looked; /* the first line was looked at */
     uint64_t at; /* number of the next record */
     uint64_t examples;
     uint64_t shard, shards;
@@ -188,10 +189,27 @@ static spt_status next_row(struct feed *f, bool *more, spt_err *err)
     return f->names ? example_stream_next(f->names, &f->name, more, err) : SPT_OK;
 }
 
+/* A table given as an argument: its rows would be answered as texts, labels and all. */
+static void warn_table(struct feed *f)
+{
+    const bool json = f->line_len > 1 && f->line[0] == '{' && f->line[f->line_len - 1] == '}';
+    const bool tab = memchr(f->line, '\t', f->line_len) != NULL;
+    f->looked = true;
+    if (strcmp(f->path, "-") && (tab || json))
+        log_warning("%s: line 1 %s, but each line is answered as one text: --data %s reads it as a "
+                    "table",
+                    f->path, tab ? "has a tab" : "is JSON", f->path);
+}
+
 static spt_status next_line(struct feed *f, bool *more, spt_err *err)
 {
     TRY(records_next(f->lines, more, err));
-    return *more ? records_field(f->lines, f->slot, &f->line, &f->line_len, err) : SPT_OK;
+    if (!*more)
+        return SPT_OK;
+    TRY(records_field(f->lines, f->slot, &f->line, &f->line_len, err));
+    if (!f->looked)
+        warn_table(f);
+    return SPT_OK;
 }
 
 /* The next record of this shard. */

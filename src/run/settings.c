@@ -23,6 +23,10 @@
 #define SWITCH(name, field, commands, help) \
     {{name, NULL, "", help}, OPTION_SWITCH, F(field), 0, 0, NULL, commands}
 
+/* A switch without --no-x: it asks for what is not done by default, and nothing else could set it. */
+#define ONE_WAY(name, field, commands, help) \
+    {{name, NULL, "", help}, OPTION_SWITCH, F(field), SWITCH_ONE_WAY, 0, NULL, commands}
+
 #define T (CMD_TRAIN | CMD_SWEEP)
 #define W (CMD_SWEEP | CMD_PLAN)
 #define E CMD_EVAL
@@ -85,9 +89,9 @@ const struct option_row option_table[] = {
          "prepare, list, info: where prepared data sets lie (default: TFDS_DATA_DIR, else "
          "~/tensorflow_datasets)"),
     TEXT("sha256", sha256, "HEX", "", Z, "prepare: what the file given with --from must have"),
-    SWITCH("no-verify", no_verify, Z,
-           "prepare: files need not be the published ones (default: SPT_DATA_NO_VERIFY)"),
-    SWITCH("offline", offline, Z, "prepare: fetch nothing (default: SPT_OFFLINE, HF_HUB_OFFLINE)"),
+    ONE_WAY("no-verify", no_verify, Z,
+            "prepare: files need not be the published ones (default: SPT_DATA_NO_VERIFY)"),
+    ONE_WAY("offline", offline, Z, "prepare: fetch nothing (default: SPT_OFFLINE, HF_HUB_OFFLINE)"),
     TEXT("task", data_task, "NAME", "", Z,
          "convert: write the texts of this task instead of the columns"),
     CHOICE("to", to, "auto|tsv|csv|jsonl|predictions", "auto", Z,
@@ -238,7 +242,8 @@ const struct option_row option_table[] = {
     CHOICE("compute", compute, "auto|float32|bfloat16", "", USES | N | B,
            "arithmetic of the products; auto: bfloat16 where the processor has it natively "
            "(default: as the prompt was trained, else float32)"),
-    TEXT("isa", isa, "NAME", "auto", USES | N | B, "kernels: auto, ref, avx2 or avx512"),
+    CHOICE("isa", isa, "auto|ref|ref64|avx2|avx512", "auto", USES | N | B,
+           "kernels (ref64: plain code in double precision, to compare with)"),
     INT("threads", threads, "0", 0, 1024, USES | N | R | B | D, "threads (0: all cores)"),
     INT("num-partitions", partitions, "1", 1, 65536, USES,
         "under mpirun: processes that hold one model together, each a part of every layer"),
@@ -455,13 +460,19 @@ static const char *option_name_at(void *ctx, size_t i)
     return bit & CMD_GIN ? gin_flag_name(i) : NULL;
 }
 
+int spt_option_negates(const spt_option *option)
+{
+    const struct option_row *o = (const struct option_row *)(const void *)option; /* pub is first */
+    return o->kind == OPTION_SWITCH && o->min != SWITCH_ONE_WAY;
+}
+
 spt_status settings_set(struct settings *s, const char *option, const char *value, spt_err *err)
 {
     const struct option_row *o = find(s->command, option);
     bool negated = false;
     if (!o && !strncmp(option, "no-", 3)) {
         o = find(s->command, option + 3);
-        negated = o && o->kind == OPTION_SWITCH;
+        negated = o && spt_option_negates(&o->pub);
         o = negated ? o : NULL;
     }
     if (!o) {

@@ -91,13 +91,14 @@ struct settings {
     uint8_t given[256]; /* [i]: option i of the table was set by the user */
 };
 
+enum { SWITCH_ONE_WAY = 1 }; /* --no-x is no option */
 enum option_kind { OPTION_TEXT, OPTION_INT, OPTION_REAL, OPTION_SWITCH };
 
 struct option_row {
     spt_option pub;
     enum option_kind kind;
     size_t offset; /* in struct settings */
-    double min, max; /* of numbers, inclusive */
+    double min, max; /* of numbers, inclusive; min of a switch: SWITCH_ONE_WAY or 0 */
     const char *choices; /* "a|b|c" for texts with a fixed set, or NULL */
     uint32_t commands;   /* bit per command */
 };

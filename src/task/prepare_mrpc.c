@@ -133,7 +133,7 @@ spt_status mrpc_stream(const char *split, const char *path, lines_source_fn sour
             break;
         st = read_line(&m, header, line, len, emit, ctx, err);
         if (st)
-            err_wrap(err, st, "%s: line %llu", path, (unsigned long long)line_reader_number(lines));
+            line_reader_blame(lines, path, st, err);
     }
     line_reader_free(lines);
     glue_tsv_free(m.table);

@@ -82,7 +82,7 @@ spt_status raw_dpr_stream(const char *path, lines_source_fn source, void *source
         st = emit(ctx, key, &out, err);
     }
     if (st)
-        err_wrap(err, st, "%s: line %llu", path, (unsigned long long)line_reader_number(lines));
+        line_reader_blame(lines, path, st, err);
     line_reader_free(lines);
     record_release(&keep);
     record_release(&out);

@@ -571,8 +571,7 @@ static spt_status read_lines(struct reading *r, lines_source_fn source, void *ct
         if (!st && line)
             st = read_line(r, line, len, err);
         if (st)
-            err_wrap(err, st, "%s: line %llu", r->path,
-                     (unsigned long long)line_reader_number(lines));
+            line_reader_blame(lines, r->path, st, err);
         if (st || end) {
             line_reader_free(lines);
             return st;

@@ -191,7 +191,7 @@ spt_status raw_mrqa_stream(const char *split, const char *path, lines_source_fn 
             break;
     }
     if (st)
-        err_wrap(err, st, "%s: line %llu", path, (unsigned long long)line_reader_number(lines));
+        line_reader_blame(lines, path, st, err);
     line_reader_free(lines);
     record_release(&m.arena);
     record_release(&m.out);

@@ -10,6 +10,7 @@ struct line_reader {
     uint64_t number;
     size_t at, have; /* in block */
     bool ended, after_cr;
+    bool in_source, in_reader; /* where the last line_reader_next failed */
     buf rest; /* a line that began in an earlier block */
     char block[BLOCK];
 };
@@ -24,7 +25,7 @@ spt_status line_reader_new(lines_source_fn source, void *ctx, size_t max, line_r
     r->ctx = ctx;
     r->number = 0;
     r->at = r->have = 0;
-    r->ended = r->after_cr = false;
+    r->ended = r->after_cr = r->in_source = r->in_reader = false;
     buf_init(&r->rest, max);
     *out = r;
     return SPT_OK;
@@ -54,12 +55,14 @@ static const char *line_end(const char *p, size_t n)
 static spt_status refill(line_reader *r, spt_err *err)
 {
     r->at = r->have = 0;
+    r->in_source = true;
     TRY(r->source(r->ctx, r->block, BLOCK, &r->have, err));
+    r->in_source = false;
     r->ended = r->have == 0;
     return SPT_OK;
 }
 
-spt_status line_reader_next(line_reader *r, const char **line, size_t *len, spt_err *err)
+static spt_status next_line(line_reader *r, const char **line, size_t *len, spt_err *err)
 {
     buf_clear(&r->rest);
     for (bool some = false;;) {
@@ -101,4 +104,20 @@ spt_status line_reader_next(line_reader *r, const char **line, size_t *len, spt_
         }
         some = true;
     }
+}
+
+spt_status line_reader_next(line_reader *r, const char **line, size_t *len, spt_err *err)
+{
+    const spt_status st = next_line(r, line, len, err);
+    r->in_reader = st != SPT_OK;
+    return st;
+}
+
+spt_status line_reader_blame(const line_reader *r, const char *path, spt_status st, spt_err *err)
+{
+    if (r->in_source)
+        return st;
+    if (r->in_reader)
+        return err_wrap(err, st, "%s", path);
+    return err_wrap(err, st, "%s: line %llu", path, (unsigned long long)r->number);
 }

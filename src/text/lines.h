@@ -18,6 +18,10 @@ spt_status line_reader_new(lines_source_fn source, void *ctx, size_t max, line_r
 /* *line is NULL behind the last line; else valid until the next call, not NUL-terminated. */
 spt_status line_reader_next(line_reader *r, const char **line, size_t *len, spt_err *err);
 uint64_t line_reader_number(const line_reader *r); /* of the line just read, from 1 */
+/* Puts in front of a message what it lacks, and returns st: "PATH: line N: " when it is about the line
+ * just read, "PATH: " when line_reader_next says which line is too long, nothing when the source
+ * failed, which names itself. */
+spt_status line_reader_blame(const line_reader *r, const char *path, spt_status st, spt_err *err);
 void line_reader_free(line_reader *r);             /* accepts NULL; the source is the caller's */
 
 #endif

@@ -109,6 +109,12 @@ cut -f1 $desk/dev.tsv | head -5 | "$spt" infer --model $model --prompt "$dir/run
 expect infer_one_line_each test "$(wc -l <"$dir/out")" -eq 5
 cut -f1 $desk/dev.tsv | "$spt" infer --model $model --prompt "$dir/run" --quiet 2>"$dir/err" | head -1 >/dev/null
 expect closed_pipe_is_quiet test "${PIPESTATUS[1]}" -eq 0 -a ! -s "$dir/err"
+check table_as_an_argument 0 'warning: .*dev.tsv: line 1 has a tab.*--data' "$spt" infer --model $model --prompt "$dir/run" $desk/dev.tsv
+cut -f1 $desk/dev.tsv | head -n 3 >"$dir/texts"
+"$spt" infer --model $model --prompt "$dir/run" "$dir/texts" >"$dir/out" 2>"$dir/err"
+expect texts_as_an_argument test "$(grep -c warning "$dir/err")" -eq 0
+printf 'id,"text, quoted",label\n1,a,account\n2,b,billing\n' >"$dir/comma.csv"
+check names_with_commas_are_quoted 3 'among the columns id, "text, quoted", label;' "$spt" eval --model $model --data "$dir/comma.csv" --labels account,billing
 full() { "$spt" "$@" >/dev/full; }
 check full_disk_loses_answers 5 'standard output: No space left' full infer --model $model --prompt "$dir/run" --quiet $desk/dev.tsv
 check full_disk_loses_help 5 'standard output: No space left' full help train

@@ -127,6 +127,7 @@ data[info.header_offset + 30 + len(info.filename) + info.compress_size // 2] ^= 
 open(sys.argv[2], "wb").write(data)
 P
 refused damaged_member 4 'SST-2/test.tsv: ' glue/sst2 --from "$dir/flip.zip"
+check damaged_member_is_named_once test "$(grep -o 'SST-2/test.tsv: ' "$dir/err" | wc -l)" = 1 -a "$(grep -c 'line 0' "$dir/err")" = 0
 make_zip "$dir/lacks.zip" "z.writestr('SST-2/train.tsv', row)
 z.writestr('SST-2/dev.tsv', row)"
 refused missing_member 5 "no member 'SST-2/test.tsv'" glue/sst2 --from "$dir/lacks.zip"

@@ -19,10 +19,20 @@ ln -s "$dir/elsewhere/bin/spt" "$dir/bin/spt" # and called through a link
 share=$dir/elsewhere/share
 for f in man/man1/spt.1 man/man1/spt-train.1 man/man7/spt-prompts.7 bash-completion/completions/spt \
     zsh/site-functions/_spt fish/vendor_completions.d/spt.fish spt/configs/t5x/configs/runs/finetune.gin \
-    spt/demo/t5-mini/model.safetensors; do
+    spt/demo/t5-mini/model.safetensors doc/spt/README.md doc/spt/docs/reference/gin.md spt/examples/sst2-demo.sh \
+    spt/examples/plugin/shout/shout.c; do
     expect "installed_$(basename $f)" test -s "$share/$f"
 done
 command -v man >/dev/null && expect man_finds_it grep -q spt-train.1 <(MANPATH=$share/man man -w spt-train 2>/dev/null)
+expect example_scripts_run test -x "$share/spt/examples/sst2-demo-eval.sh" -a ! -x "$share/spt/examples/plugin/shout/shout.c"
+# Every file that help speaks of is there.
+spoken=$(cd "$dir/empty" && PATH=$dir/bin:$PATH && { for t in $(spt help | sed -n 's/^  \([a-z-]*\) .*/\1/p'); do spt help "$t"; done; } |
+    grep -oE '(docs|examples)/[a-zA-Z0-9_/.-]*[a-z]' | sort -u)
+absent=
+for f in $spoken; do [ -e "$share/doc/spt/$f" ] || [ -e "$share/spt/$f" ] || absent="$absent $f"; done
+expect files_of_the_help_are_installed test -n "$spoken" -a -z "$absent"
+make -s -C "$share/spt/examples/plugin" INCLUDE="$dir/elsewhere/include" OUT="$dir/plug" >"$dir/out" 2>&1
+expect installed_plugin_builds test -s "$dir/plug/shout.so"
 where=$(cd "$dir/empty" && PATH=$dir/bin:$PATH spt find-module prompt_tuning 2>&1)
 expect gin_files_found test "$where" = "$share/spt/configs"
 (cd "$dir/empty" && TMPDIR=$dir/empty PATH=$dir/bin:$PATH spt demo --steps 2 >"$dir/demo" 2>"$dir/story")

@@ -20,7 +20,7 @@ python3 - "$dir/version" "$("$spt" --version)" <<'P'
 import json, sys
 v = json.load(open(sys.argv[1]))
 assert "spt " + v["version"] == sys.argv[2], v
-assert set(v["libraries"]) >= {"onednn", "sentencepiece", "pcre2", "zlib", "xxhash"}, v
+assert set(v["libraries"]) >= {"onednn", "sentencepiece", "pcre2", "zlib", "xxhash", "libcurl", "openssl"}, v
 assert all(x[0].isdigit() for x in v["libraries"].values()), v
 assert v["isa"]["best"] in v["isa"]["available"] and "ref" in v["isa"]["available"], v
 assert v["compute"]["types"] == ["float32", "bfloat16"] and isinstance(v["mpi"], bool), v
@@ -28,10 +28,17 @@ assert v["compiler"].split()[0] in ("gcc", "clang"), v
 P
 same version_json $? 0
 "$spt" help >"$dir/help"
-for t in prompts init checkpoints gin tasks models data environment; do
+for t in prompts init checkpoints gin tasks models data buckets machines environment; do
     "$spt" help $t >"$dir/topic" 2>&1 && [ "$(wc -c <"$dir/topic")" -gt 400 ] && grep -q "^  $t " "$dir/help"
     same "topic_$t" $? 0
 done
+# Every variable that the program asks for is told, but those by which MPI's processes know their number.
+"$spt" help environment >"$dir/topic"
+unsaid=
+for v in $(grep -rhoE '"(SPT|HF|GCE|CLOUDSDK|GOOGLE|STORAGE|SSL|CURL|TRANSFORMERS|HUGGING|NO_GCE|XDG|TFDS|TMP)[A-Z_0-9]+"' src | tr -d '"' | sort -u); do
+    grep -qE "(^|[ ,(])$v([ =,.]|\$)" "$dir/topic" || unsaid="$unsaid $v"
+done
+same every_variable_is_told "$unsaid" ""
 "$spt" help nonsense >"$dir/out" 2>"$dir/err"
 same unknown_topic "$? $(cat "$dir/out" "$dir/err")" '2 spt: help: no command and no topic "nonsense" (see `spt help`)'
 
@@ -90,6 +97,16 @@ same bash_files "$(complete_bash spt train --train tr)" "train.tsv"
 same bash_names_with_spaces "$(complete_bash spt train --train w)" "with space.tsv"
 same bash_directories "$(complete_bash spt train --out "")" "sub"
 same bash_no_switches "$(complete_bash spt train --no-rem)" "--no-remat"
+same bash_own_name_begins_with_no "$(complete_bash spt data --no)" "--no-verify"
+same bash_own_name_needs_no_hint "$(complete_bash spt eval --no)" "--no-repeat-ngram"
+same bash_negated_where_it_means_something "$(complete_bash spt data --no-)" "--no-quiet --no-verify"
+same bash_isa "$(complete_bash spt train --isa avx)" "avx2 avx512"
+same bash_data_sets "$(complete_bash spt data prepare glue/s)" "glue/sst2 glue/stsb"
+same bash_tasks "$(complete_bash spt tasks show taskless_glue_sst2_v200_)" "taskless_glue_sst2_v200_examples"
+for switch in no-no-verify no-offline; do
+    "$spt" data list --$switch >"$dir/out" 2>"$dir/err"
+    same refused_$switch "$? $(grep -c "unknown option --$switch" "$dir/err")" "2 1"
+done
 same bash_free_text "$(complete_bash spt train --lr "")" ""
 same bash_reference_flags "$(complete_bash spt train --gin_f)" "--gin_file"
 same bash_help_topics "$(complete_bash spt help che)" "check checkpoints"

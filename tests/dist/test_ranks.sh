@@ -40,6 +40,17 @@ chmod +x "$dir/other.sh"
 refused other_settings 3 'ranks do not do the same work: rank 0 has .*lr' ranks 2 "$dir/other.sh"
 expect other_settings_no_step test ! -s "$dir/odd/train.jsonl"
 
+# Labels of other training data must not make the evaluation data look wrong.
+grep -v billing $desk/train.tsv >"$dir/less.tsv"
+cat >"$dir/less.sh" <<EOF2
+#!/bin/sh
+train=$desk/train.tsv
+[ "\$OMPI_COMM_WORLD_RANK\$PMI_RANK" = 1 ] && train=$dir/less.tsv
+exec "$PWD/$spt" train --model $model --train "\$train" --eval $desk/dev.tsv --out "$dir/less" $opts --steps 2
+EOF2
+chmod +x "$dir/less.sh"
+refused other_training_data 3 'ranks do not do the same work: rank 0 has "training data' ranks 2 "$dir/less.sh"
+
 for data in eval37 eval3; do
     for by in rank generate; do
         answer() { "$@" --model $model --prompt "$dir/solo" --data "$dir/29/$data.tsv" --batch 8 --threads 1; }

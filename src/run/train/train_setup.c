@@ -79,12 +79,34 @@ static spt_status choose_labels(struct training *a, spt_err *err)
     return check_metric(a, err);
 }
 
+/* Labels come from the training data: where that differs between ranks, the evaluation data would be
+ * blamed. st: how loading went. */
+static spt_status same_training_data(const struct training *a, spt_status st, spt_err *err)
+{
+    char hex[33] = "";
+    buf text;
+    if (comm_size(a->s->comm) == 1)
+        return st;
+    buf_init(&text, 1 << 16);
+    if (!st)
+        st = dataset_hash(a->train, hex, err);
+    buf_addf(&text, "training data = %s (%zu examples)\n", hex,
+             a->train ? examples_count(a->train) : 0);
+    if (!st)
+        st = buf_status(&text, "training data", err);
+    st = ranks_same_text(a->s->comm, &text, st, err);
+    buf_release(&text);
+    return st;
+}
+
 static spt_status load_data(struct training *a, spt_err *err)
 {
     const struct settings *s = a->s;
     if (!s->train || !s->train[0])
         return err_set(err, SPT_E_USAGE, "--train FILE is missing");
-    TRY(dataset_load(s, &a->task, s->train, DATASET_TRAIN, "train", &a->train, err));
+    const spt_status loaded =
+        dataset_load(s, &a->task, s->train, DATASET_TRAIN, "train", &a->train, err);
+    TRY(same_training_data(a, loaded, err));
     TRY(choose_labels(a, err));
     if (s->eval && s->eval[0])
         return dataset_load(s, &a->task, s->eval, DATASET_LABELED, "eval", &a->eval, err);

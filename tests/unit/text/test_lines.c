@@ -94,6 +94,38 @@ static spt_status whole(void *ctx, spt_err *err)
     return st;
 }
 
+static spt_status broken(void *ctx, void *p, size_t n, size_t *got, spt_err *err)
+{
+    struct source *s = ctx;
+    return s->left ? give(ctx, p, n, got, err) : err_set(err, SPT_E_IO, "x.zip: member y: bad CRC");
+}
+
+/* What a complaint lacks is put in front of it: the line, the file, or nothing. */
+static void blame(void **state)
+{
+    struct source s = {"one\ntwo\n", 8, 8};
+    line_reader *r;
+    const char *line;
+    size_t len;
+    spt_err err;
+    EXPECT_OK(line_reader_new(broken, &s, 100, &r, &err), &err);
+    for (int i = 0; i < 2; i++)
+        EXPECT_OK(line_reader_next(r, &line, &len, &err), &err);
+    err_set(&err, SPT_E_FORMAT, "no label");
+    EXPECT_STATUS(line_reader_blame(r, "y.tsv", SPT_E_FORMAT, &err), SPT_E_FORMAT);
+    EXPECT_STR(err.msg, "y.tsv: line 2: no label");
+    EXPECT_STATUS(line_reader_next(r, &line, &len, &err), SPT_E_IO);
+    EXPECT_STATUS(line_reader_blame(r, "y.tsv", SPT_E_IO, &err), SPT_E_IO);
+    EXPECT_STR(err.msg, "x.zip: member y: bad CRC");
+    line_reader_free(r);
+    s = (struct source){"1234567890\n", 11, 11};
+    EXPECT_OK(line_reader_new(broken, &s, 4, &r, &err), &err);
+    EXPECT_STATUS(line_reader_next(r, &line, &len, &err), SPT_E_FORMAT);
+    line_reader_blame(r, "y.tsv", SPT_E_FORMAT, &err);
+    EXPECT_STR(err.msg, "y.tsv: line 1 has more than 4 bytes");
+    line_reader_free(r);
+}
+
 static void out_of_memory(void **state)
 {
     EXPECT_TRUE(fault_every_alloc(whole, NULL) >= 2);
@@ -104,6 +136,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ends),
         cmocka_unit_test(too_long),
+        cmocka_unit_test(blame),
         cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
