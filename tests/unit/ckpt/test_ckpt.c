@@ -578,7 +578,9 @@ static void odd_entries(void **state)
 {
     const char *dir = fresh("odd");
     static const char *const names[] = {"state-", "state-01", "state-1x", "state--1", "xstate-9",
-                                        "state-99999999999999999999", "trash.state-x", "tmp.x.0"};
+                                        "state-99999999999999999999", "trash.state-x", "tmp.x.0",
+                                        "tmp.5", "tmp.5.0123456", "tmp.5.0123456g", "tmp.5x01234567",
+                                        "tmp..01234567", "tmp.5.012345678", "x.tmp-0123456789abcde"};
     static char long_name[5000];
     spt_err err;
     ckpt *ck;

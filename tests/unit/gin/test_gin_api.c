@@ -82,7 +82,27 @@ static void options_become_bindings(void **state)
     EXPECT_MSG(&err, "doesn't have a parameter named 'steps'");
     EXPECT_STATUS(gin_bind(c, "train.total_step", "3", &err), SPT_E_CONFIG);
     EXPECT_MSG(&err, "did you mean 'total_steps'?");
+    EXPECT_STATUS(gin_bind(c, "train.xxxtotal_steps", "3", &err), SPT_E_CONFIG);
+    EXPECT_MSG(&err, "did you mean 'total_steps'?");
+    EXPECT_STATUS(gin_bind(c, "train.otal_stes", "3", &err), SPT_E_CONFIG);
+    EXPECT_MSG(&err, "did you mean 'total_steps'?");
+    EXPECT_STATUS(gin_bind(c, "train.xxxxtotal_steps", "3", &err), SPT_E_CONFIG);
+    EXPECT_TRUE(!strstr(err.msg, "did you mean")); /* four letters off are another word */
     buf_release(&q);
+    gin_config_free(c);
+}
+
+/* Errors that come up while a statement is carried out, not read. */
+static void errors_have_their_place(void **state)
+{
+    gin_config *c = new_config();
+    spt_err err = {0};
+    const char *path = test_path(test_tmpdir(), "late.gin");
+    test_write(path, "MACRO = 1\nfrom __gin__ import bogus\n", 36);
+    EXPECT_STATUS(gin_parse_file(c, path, &err), SPT_E_CONFIG);
+    EXPECT_STR(gin_last_error(c)->kind, "SyntaxError");
+    EXPECT_STR(gin_last_error(c)->file, path);
+    EXPECT_EQ_I64(gin_last_error(c)->line, 2);
     gin_config_free(c);
 }
 
@@ -303,6 +323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(queries_see_stored_values),
         cmocka_unit_test(options_become_bindings),
+        cmocka_unit_test(errors_have_their_place),
         cmocka_unit_test(objects_have_arguments_and_defaults),
         cmocka_unit_test(static_functions_require_bindings),
         cmocka_unit_test(everything_missing_is_named_at_once),

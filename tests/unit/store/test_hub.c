@@ -178,6 +178,34 @@ static spt_status again(void *ctx, spt_err *err)
     return find(ctx, err);
 }
 
+/* Another process holds the lock of a file, and the caller has had enough. */
+static bool waited;
+
+static int held(int fd)
+{
+    (void)fd;
+    waited = true;
+    return -EWOULDBLOCK;
+}
+
+static bool enough(void *ctx, const struct hub_progress *p)
+{
+    (void)ctx, (void)p;
+    return !waited;
+}
+
+static void stop_waiting(void)
+{
+    struct question q = {.text = "org/t5", .o = {.need = HUB_ANY, .progress = enough}};
+    struct os_ops busy = *os_get();
+    spt_err err = {0};
+    busy.lock = held;
+    os_set(&busy);
+    EXPECT_STATUS(fetch(&q, &err), SPT_E_INTERRUPTED);
+    EXPECT_MSG(&err, "interrupted while waiting for");
+    os_set(NULL);
+}
+
 static void fetching(void **state)
 {
     (void)state;
@@ -199,6 +227,7 @@ static void fetching(void **state)
     struct question q = {.text = "org/t5", .o.need = HUB_ANY};
     spt_err err;
     EXPECT_OK(fetch(&q, &err), &err);
+    stop_waiting();
     fault_install();
     fault_set_after(again);
     EXPECT_TRUE(fault_every_alloc(fetch, &q) > 50);
