@@ -262,6 +262,32 @@ static spt_status large_configuration(void *ctx, spt_err *err)
     return st;
 }
 
+/* Every argument of a call is in the operative configuration, not only the first. */
+static void operative_arguments(void **state)
+{
+    static const gin_def four[] = {{"m", "f", GIN_FUNCTION, "a=1, b=2, c=3, d=4", true, NULL}};
+    static const char text[] = "f.b = 'two'\nf.c = 'three'\nf.d = 'four'\n";
+    gin_registry *r;
+    gin_config *c;
+    gin_value v;
+    spt_err err;
+    buf out;
+    (void)state;
+    buf_init(&out, 1 << 16);
+    EXPECT_OK(gin_registry_new(&r, &err), &err);
+    EXPECT_OK(gin_registry_add(r, four, 1, &err), &err);
+    EXPECT_OK(gin_config_new(r, &c, &err), &err);
+    EXPECT_OK(gin_parse_string(c, text, strlen(text), &err), &err);
+    EXPECT_OK(gin_finalize(c, &err), &err);
+    EXPECT_OK(gin_call(c, "f", NULL, 0, &v, &err), &err);
+    EXPECT_OK(gin_operative_text(c, &out, &err), &err);
+    EXPECT_TRUE(strstr(buf_str(&out), "f.a = 1") && strstr(buf_str(&out), "f.b = 'two'") &&
+                strstr(buf_str(&out), "f.c = 'three'") && strstr(buf_str(&out), "f.d = 'four'"));
+    buf_release(&out);
+    gin_config_free(c);
+    gin_registry_free(r);
+}
+
 static void every_allocation_of_a_large_configuration(void **state)
 {
     static char text[20000];
@@ -287,6 +313,7 @@ static void every_allocation_of_a_large_configuration(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(operative_arguments),
         cmocka_unit_test(equality_and_order),
         cmocka_unit_test(printed_as_python_prints),
         cmocka_unit_test(accessors_of_other_kinds),

@@ -27,6 +27,33 @@ static void put_array(buf *b, enum dtype t, struct tensor_shape shape, const voi
     t5x_put_array(b, &v);
 }
 
+/* The outer length tells the inner header's, where that grows by a byte, too. */
+static void lengths_of_arrays(void **state)
+{
+    static const size_t size[] = {0, 1, 254, 255, 256, 65534, 65535, 65536};
+    static unsigned char bytes[65536];
+    (void)state;
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++) {
+        buf b;
+        msgpack_token t;
+        buf_init(&b, 1 << 20);
+        put_array(&b, DT_U8, shape_1d((int64_t)size[i]), bytes);
+        msgpack_reader r = msgpack_read(buf_str(&b), b.len);
+        EXPECT_TRUE(msgpack_next(&r, &t) && t.type == MP_EXT && !msgpack_next(&r, &t));
+        r = msgpack_read(buf_str(&b), b.len);
+        EXPECT_TRUE(msgpack_next(&r, &t));
+        const unsigned char *end = t.data + t.size;
+        EXPECT_TRUE(end == (const unsigned char *)buf_str(&b) + b.len);
+        msgpack_reader in = msgpack_read(t.data, t.size);
+        EXPECT_TRUE(msgpack_next(&in, &t) && t.type == MP_ARRAY && t.count == 3);
+        EXPECT_TRUE(msgpack_next(&in, &t) && t.type == MP_ARRAY && t.count == 1);
+        EXPECT_TRUE(msgpack_next(&in, &t) && msgpack_next(&in, &t) && t.type == MP_STR);
+        EXPECT_TRUE(msgpack_next(&in, &t) && t.type == MP_BIN && t.size == size[i]);
+        EXPECT_TRUE(t.data + t.size == end);
+        buf_release(&b);
+    }
+}
+
 /* Everything up to the value of optimizer/target. */
 static void put_head(buf *b, uint64_t version)
 {
@@ -827,6 +854,7 @@ static void power_cuts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lengths_of_arrays),
         cmocka_unit_test(every_spec_variant),
         cmocka_unit_test(absent_chunks_of_slots_and_weights),
         cmocka_unit_test(paths_stay_inside),
