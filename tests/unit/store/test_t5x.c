@@ -808,7 +808,7 @@ static void existing_steps_are_skipped(void **state)
     EXPECT_STATUS(t5x_write_numpy(dir, &s, &err), SPT_E_USAGE); /* a leaf without values */
     EXPECT_STATUS(t5x_write(dir, &(struct t5x_save){-1, items, 4, DT_F32, false}, NULL, &err),
                   SPT_E_USAGE);
-    EXPECT_STATUS(t5x_write(dir, &(struct t5x_save){8, items, 4, DT_F16}, NULL, &err), SPT_E_USAGE);
+    EXPECT_STATUS(t5x_write(dir, &(struct t5x_save){.step = 8, .items = items, .count = 4, .target_dtype = DT_F16}, NULL, &err), SPT_E_USAGE);
 }
 
 /* The power goes after each operation of an export: whole under its final name, or not there. */
