@@ -1,16 +1,28 @@
 #!/usr/bin/env python3
 """evaluate.py --data dev.tsv --vocab spiece.model [--size small|base] [--examples 872] [--batches 8,32,64]
-               [--prompt 100] [--rounds 2] [--compute float32,bfloat16] [--json]
+               [--prompt 100] [--rounds 2] [--compute float32,bfloat16] [--settings answer,file,20,128,512] [--json]
 
 Evaluation of a two-label task with a soft prompt: `spt eval` ranking the labels beside `generate` of Hugging Face
-through PEFT, examples per second on the same model (random weights, tools/make-model), prompt, texts and threads. PEFT
-takes the fastest of --batches (tried on the first examples); generate decodes --tokens tokens, by default as many as
-the longest label has, end mark included, which is the least that it takes to answer. spt's time is that of the process less that of a run over one
-example (loading); PEFT's is that of the generate calls. The log-likelihoods of the labels for the first eight examples must
-agree with the model of Hugging Face in float32 (within 0.001), or the script stops. --data: text<TAB>0 or 1.
+through PEFT, examples per second on the same model (random weights, tools/make-model), prompt, texts and threads. What
+`generate` does depends on how it is called, so several settings are measured:
 
-Rounds alternate; ratio_float32 and ratio_best (fastest type of each) are medians, above 1 when spt is faster. The last
-line is one JSON object. SPT_BENCH_DIR keeps the model. Needs torch, transformers and peft in the Python that runs it.
+  answer  examples sorted by length, padded to the longest of the batch, as many tokens as the longest label has, end
+          mark included: the least that answers
+  file    the same in the order of the file, as a loop over a data set does it
+  20      file, as `generate` is when nobody says how long: 20 tokens (random weights never say the end mark early; a trained
+          prompt would, and cost what `file` does)
+  128     file, with inputs padded to 128 as PEFT's own examples and run_glue.py do
+  512     file, with inputs padded to 512, to which the reference pads SST-2
+
+PEFT takes the fastest of --batches in setting `answer` (tried on the first examples). Both sides are timed without loading:
+spt's seconds are those of answering (`spt eval --profile`), PEFT's those of the generate calls. The log-likelihoods of the labels
+for the first eight examples must agree with the model of Hugging Face in float32 (within 0.001), or the script stops. --data:
+text<TAB>0 or 1. --sample N: PEFT evaluates only N examples, evenly spread.
+
+Rounds alternate; ratios are medians, above 1 when spt is faster: ratio_float32 of float32 on both sides, ratio_best of
+the fastest type of each, ratio_default of spt's fastest type over float32 on the other side, in which from_pretrained
+loads. The last line is one JSON object. SPT_BENCH_DIR keeps the model. Needs torch, transformers and peft in the Python
+that runs it.
 """
 import argparse
 import json
@@ -29,7 +41,8 @@ ap.add_argument("--size", default="small")
 ap.add_argument("--examples", type=int, default=872)
 ap.add_argument("--batches", default="8,32,64")
 ap.add_argument("--prompt", type=int, default=100)
-ap.add_argument("--tokens", type=int, default=0, help="that generate decodes (default: the longest label)")
+ap.add_argument("--settings", default="answer,file,20,128")
+ap.add_argument("--sample", type=int, default=0, help="examples for PEFT, evenly spread (default: all)")
 ap.add_argument("--rounds", type=int, default=2)
 ap.add_argument("--compute", default="float32,bfloat16")
 ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -71,16 +84,18 @@ def ids_of(texts):
 
 
 def spt_eval(name, compute, output=None):
-    start = time.perf_counter()
-    subprocess.run([a.spt, "eval", "--model", model_dir, "--prompt", str(work / "p.npy"), "--data", str(work / f"{name}.tsv"),
+    out = subprocess.run([a.spt, "eval", "--model", model_dir, "--prompt", str(work / "p.npy"), "--data", str(work / f"{name}.tsv"),
                     "--header", "no", "--input", "{1}", "--target", "{2}", "--labels", ",".join(LABELS), "--by", "rank",
                     "--compute", compute, "--threads", str(a.threads), "--json", "--quiet",
-                    *(["--output", output] if output else [])], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+                    "--profile", *(["--output", output] if output else [])], check=True, stdout=subprocess.PIPE, text=True)
+    return [json.loads(line) for line in out.stdout.splitlines()][-1]
 
 
 def spt_rate(compute):
-    return len(rows) / (spt_eval("all", compute) - spt_eval("one", compute))
+    p = spt_eval("all", compute)
+    result[f"spt_{compute}_share_of_peak"] = p["answering"]["share_of_peak"]
+    result[f"spt_{compute}_load_seconds"] = p["load_seconds"]
+    return len(rows) / p["answering"]["seconds"]
 
 
 def load(compute):
@@ -92,17 +107,20 @@ def load(compute):
     return model
 
 
-def padded(some, fill=0):
-    width = max(len(r) for r in some)
+def padded(some, width=0, fill=0):
+    width = width or max(len(r) for r in some)
     return torch.tensor([r + [fill] * (width - len(r)) for r in some])
 
 
-def peft_rate(model, some, batch):
+def peft_rate(model, some, batch, setting="answer"):
+    width = int(setting) if setting in ("128", "512") else 0
+    some = sorted(some, key=len) if setting == "answer" else some
+    length = {} if setting == "20" else {"max_new_tokens": tokens}
     start = time.perf_counter()
     with torch.no_grad():
         for i in range(0, len(some), batch):
-            ids = padded(some[i:i + batch])
-            model.generate(input_ids=ids, attention_mask=(ids != 0).long(), max_new_tokens=tokens, do_sample=False)
+            ids = padded(some[i:i + batch], width)
+            model.generate(input_ids=ids, attention_mask=(ids != 0).long(), do_sample=False, **length)
     return len(some) / (time.perf_counter() - start)
 
 
@@ -110,7 +128,7 @@ def check(model):
     """The labels' log-likelihoods of eight examples on both sides."""
     spt_eval("eight", "float32", str(work / "eight.jsonl"))
     ours = [json.loads(line)["scores"] for line in (work / "eight.jsonl").read_text().splitlines()]
-    ids = padded(inputs[:8])
+    ids = padded(first)
     worst = 0
     for label, target in zip(LABELS, label_ids):
         with torch.no_grad():
@@ -124,25 +142,32 @@ def check(model):
 
 
 inputs, label_ids = ids_of([t for t, _ in rows]), ids_of(LABELS)
-tokens = a.tokens or max(len(x) for x in label_ids)
-result = {"size": a.size, "examples": len(rows), "prompt": a.prompt, "tokens": tokens, "threads": a.threads,
-          "load_average": os.getloadavg()}
+first = inputs[:8]
+if a.sample and a.sample < len(inputs):
+    inputs = [inputs[i * len(inputs) // a.sample] for i in range(a.sample)]
+tokens = max(len(x) for x in label_ids)
+settings = a.settings.split(",")
+result = {"size": a.size, "examples": len(rows), "peft_examples": len(inputs), "prompt": a.prompt, "tokens": tokens,
+          "threads": a.threads, "load_average": os.getloadavg()}
 rates = {}
 for compute in types:
     model = load(compute)
     if compute == "float32":
         result["largest_difference"] = check(model)
     batches = [int(b) for b in a.batches.split(",")]
-    # The longest of them decides: a few batches of each size.
-    tried = {b: peft_rate(model, inputs[:2 * max(batches)], b) for b in batches} if len(batches) > 1 else {batches[0]: 0}
+    tried = {b: peft_rate(model, inputs[:max(batches)], b) for b in batches} if len(batches) > 1 else {batches[0]: 0}
     best = max(tried, key=tried.get)
     result[f"peft_batch_{compute}"] = best
     for _ in range(a.rounds):
         rates.setdefault(("spt", compute), []).append(spt_rate(compute))
-        rates.setdefault(("peft", compute), []).append(peft_rate(model, inputs, best))
         if not a.json:
-            print(f"{compute}: spt {rates['spt', compute][-1]:.1f} examples/s, PEFT generate (batch {best}) "
-                  f"{rates['peft', compute][-1]:.1f} examples/s", flush=True)
+            print(f"{compute}: spt {rates['spt', compute][-1]:.1f} examples/s, "
+                  f"{100 * result[f'spt_{compute}_share_of_peak']:.1f} % of the product peak", flush=True)
+        for setting in settings:
+            rates.setdefault((setting, compute), []).append(peft_rate(model, inputs, best, setting))
+            if not a.json:
+                print(f"{compute}: PEFT generate, batch {best}, setting {setting}: {rates[setting, compute][-1]:.2f} examples/s",
+                      flush=True)
     del model
 for (who, compute), r in rates.items():
     result[f"{who}_{compute}"] = {"min": min(r), "median": statistics.median(r), "max": max(r)}
@@ -152,7 +177,13 @@ def fastest(who):
     return max(statistics.median(rates[who, c]) for c in types)
 
 
-if "float32" in types:
-    result["ratio_float32"] = statistics.median(rates["spt", "float32"]) / statistics.median(rates["peft", "float32"])
-result["ratio_best"] = fastest("spt") / fastest("peft")
+for setting in settings:
+    ratio = result.setdefault("ratios", {}).setdefault(setting, {})
+    if "float32" in types:
+        slow = statistics.median(rates[setting, "float32"])
+        ratio["ratio_float32"] = statistics.median(rates["spt", "float32"]) / slow
+        ratio["ratio_default"] = fastest("spt") / slow
+    ratio["ratio_best"] = fastest("spt") / fastest(setting)
+    if not a.json:
+        print(f"setting {setting}: " + ", ".join(f"{k} {v:.1f}" for k, v in ratio.items()), flush=True)
 print(json.dumps(result))

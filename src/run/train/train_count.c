@@ -8,6 +8,7 @@
 #include "ops/count.h"
 #include "ops/cpu/cpu.h"
 #include "ops/profile.h"
+#include "os/os.h"
 #include "run/train/train_internal.h"
 
 enum {
@@ -53,6 +54,10 @@ static size_t large_page(void)
 /* What of the peak each kind of operation reaches (docs/design/cpu.md); the rest goes by bytes. */
 struct speeds {
     double rate[OPS_PROFILE_KINDS], bandwidth;
+    /* Or what a few layers took (measure_layers): 0 steps when they were not run. */
+    struct ops_profile_line line[OPS_PROFILE_KINDS];
+    int64_t steps;
+    double outside; /* seconds of a step outside of operations */
 };
 
 struct counted {
@@ -158,13 +163,25 @@ static double most(double a, double b)
     return a > b ? a : b;
 }
 
-static void book_steps(struct training *a, const struct counted *c, int64_t steps)
+/* Seconds of what was counted: at the speed that was measured for its kind. */
+static double seconds_of(const struct ops_profile_line *l, const struct ops_profile_line *measured)
+{
+    if (measured->operations > 0)
+        return measured->seconds * (l->operations / measured->operations);
+    return measured->bytes > 0 ? measured->seconds * (l->bytes / measured->bytes) : l->model;
+}
+
+static void book_steps(struct training *a, const struct counted *c, int64_t steps,
+                       const struct speeds *speeds)
 {
     const struct ops_profile_line *l = ops_profile_lines(c->watch);
-    a->cost.operations = a->cost.seconds = 0;
+    const bool measured = speeds && speeds->steps;
+    a->cost.operations = 0;
+    a->cost.seconds = measured ? speeds->outside : 0;
     for (int i = 0; i < OPS_PROFILE_KINDS; i++) {
         a->cost.operations += l[i].operations / (double)steps;
-        a->cost.seconds += l[i].model / (double)steps;
+        a->cost.seconds +=
+            (measured ? seconds_of(&l[i], &speeds->line[i]) : l[i].model) / (double)steps;
     }
 }
 
@@ -183,7 +200,7 @@ static spt_status count_with(struct training *a, struct counted *c, double proce
     a->exchanged = (struct exchanged){0};
     TRY(count_steps(a, steps, err));
     cost->counted = a->exchanged;
-    book_steps(a, c, steps);
+    book_steps(a, c, steps, speeds);
     const struct ops_count trained = ops_count_take(c->count);
     if (a->eval)
         TRY(count_evaluation(a, err));
@@ -313,6 +330,93 @@ spt_status train_count(struct training *a, spt_err *err)
     return same_ranges(a, fit(a, process, err), err);
 }
 
+/* --- seconds -------------------------------------------------------------------------------------
+ * What share of the peak a product reaches depends on its shape, so a few layers of the model's own
+ * shape, made of one number, make some steps of the run. */
+
+enum { LAYERS = 2, MORE_LAYERS = 6, MOST_STEPS = 8 };
+static const double measured_bytes = 1e9, measured_seconds = 0.5;
+
+struct one_number {
+    const t5_source *source;
+    const void *numbers; /* as many as the largest parameter has */
+};
+
+static spt_status same_number(void *ctx, const char *name, struct t5_param *out, spt_err *err)
+{
+    const struct one_number *n = ctx;
+    TRY(t5_source_describe(n->source, name, out, err));
+    out->m.view.data = n->numbers;
+    return SPT_OK;
+}
+
+/* At least two, so that one has all of its backward, and of both stacks in the model's proportion. */
+static int64_t few_layers(int64_t n, int64_t other)
+{
+    const int64_t share = other > 0 ? LAYERS * n / other : n;
+    const int64_t few = share < LAYERS ? LAYERS : share > MORE_LAYERS ? MORE_LAYERS : share;
+    return n < few ? n : few;
+}
+
+static double seconds_since(int64_t ns)
+{
+    return (double)(os_monotonic_ns() - ns) * 1e-9;
+}
+
+static spt_status time_steps(struct training *a, ops *watch, struct speeds *s, spt_err *err)
+{
+    TRY(train_make_storage(a, err));
+    TRY(count_steps(a, 1, err)); /* warms up */
+    ops_profile_reset(watch);
+    const int64_t from = os_monotonic_ns(), steps = steps_to_count(a);
+    double inside = 0;
+    for (s->steps = 0; s->steps < steps && s->steps < MOST_STEPS; s->steps++) {
+        if (s->steps && seconds_since(from) > measured_seconds)
+            break;
+        TRY(train_gradient(a, err));
+    }
+    s->outside = seconds_since(from);
+    memcpy(s->line, ops_profile_lines(watch), sizeof s->line);
+    for (int i = 0; i < OPS_PROFILE_KINDS; i++)
+        inside += s->line[i].seconds;
+    s->outside = s->outside > inside ? (s->outside - inside) / (double)s->steps : 0;
+    return count_steps(a, 0, err); /* from the start again */
+}
+
+/* Large models are left to the shares of the peak: planning them must not take much memory. */
+static spt_status measure_layers(struct training *a, struct speeds *s, spt_err *err)
+{
+    struct t5_config c = a->engine.config;
+    c.enc_layers = few_layers(a->engine.config.enc_layers, a->engine.config.dec_layers);
+    c.dec_layers = few_layers(a->engine.config.dec_layers, a->engine.config.enc_layers);
+    const int64_t J = c.heads * c.head_dim, widest = c.ff > J ? c.ff : J;
+    const int64_t most = c.width * (c.vocab > widest ? c.vocab : widest);
+    if (a->engine.part || (double)(config_parameters(&c) + most) * sizeof(float) > measured_bytes)
+        return SPT_OK;
+    void *numbers = mem_alloc((size_t)most, sizeof(double));
+    if (!numbers)
+        return SPT_OK;
+    memset(numbers, 0x3c, (size_t)most * sizeof(double)); /* 0.01 in float32 and bfloat16 */
+    struct one_number n = {a->engine.source, numbers};
+    const struct t5_getter get = {.ctx = &n, .config = &c, .param = same_number};
+    t5_model *model = NULL;
+    ops *watch;
+    spt_status st = ops_profile_open(a->engine.ops, &watch, err);
+    if (!st) {
+        a->engine.ops = watch; /* closes the other one with it */
+        st = t5_model_new_from(watch, &get, train_uses(a), &model, err);
+    }
+    mem_free(numbers);
+    if (!st) {
+        a->engine.model = model;
+        st = time_steps(a, watch, s, err);
+        train_drop_storage(a);
+        a->engine.model = NULL;
+        t5_model_free(model);
+    }
+    return st;
+}
+
 static spt_status count_exchange(struct training *a, spt_err *err)
 {
     const struct exchanged *x = &a->cost.counted;
@@ -344,6 +448,8 @@ spt_status train_count_seconds(struct training *a, spt_err *err)
     struct speeds s = {.bandwidth = ops_cpu_bandwidth(real, 0.1)};
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
         s.rate[shares[i].kind] = shares[i].share * (shares[i].single ? single : peak);
-    TRY(count_once(a, a->cost.process + a->cost.optimiser, &s, err));
+    const double process = a->cost.process + a->cost.optimiser;
+    TRY(measure_layers(a, &s, err));
+    TRY(count_once(a, process, &s, err));
     return count_exchange(a, err);
 }
