@@ -15,7 +15,7 @@ static const spt_command commands[] = {
          "Learns a prompt for a frozen T5 from a table of examples. The best prompt by the\n"
          "metric on --eval is named by RUN/best.json; a killed run continues with\n"
          "--resume to the same bits.\n\n"
-         "  spt train --model t5-base-lm --train train.tsv --eval dev.tsv --out run"},
+         "  spt train --model google/t5-base-lm-adapt --train train.tsv --eval dev.tsv --out run"},
     [COMMAND_INDEX_SWEEP] =
         {"sweep", "--model MODEL --train FILE [--eval FILE] --out DIR --seeds N,N,..",
          "train many prompts at once over one model",
@@ -25,7 +25,7 @@ static const spt_command commands[] = {
          "the options of train for all runs. Prints a table, the best run first, and writes\n"
          "OUT/sweep.jsonl. A killed sweep continues with --resume to the same bits; a larger grid\n"
          "with --resume adds runs to an old one.\n\n"
-         "  spt sweep --model t5-base-lm --train train.tsv --eval dev.tsv --out sweep \\\n"
+         "  spt sweep --model google/t5-base-lm-adapt --train train.tsv --eval dev.tsv --out sweep \\\n"
          "      --seeds 1,2,3 --lrs 0.3,0.1"},
     [COMMAND_INDEX_EVAL] =
         {"eval", "--model MODEL --prompt FILE --data FILE", "evaluate a prompt on labelled examples",
@@ -33,37 +33,37 @@ static const spt_command commands[] = {
          "and the confusion table. --ensemble takes several prompts over one base: majority\n"
          "vote, mean log-likelihood, agreement. With --predictions it scores an existing file\n"
          "without a model.\n\n"
-         "  spt eval --model t5-base-lm --prompt run --data test.tsv --json\n"
-         "  spt eval --model t5-base-lm --ensemble run1 run2 run3 --data test.tsv"},
+         "  spt eval --model google/t5-base-lm-adapt --prompt run --data test.tsv --json\n"
+         "  spt eval --model google/t5-base-lm-adapt --ensemble run1 run2 run3 --data test.tsv"},
     [COMMAND_INDEX_INFER] =
         {"infer", "--model MODEL --prompt FILE [--data FILE]", "answer lines of text",
          "Reads a file or standard input, one text a line (or a table with --data), and writes\n"
          "one answer a line; --json adds scores. --prompts answers with several prompts at\n"
          "once. --mode and --out write what the reference's inference program writes; a run\n"
          "that is interrupted continues when the same command is given again.\n\n"
-         "  echo 'my parcel is late' | spt infer --model t5-base-lm --prompt run\n"
-         "  spt infer --model t5-base-lm --prompt run --data test.tsv --mode predict --out DIR"},
+         "  echo 'my parcel is late' | spt infer --model google/t5-base-lm-adapt --prompt run\n"
+         "  spt infer --model google/t5-base-lm-adapt --prompt run --data test.tsv --mode predict --out DIR"},
     [COMMAND_INDEX_SCORE] =
         {"score", "--model MODEL [--prompt FILE] --data FILE", "log-likelihood of given targets",
          "One JSON line per example, in order: inputs, targets, score, tokens; --rank adds\n"
          "every label's score and probability, --summary gives the file's perplexity.\n\n"
-         "  spt score --model t5-base-lm --prompt run --data pairs.tsv"},
+         "  spt score --model google/t5-base-lm-adapt --prompt run --data pairs.tsv"},
     [COMMAND_INDEX_CHECK] =
         {"check", "--model MODEL [--prompt FILE] [--train FILE] [--eval FILE]",
          "everything that training would verify, without training",
          "Exit code 0: fine, or warnings; with --strict warnings are 1. Errors have the code\n"
          "that training would have had.\n\n"
-         "  spt check --model t5-base-lm --train train.tsv --eval dev.tsv"},
+         "  spt check --model google/t5-base-lm-adapt --train train.tsv --eval dev.tsv"},
     [COMMAND_INDEX_PLAN] =
         {"plan", "--model MODEL --train FILE [--eval FILE]",
          "memory and time of a training run, before a weight is read",
          "Prints the bytes of weights, activations and so on, their peak, and seconds per step on\n"
          "this machine; takes the options of train. With --memory it chooses rows in flight and\n"
          "--remat as train would, or says what would fit (exit code 6).\n\n"
-         "  spt plan --model t5-base-lm --train train.tsv --eval dev.tsv --memory 2G"},
+         "  spt plan --model google/t5-base-lm-adapt --train train.tsv --eval dev.tsv --memory 2G"},
     [COMMAND_INDEX_INIT] =
         {"init", "--model MODEL --out FILE [--init KIND]", "write an untrained prompt",
-         "  spt init --model t5-base-lm --init vocab --length 20 --seed 1 --out p.npy"},
+         "  spt init --model google/t5-base-lm-adapt --init vocab --length 20 --seed 1 --out p.npy"},
     [COMMAND_INDEX_INSPECT] =
         {"inspect", "FILE ...", "names, shapes, types, norms and hashes of a file",
          "Prompt files, checkpoints, safetensors, npy, vocabularies; never needs a model.\n\n"
@@ -78,12 +78,12 @@ static const spt_command commands[] = {
          "  spt extract checkpoint_1100000 token_embedder/embedding embedding.npy"},
     [COMMAND_INDEX_TOKENIZE] =
         {"tokenize", "--model MODEL [FILE]", "pieces and ids of lines, and back (--decode)",
-         "  echo 'Hello world' | spt tokenize --model t5-base-lm"},
+         "  echo 'Hello world' | spt tokenize --model google/t5-base-lm-adapt"},
     [COMMAND_INDEX_NEIGHBORS] =
         {"neighbors", "PROMPT --model MODEL", "a prompt among the pieces of the vocabulary",
          "For each row the nearest pieces by cosine and distance, its norm, its nearest other row,\n"
          "and how far it has come from its start. --html writes a page with pictures.\n\n"
-         "  spt neighbors run --model t5-base-lm --html neighbors.html"},
+         "  spt neighbors run --model google/t5-base-lm-adapt --html neighbors.html"},
     [COMMAND_INDEX_REPORT] =
         {"report", "RUN [--out FILE]", "one HTML page about a run",
          "Curves, scores, confusion table, sample predictions, settings, neighbours, in one file\n"

@@ -269,6 +269,7 @@ const struct option_row option_table[] = {
          "most bytes of such copies, 0 for none after the command (default: SPT_CACHE_SIZE, 64G)"),
     /* behaviour */
     SWITCH("json", json, USES | N | K | P | G | B | M, "machine-readable output"),
+    SWITCH("json", json, Z, "list, info: one JSON object for each data set"),
     SWITCH("names", names, M, "only the names of models that spt can use, one a line"),
     SWITCH("resume", resume, T, "continue the run in --out from its last checkpoint"),
     SWITCH("dry-run", dry_run, T, "say what would be done, and stop"),

@@ -455,10 +455,29 @@ struct follower {
     atomic_uint_fast64_t written;
     atomic_int order; /* FOLLOW, FINISH (what is written is all), CANCEL */
     int failed;       /* errno, 0: none */
-    uint64_t thread;
-    bool running;
+    uint64_t thread, flusher;
+    bool running, flushing;
 };
 enum { FOLLOW, FINISH, CANCEL, PIECE = 1 << 18, THREAD_FROM = 4 << 20, NAP_NS = 500000 };
+enum { FLUSH_EVERY = 16 << 20, FLUSH_NAP_NS = 5000000 };
+
+/* Sends what is written to the disk while more arrives, so that little is left to do for the sync at the
+ * end, which alone counts. */
+static void *flush(void *arg)
+{
+    struct follower *w = arg;
+    uint64_t done = w->written;
+    while (w->order == FOLLOW) {
+        const uint64_t written = w->written;
+        if (written - done < FLUSH_EVERY) {
+            os_sleep_ns(FLUSH_NAP_NS);
+            continue;
+        }
+        os_fsync(w->fd);
+        done = written;
+    }
+    return NULL;
+}
 
 static void *follow(void *arg)
 {
@@ -486,11 +505,13 @@ static void *follow(void *arg)
 static void follower_stop(struct follower *w, int order)
 {
     w->order = order;
+    if (w->flushing)
+        os_thread_join(w->flusher);
     if (w->running)
         os_thread_join(w->thread);
     else if (order == FINISH)
         follow(w);
-    w->running = false;
+    w->running = w->flushing = false;
 }
 
 static void follower_close(struct follower *w)
@@ -518,6 +539,7 @@ static spt_status follower_open(struct follower *w, const char *path, const stru
     w->written = written;
     check_start(&w->check, h);
     w->running = h->size >= THREAD_FROM && os_thread_start(&w->thread, follow, w) == 0;
+    w->flushing = h->size >= THREAD_FROM && os_thread_start(&w->flusher, flush, w) == 0;
     return SPT_OK;
 }
 

@@ -40,6 +40,19 @@ check every_set_has_its_files test "$(find "$dir/all" -name dataset_info.json | 
 check nothing_else_is_left test "$(find "$dir/all" -name '*.tmp*' -o -name '*.run-*' | wc -l)" = 0
 "$spt" data list --out "$dir/all" >"$dir/list"
 check list_knows_them test "$(grep -c 'prepared' "$dir/list")" = 38
+"$spt" data list sst2 --json --out "$dir/all" >"$dir/list.json"
+"$spt" data info glue/sst2 --json --out "$dir/all" >"$dir/info.json"
+cat >"$dir/look.py" <<'P'
+import json, sys
+d = sys.argv[1]
+one = [json.loads(x) for x in open(d + "/list.json")]
+assert [(x["name"], x["prepared"]) for x in one] == [("glue/sst2", ["2.0.0"])], one
+x = json.load(open(d + "/info.json"))
+assert [(s["name"], s["examples"]) for s in x["splits"]] == [("train", 67349), ("validation", 872), ("test", 1821)]
+assert [f["name"] for f in x["fields"]] == ["sentence", "label", "idx"] and x["fields"][1]["classes"] == ["negative", "positive"]
+assert x["files"][0]["bytes"] == 7439277 and len(x["files"][0]["sha256"]) == 64 and x["directory"] == d + "/all"
+P
+check json python3 "$dir/look.py" "$dir"
 "$spt" data info glue/sst2 --out "$dir/all" >"$dir/info"
 check info_names_the_source grep -q 'd67e16fb55739c1b32cdce9877596db1c127dc322d93c082281f64057c16deaa' "$dir/info"
 SPT_DATA_MIRROR=$mini "$spt" data prepare glue/sst2 --out "$dir/all" 2>"$dir/err"

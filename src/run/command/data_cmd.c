@@ -8,6 +8,7 @@
 #include "run/data_prepare.h"
 #include "task/pipeline.h"
 #include "task/tfds.h"
+#include "text/json.h"
 
 enum { OUTPUT_MAX = 1 << 22, MAX_PATH = 4096, MAX_NAME = 256 };
 
@@ -28,6 +29,47 @@ static uint64_t published_bytes(const struct prepare_set *s)
     return n;
 }
 
+static void put_text(json_writer *w, const char *key, const char *value)
+{
+    json_key(w, key);
+    json_string(w, value);
+}
+
+static void put_number(json_writer *w, const char *key, uint64_t value)
+{
+    json_key(w, key);
+    json_u64(w, value);
+}
+
+static void put_versions(json_writer *w, const char *dir, const struct prepare_set *p)
+{
+    json_key(w, "versions");
+    json_begin_array(w);
+    for (size_t k = 0; p->version[k]; k++)
+        json_string(w, p->version[k]);
+    json_end_array(w);
+    json_key(w, "prepared");
+    json_begin_array(w);
+    for (size_t k = 0; p->version[k]; k++)
+        if (is_prepared(dir, p, p->version[k]))
+            json_string(w, p->version[k]);
+    json_end_array(w);
+}
+
+/* One object a line. */
+static void list_json(buf *text, const char *dir, const struct prepare_set *p)
+{
+    json_writer w;
+    json_write_init(&w, text, JSON_SPACED);
+    json_begin_object(&w);
+    put_text(&w, "name", p->name);
+    put_text(&w, "description", p->description);
+    put_number(&w, "published_bytes", published_bytes(p));
+    put_versions(&w, dir, p);
+    json_end_object(&w);
+    buf_addc(text, '\n');
+}
+
 static spt_status run_list(const struct settings *s, struct run_output *out, const char *dir,
                            spt_err *err)
 {
@@ -41,6 +83,10 @@ static spt_status run_list(const struct settings *s, struct run_output *out, con
         if (!strstr(p->name, part))
             continue;
         n++;
+        if (s->json) {
+            list_json(&text, dir, p);
+            continue;
+        }
         buf_addf(&text, "%s\t%s", p->name, p->version[0]);
         for (size_t k = 1; p->version[k]; k++)
             buf_addf(&text, ",%s", p->version[k]);
@@ -149,13 +195,16 @@ static spt_status each_set(const char *name, each_set_fn fn, void *ctx, spt_err 
 
 struct informing {
     const char *dir;
+    bool json;
     buf text;
 };
 
+static const char *const feature_kind[] = {"text",    "string", "int32",
+                                           "float32", "bool",   "class"};
+
 static void put_feature(buf *out, const struct tfds_feature *f)
 {
-    static const char *const kind[] = {"text", "string", "int32", "float32", "bool", "class"};
-    buf_addf(out, "  %s: %s", f->path, kind[f->kind]);
+    buf_addf(out, "  %s: %s", f->path, feature_kind[f->kind]);
     for (size_t i = 0; f->kind == FEATURE_CLASS && f->classes[i]; i++)
         if (*f->classes[i])
             buf_addf(out, "%s%s", i ? ", " : " ", f->classes[i]);
@@ -164,10 +213,89 @@ static void put_feature(buf *out, const struct tfds_feature *f)
     buf_addc(out, '\n');
 }
 
+static void put_fields(json_writer *w, const struct prepare_set *s)
+{
+    json_key(w, "fields");
+    json_begin_array(w);
+    for (size_t i = 0; i < prepare_features(s); i++) {
+        const struct tfds_feature *f = &s->feature[i];
+        json_begin_object(w);
+        put_text(w, "name", f->path);
+        put_text(w, "kind", feature_kind[f->kind]);
+        if (f->kind == FEATURE_CLASS) {
+            json_key(w, "classes");
+            json_begin_array(w);
+            for (size_t k = 0; f->classes[k]; k++)
+                json_string(w, f->classes[k]);
+            json_end_array(w);
+        }
+        json_end_object(w);
+    }
+    json_end_array(w);
+}
+
+static void put_splits(json_writer *w, const struct prepare_set *s)
+{
+    json_key(w, "splits");
+    json_begin_array(w);
+    for (size_t i = 0; i < prepare_splits(s); i++) {
+        json_begin_object(w);
+        put_text(w, "name", s->split[i].name);
+        if (s->split[i].examples)
+            put_number(w, "examples", s->split[i].examples);
+        put_text(w, "file", s->source[s->split[i].source].file);
+        json_end_object(w);
+    }
+    json_end_array(w);
+}
+
+static spt_status put_files(json_writer *w, const struct prepare_set *s, spt_err *err)
+{
+    buf path;
+    spt_status st = SPT_OK;
+    buf_init(&path, MAX_PATH);
+    json_key(w, "files");
+    json_begin_array(w);
+    for (size_t i = 0; i < prepare_sources(s) && !st; i++) {
+        buf_clear(&path);
+        st = prepare_mirror_path(&s->source[i], &path, err);
+        json_begin_object(w);
+        put_text(w, "url", s->source[i].url);
+        put_number(w, "bytes", s->source[i].size);
+        put_text(w, "sha256", s->source[i].sha256);
+        put_text(w, "in_a_mirror", buf_str(&path));
+        json_end_object(w);
+    }
+    json_end_array(w);
+    buf_release(&path);
+    return st;
+}
+
+static spt_status info_json(struct informing *in, const struct prepare_set *s, const char *version,
+                            spt_err *err)
+{
+    json_writer w;
+    json_write_init(&w, &in->text, JSON_SPACED);
+    json_begin_object(&w);
+    put_text(&w, "name", s->name);
+    put_text(&w, "version", version);
+    put_text(&w, "description", s->description);
+    put_versions(&w, in->dir, s);
+    put_text(&w, "directory", in->dir);
+    put_splits(&w, s);
+    put_fields(&w, s);
+    const spt_status st = put_files(&w, s, err);
+    json_end_object(&w);
+    buf_addc(&in->text, '\n');
+    return st;
+}
+
 static spt_status put_set(void *ctx, const struct prepare_set *s, const char *version, spt_err *err)
 {
     struct informing *in = ctx;
     buf *out = &in->text;
+    if (in->json)
+        return info_json(in, s, version, err);
     buf_addf(out, "%s%s %s: %s\n", out->len ? "\n" : "", s->name, version, s->description);
     if (is_prepared(in->dir, s, version))
         buf_addf(out, "prepared in %s/%s/%s\n", in->dir, s->name, version);
@@ -202,7 +330,7 @@ static spt_status put_set(void *ctx, const struct prepare_set *s, const char *ve
 static spt_status run_info(const struct settings *s, struct run_output *out, const char *dir,
                            spt_err *err)
 {
-    struct informing in = {.dir = dir};
+    struct informing in = {.dir = dir, .json = s->json};
     if (s->arguments != 2)
         return err_set(err, SPT_E_USAGE, "wanted one name: spt data info glue/sst2");
     buf_init(&in.text, OUTPUT_MAX);
