@@ -32,7 +32,7 @@ static const spt_command commands[] = {
          "Answers every example, by ranking the labels or by decoding, and prints the metrics\n"
          "and the confusion table. --ensemble takes several prompts over one base: majority\n"
          "vote, mean log-likelihood, agreement. With --predictions it scores an existing file\n"
-         "without a model.\n\n"
+         "without a model, by the targets in it or those of --data.\n\n"
          "  spt eval --model google/t5-base-lm-adapt --prompt run --data test.tsv --json\n"
          "  spt eval --model google/t5-base-lm-adapt --ensemble run1 run2 run3 --data test.tsv"},
     [COMMAND_INDEX_INFER] =

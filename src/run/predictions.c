@@ -317,6 +317,26 @@ static spt_status read_file(const struct settings *s, struct predictions *p, spt
     return st;
 }
 
+/* No --data: a file of ours holds inputs and targets itself. */
+static spt_status load_own(const struct settings *s, struct predictions *p, spt_err *err)
+{
+    struct settings own = *s;
+    struct task_text *t = &p->task;
+    static char json[] = "jsonl";
+    if (strcmp(s->predictions, "-") == 0)
+        return err_set(err, SPT_E_USAGE,
+                       "--data FILE is missing (standard input is read once only)");
+    own.format = json;
+    spt_status st = t->input ? SPT_OK : template_column("input", &t->input, err);
+    if (!st && !t->target)
+        st = template_column("target", &t->target, err);
+    if (!st)
+        st = dataset_load(&own, t, s->predictions, DATASET_EXAMINE, "predictions", &p->examples,
+                          err);
+    return st ? err_wrap(err, st, "without --data the targets are those of the predictions file")
+              : SPT_OK;
+}
+
 static spt_status read_all(const struct settings *s, struct predictions *p, spt_err *err)
 {
     p->task.encoder =
@@ -325,7 +345,9 @@ static spt_status read_all(const struct settings *s, struct predictions *p, spt_
         TRY(template_parse(s->input, strlen(s->input), &p->task.input, err));
     if (s->target && s->target[0])
         TRY(template_parse(s->target, strlen(s->target), &p->task.target, err));
-    TRY(dataset_load(s, &p->task, s->data, DATASET_EXAMINE, "data", &p->examples, err));
+    TRY(s->data && s->data[0]
+            ? dataset_load(s, &p->task, s->data, DATASET_EXAMINE, "data", &p->examples, err)
+            : load_own(s, p, err));
     struct answers *a = &p->answers;
     a->n = examples_count(p->examples);
     a->text = mem_zalloc(a->n, sizeof *a->text);

@@ -15,8 +15,8 @@ struct predictions {
     struct answers answers;
 };
 /* --predictions (as written here, as `spt infer` prints or writes with --json, gzip'd or not)
- * against --data, row by row. With the scores of every label the loss is computed, too. Labels: --labels, else the file's own, else those of
- * the targets. */
+ * against --data (else against the targets in it), row by row. With the scores of every label the
+ * loss is computed, too. Labels: --labels, else the file's own, else those of the targets. */
 spt_status predictions_read(const struct settings *s, struct predictions *out, spt_err *err);
 void predictions_release(struct predictions *p);
 

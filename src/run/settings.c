@@ -53,7 +53,8 @@ enum { BIG = 1000000000 };
 const struct option_row option_table[] = {
     /* files */
     TEXT("model", model, "MODEL", "", USES | N | K | V | G | R | L | H | B,
-         "the frozen T5: a T5X checkpoint, a Hugging Face directory, or org/name[@revision] on its hub"),
+         "the frozen T5: a T5X checkpoint, a Hugging Face directory, or org/name[@revision] on its "
+         "hub"),
     TEXT("vocab", vocab, "FILE", "", USES | N | K | G | L | H,
          "SentencePiece model, when it does not lie beside the model; \"bytes\" for ByT5"),
     TEXT("train", train, "FILE", "", T | C, "training examples: TSV, CSV or JSON Lines, or .gz"),
@@ -78,8 +79,9 @@ const struct option_row option_table[] = {
          "answer with several prompts (more may follow as arguments): majority vote, mean "
          "log-likelihood, agreement"),
     TEXT("predictions", predictions, "FILE", "", E,
-         "score this predictions file instead of running a model"),
-    TEXT("output", output, "FILE", "", E, "also write every example's answer here, one JSON line each"),
+         "score this predictions file instead of running a model (targets: --data, else its own)"),
+    TEXT("output", output, "FILE", "", E,
+         "also write every example's answer here, one JSON line each"),
     TEXT("output", output, "FILE", "", I | S, "where answers go (default: standard output)"),
     /* data sets */
     TEXT("from", from, "FILE|DIR|URL", "", Z,
@@ -97,8 +99,9 @@ const struct option_row option_table[] = {
     CHOICE("to", to, "auto|tsv|csv|jsonl|predictions", "auto", Z,
            "convert: kind of the file written (auto: by its name)"),
     /* tasks */
-    TEXT("tfds-data-dir", tfds_dir, "DIR", "", L,
-         "prepared TFDS data sets, or unpacked GLUE or SuperGLUE archives (default: TFDS_DATA_DIR)"),
+    TEXT(
+        "tfds-data-dir", tfds_dir, "DIR", "", L,
+        "prepared TFDS data sets, or unpacked GLUE or SuperGLUE archives (default: TFDS_DATA_DIR)"),
     TEXT("split", split, "NAME", "", L, "split to show (default: train)"),
     INT("n", show, "3", 1, 1000000, L, "examples shown"),
     /* tables */
@@ -108,12 +111,15 @@ const struct option_row option_table[] = {
     TEXT("labels", labels, "[A,B,..]", "", USES | N,
          "label set, or @FILE with one a line (without a value and by default: the prompt's, else "
          "the data's)"),
-    CHOICE("header", header, "auto|yes|no", "auto", USES | Z, "whether the first row names the columns"),
+    CHOICE("header", header, "auto|yes|no", "auto", USES | Z,
+           "whether the first row names the columns"),
     CHOICE("format", format, "auto|tsv|csv|jsonl", "auto", USES | Z, "kind of the data files"),
     TEXT("delimiter", delimiter, "CHAR|tab", "", USES | Z,
          "what separates fields (default: tab in TSV, comma in CSV)"),
-    INT("max-input", max_input, "512", 1, 1048576, USES | L, "input tokens kept, end mark included"),
-    INT("max-target", max_target, "64", 1, 1048576, USES | L, "target tokens kept, end mark included"),
+    INT("max-input", max_input, "512", 1, 1048576, USES | L,
+        "input tokens kept, end mark included"),
+    INT("max-target", max_target, "64", 1, 1048576, USES | L,
+        "target tokens kept, end mark included"),
     /* prompt */
     INT("length", length, "", 1, 100000, T | N | C,
         "prompt length P in rows (default: 100; 20 or 8 for a model narrower than 512 or 128)"),
@@ -135,7 +141,7 @@ const struct option_row option_table[] = {
          "prompt that drift is measured from (default: the prompt's own start, made again)"),
     TEXT("html", html, "FILE", "", G, "write a page instead of text"),
     /* how long */
-    INT("steps", steps, "0", 0, BIG, T | C, 
+    INT("steps", steps, "0", 0, BIG, T | C,
         "training steps (0: from --epochs, else 24 epochs, but 300 .. 3000 steps)"),
     REAL("epochs", epochs, "0", 0, 1e6, T | C, "passes over the training data"),
     REAL("minutes", minutes, "0", 0, 1e6, T, "stop after this time (0: no limit)"),
@@ -176,13 +182,14 @@ const struct option_row option_table[] = {
     TEXT("lrs", lrs, "X,X,..", "", W, "a run for each learning rate"),
     TEXT("inits", inits, "KIND,..", "", W, "a run for each --init"),
     TEXT("lengths", lengths, "N,N,..", "", W, "a run for each prompt length"),
-    TEXT("runs", runs, "FILE", "", W,
-         "a run for each row of a table or JSON Lines: columns are options, \"name\" names the run"),
+    TEXT(
+        "runs", runs, "FILE", "", W,
+        "a run for each row of a table or JSON Lines: columns are options, \"name\" names the run"),
     /* evaluation */
-    CHOICE("metric", metric, "auto|accuracy|macro-f1|f1|exact-match|loss|PLUGIN.NAME", "auto", T | C,
-           "score that chooses the best prompt (auto: accuracy)"),
+    CHOICE("metric", metric, "auto|accuracy|macro-f1|f1|exact-match|loss|PLUGIN.NAME", "auto",
+           T | C, "score that chooses the best prompt (auto: accuracy)"),
     CHOICE("by", by, "auto|rank|generate", "auto", T | E | C,
-           
+
            "answers by ranking the labels or by decoding (auto: rank when there are labels; train: "
            "generate without --labels takes targets as free text)"),
     SWITCH("generate", generate, I, "decode freely although the prompt has labels"),
@@ -190,10 +197,11 @@ const struct option_row option_table[] = {
            "rank by log-likelihood per token instead of its sum"),
     INT("max-output", max_output, "64", 1, 65536, T | E | I | C, "tokens decoded at most"),
     /* decoding */
-    CHOICE("decode", search, "auto|greedy|sample|sample-t5x|beam|beam-hf", "auto", E | I,
-           "search: beam and sample-t5x as the reference (whose samples depend on the batch), beam-hf "
-           "and sample as Hugging Face (auto: "
-           "by the options below, else greedy); any of these options decodes freely"),
+    CHOICE(
+        "decode", search, "auto|greedy|sample|sample-t5x|beam|beam-hf", "auto", E | I,
+        "search: beam and sample-t5x as the reference (whose samples depend on the batch), beam-hf "
+        "and sample as Hugging Face (auto: "
+        "by the options below, else greedy); any of these options decodes freely"),
     INT("beams", beams, "4", 1, 1024, E | I, "beam, beam-hf: sequences kept"),
     REAL("alpha", alpha, "0.6", -1e3, 1e3, E | I,
          "beam: scores are divided by ((5 + length) / 6)^X"),
@@ -252,9 +260,10 @@ const struct option_row option_table[] = {
     INT("ranks", ranks, "1", 1, 65536, CMD_PLAN, "processes that the run will have"),
     TEXT("bandwidth", bandwidth, "SIZE", "", CMD_PLAN,
          "bytes per second between two of them (1.25G for 10 Gbit/s): adds the exchanges' time"),
-    CHOICE("cross-attention", cross_attention, "plain|absorbed|auto", "auto", USES | B,
-           "absorbed: no keys and values of the input, for short targets and few labels (auto: when "
-           "it needs fewer operations)"),
+    CHOICE(
+        "cross-attention", cross_attention, "plain|absorbed|auto", "auto", USES | B,
+        "absorbed: no keys and values of the input, for short targets and few labels (auto: when "
+        "it needs fewer operations)"),
     SWITCH("remat", remat, T | C | B,
            "keep the inputs of layers only, compute the rest again: less memory, same bits"),
     TEXT("memory", memory, "SIZE", "", T | C,

@@ -512,7 +512,7 @@ static spt_status eval_predictions(struct settings *s, struct run_output *out, s
 
 spt_status run_eval(struct settings *s, struct run_output *out, spt_err *err)
 {
-    if (!is_set(s->data))
+    if (!is_set(s->data) && !is_set(s->predictions))
         return err_set(err, SPT_E_USAGE, "--data FILE is missing");
     return is_set(s->predictions) ? eval_predictions(s, out, err) : eval_model(s, out, err);
 }
