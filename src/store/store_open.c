@@ -56,6 +56,11 @@ static spt_status refuse(const char *path, const unsigned char *p, size_t n, uin
                        "%s: this is a Git LFS pointer, the weights were not downloaded "
                        "(run: git lfs pull)",
                        path);
+    if (p[0] == '<' && (!strncmp(path, "https://", 8) || !strncmp(path, "http://", 7)))
+        return err_set(err, SPT_E_FORMAT,
+                       "%s: the server sent a web page: an https:// address is one file, never a "
+                       "directory (a model's directory is local, gs://, or org/name of the hub)",
+                       path);
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++)
         if (n >= refused[i].offset + refused[i].len &&
             !memcmp(p + refused[i].offset, refused[i].magic, refused[i].len))

@@ -291,6 +291,24 @@ e = [json.loads(x) for x in open(sys.argv[1])]
 assert {x["name"]: x["usable"] for x in e} == {"org/t5": True, "org/bert": False, "org/adapter": True}, e
 assert [x["parameters"] for x in e if x["refs"] == "main" and x["kind"] == "model" and x["usable"]] == [9966848], e' "$dir/out"
 same names "$("$spt" models --names | LC_ALL=C sort | paste -sd' ')" "org/adapter org/t5 org/t5@$commit"
+for f in mt5 t5 byt5; do
+    at=$dir/families/models--x--$f
+    mkdir -p "$at/refs" "$at/snapshots/$commit" && printf %s "$commit" >"$at/refs/main"
+    cp -L "$mini"/*.safetensors "$mini"/spiece.model "$at/snapshots/$commit"
+    python3 - "$mini/config.json" $f >"$at/snapshots/$commit/config.json" <<'P'
+import json, sys
+c = json.load(open(sys.argv[1]))
+c.update({"model_type": sys.argv[2]} if sys.argv[2] != "byt5" else {"tokenizer_class": "ByT5Tokenizer"})
+print(json.dumps(c))
+P
+done
+HF_HUB_CACHE=$dir/families "$spt" models --quiet >"$dir/out"
+same families "$(sed -n 's|^x/\([a-z0-9]*\) .* \(.*5[ .1]*\), 6 + 2.*|\1=\2|p' "$dir/out" | sed 's/= */=/' | paste -sd,)" "byt5=ByT5,mt5=mT5,t5=T5 1.1"
+HF_HUB_CACHE=$dir/families "$spt" models --quiet --json >"$dir/out"
+expect families_json python3 -c 'import json, sys
+e = {x["name"]: x for x in map(json.loads, open(sys.argv[1]))}
+assert [e["x/" + k]["family"] for k in ("mt5", "byt5", "t5")] == ["mT5", "ByT5", "T5 1.1"], e
+assert e["x/t5"]["feed_forward_kind"] == "gated" and "gated" not in e["x/t5"], e' "$dir/out"
 HF_HUB_CACHE=$dir/nowhere check empty_cache 0 '0 snapshots' "$spt" models
 check models_usage 2 'what is "nonsense" for' "$spt" models nonsense
 check get_usage 2 'no name on the hub' "$spt" models get ./x

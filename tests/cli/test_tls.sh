@@ -118,6 +118,10 @@ CURL_CA_BUNDLE=$dir/ca/ca.pem check trusted_by_curls_variable 0 '' look p.npy
 mkdir "$dir/ca/dir" && cp "$dir/ca/ca.pem" "$dir/ca/dir/$(openssl x509 -hash -noout -in "$dir/ca/ca.pem").0"
 SSL_CERT_DIR=$dir/ca/dir check trusted_by_directory 0 '' look p.npy
 export SSL_CERT_FILE=$dir/ca/ca.pem
+# What servers send for a directory is a page.
+echo '<!DOCTYPE html><title>Index of /model</title>' >"$dir/files/model"
+check a_directory_is_no_file 4 "https://127.0.0.1:$port/files/model: the server sent a web page: an https:// address is one file, never a directory" \
+    "$spt" init --model "https://127.0.0.1:$port/files/model" --length 4 --out "$dir/q.npy"
 
 # --- redirects -----------------------------------------------------------------------------------------
 check redirect_within_https 0 '' look "p.npy?redirect=https://localhost:$port/files/p.npy"

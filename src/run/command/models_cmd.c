@@ -9,6 +9,7 @@
 #include "run/commands.h"
 #include "run/engine.h"
 #include "run/places.h"
+#include "store/hf_config.h"
 #include "text/json.h"
 #include "vocab/vocab.h"
 
@@ -19,7 +20,8 @@ struct verdict {
     enum { MODEL, ADAPTER, OTHER } kind;
     bool usable, vocab;
     struct t5_config config;
-    char why[400]; /* not usable: one line */
+    const char *family; /* of a usable model */
+    char why[400];      /* not usable: one line */
 };
 
 static bool has(const char *dir, const char *name)
@@ -44,6 +46,21 @@ static void set_why(struct verdict *v, const char *dir, const spt_err *why)
     snprintf(v->why, sizeof v->why, "%s", p);
 }
 
+/* As config.json calls it: ByT5 is "t5" with a tokenizer of its own. Flan-T5 and the LM-adapted
+ * models are T5 1.1 in all that a file says. */
+static const char *family_of(const t5_source *source)
+{
+    const struct t5_config *c = t5_source_config(source);
+    const struct hf_config *h = t5_source_hf_config(source);
+    if (h && !strncmp(h->tokenizer_class, "ByT5Tokenizer", 13))
+        return "ByT5";
+    if (h && !strcmp(h->model_type, "mt5"))
+        return "mT5";
+    if (c->per_layer_bias || (h && !strcmp(h->model_type, "umt5")))
+        return "umT5";
+    return c->gated ? "T5 1.1" : "T5 1.0";
+}
+
 static void judge_model(const char *dir, struct verdict *v)
 {
     t5_source *source;
@@ -59,6 +76,7 @@ static void judge_model(const char *dir, struct verdict *v)
         return;
     }
     v->config = *t5_source_config(source);
+    v->family = family_of(source);
     v->usable = true;
     t5_source_close(source);
     if (!vocab_open(dir, NULL, &words, NULL)) {
@@ -100,9 +118,9 @@ static const char *shape_of(const struct verdict *v, char *text, size_t cap)
     if (v->kind == ADAPTER)
         snprintf(text, cap, "prompt of %lld x %lld", (long long)c->vocab, (long long)c->width);
     else
-        snprintf(text, cap, "T5 %s, %lld + %lld layers of %lld, %s parameters%s",
-                 c->gated ? "1.1" : "1.0", (long long)c->enc_layers, (long long)c->dec_layers,
-                 (long long)c->width, count_text(config_parameters(c), count),
+        snprintf(text, cap, "%s, %lld + %lld layers of %lld, %s parameters%s", v->family,
+                 (long long)c->enc_layers, (long long)c->dec_layers, (long long)c->width,
+                 count_text(config_parameters(c), count),
                  v->vocab ? "" : ", no vocabulary (--vocab)");
     return text;
 }
@@ -152,6 +170,8 @@ static void put_json(buf *out, const struct hub_entry *e, const struct verdict *
         json_key(&w, "width");
         json_i64(&w, c->width);
     } else {
+        json_key(&w, "family");
+        json_string(&w, v->family);
         const struct {
             const char *name;
             int64_t value;
@@ -167,8 +187,8 @@ static void put_json(buf *out, const struct hub_entry *e, const struct verdict *
             json_key(&w, number[i].name);
             json_i64(&w, number[i].value);
         }
-        json_key(&w, "gated");
-        json_bool(&w, c->gated);
+        json_key(&w, "feed_forward_kind"); /* "gated" alone reads as access control */
+        json_string(&w, c->gated ? "gated" : "plain");
         json_key(&w, "vocabulary");
         json_bool(&w, v->vocab);
     }
