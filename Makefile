@@ -268,10 +268,14 @@ check-nan: $B/tests/fault/test_nan ## N5: not-a-number in any tensor
 	$<
 check-symbols: $B/libspt.so ## G3: exported symbols
 	tools/check-symbols $B
+# What reads those formats: the units, the corpora, recorded files, and the hub and buckets over HTTP.
+COV_TESTS := $(addprefix unit/,gin ckpt text codec store fs vocab data prompt task report test_) fuzz/ \
+	$(addprefix golden/test_,hf_containers t5x_checkpoint golden_vocab data_vectors) \
+	$(addprefix cli/test_,hub buckets data_convert config_gin restore released)
 check-cov: ## C8: branch coverage of the parsers and of checkpoints
-	$(MAKE) VARIANT=cov OPT="-O0 -g --coverage" tests
+	$(MAKE) VARIANT=cov tests
 	find build/cov -name '*.gcda' -delete
-	-tools/run-tests build/cov unit golden fault fuzz | tail -n 5
+	SPT_TEST_TIMEOUT=1800 tools/run-tests build/cov $(COV_TESTS) | tail -n 5
 	tools/branch-coverage build/cov $(COV)
 check-asan: ## C10: tests under ASan and UBSan, reports counted: make check-asan PARTS="unit cli"
 	$(MAKE) SAN=address,undefined DEBUG= tests

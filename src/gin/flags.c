@@ -252,6 +252,7 @@ static spt_status set_list(gin_strings *out, const struct flag *f, const char *v
 static spt_status set_value(struct parser *p, const struct flag *f, const char *value, spt_err *err)
 {
     void *field = (char *)p->out + f->field;
+    /* never: every kind has its case */
     switch (f->kind) {
     case STRING: {
         char *copy = mem_strdup(value);

@@ -346,6 +346,7 @@ static spt_status run_block(gin_config *c, gin_parser *p, const gin_statement *s
 
 static spt_status run_statement(gin_config *c, gin_parser *p, const gin_statement *s)
 {
+    /* never: every type of statement has its case */
     switch (s->type) {
     case ST_BINDING:
         return run_binding(c, p, s);

@@ -22,8 +22,10 @@ spt_status gin_fail(gin_config *c, spt_status st, const char *kind, const char *
     va_list again;
     va_copy(again, args);
     const int n = vsnprintf(small, sizeof small, fmt, args);
+    /* never: vsnprintf does not fail on our formats */
     if (n >= 0 && (size_t)n < sizeof small) {
         buf_add(&c->error_text, small, (size_t)n);
+    /* never: vsnprintf does not fail on our formats */
     } else if (n > 0) {
         char *big = mem_alloc((size_t)n + 1, 1);
         if (big) {

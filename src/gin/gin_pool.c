@@ -21,6 +21,7 @@ void gin_pool_release(gin_pool *p)
 
 void *gin_pool_alloc(gin_pool *p, size_t size)
 {
+    /* never: no text of ours is that long */
     if (size > SIZE_MAX / 2)
         return NULL;
     size = (size + 7) & ~(size_t)7;
@@ -94,6 +95,7 @@ static bool grow_slots(gin_pool *p)
 
 const char *gin_intern(gin_pool *p, const char *s, size_t len)
 {
+    /* never: a text has at most GIN_MAX_TOTAL bytes */
     if (len > UINT32_MAX)
         return NULL;
     if (p->interned * 2 >= p->slots && !grow_slots(p))

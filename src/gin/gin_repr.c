@@ -200,6 +200,7 @@ static void float_repr(buf *out, double f)
         buf_adds(out, f > 0 ? "inf" : "-inf");
         return;
     }
+    /* never: seventeen digits give every double back */
     for (int precision = 1; precision <= 17; precision++) {
         snprintf(digits, sizeof digits, "%.*e", precision - 1, f);
         if (strtod(digits, NULL) == f)

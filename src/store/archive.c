@@ -247,6 +247,7 @@ static spt_status skip(struct decoded *d, uint64_t n, spt_err *err)
     while (n) {
         size_t got = 0;
         TRY(decoded_read(d, block, n < sizeof block ? (size_t)n : sizeof block, &got, err));
+        /* never: tar_list has been over all of it */
         if (!got)
             return err_set(err, SPT_E_FORMAT, "ends early");
         n -= got;
@@ -311,6 +312,7 @@ static spt_status read_tar(archive_stream *s, void *p, size_t n, size_t *got, sp
     *got = 0;
     if (left)
         TRY(decoded_read(&s->whole, p, left < n ? (size_t)left : n, got, err));
+    /* never: tar_list has been over all of it */
     return left && !*got ? err_set(err, SPT_E_FORMAT, "ends early") : SPT_OK;
 }
 

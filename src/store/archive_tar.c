@@ -24,6 +24,7 @@ static bool read_number(const unsigned char *p, size_t n, uint64_t *out)
     while (i < n && p[i] == ' ')
         i++;
     for (; i < n && p[i] >= '0' && p[i] <= '7'; i++) {
+        /* never: no field has more than twelve digits */
         if (v >> 60)
             return false;
         v = v << 3 | (uint64_t)(p[i] - '0');
@@ -208,6 +209,7 @@ static spt_status read_member(struct tar_scan *t, const unsigned char *h, spt_er
     }
     if (t->has_size)
         size = t->size;
+    /* never: neither a field nor a record can say that much */
     if (size > UINT64_MAX / 2)
         return err_at(err, SPT_E_FORMAT, t->at, "a member of %llu bytes", (unsigned long long)size);
     take_name(t, h);

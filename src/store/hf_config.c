@@ -67,6 +67,7 @@ static spt_status set_field(json_reader *r, const struct field *f, struct hf_con
     TRY(json_next(r, &ev, err));
     if (ev.kind == JSON_NULL)
         return SPT_OK;
+    /* never: every kind has its case */
     switch (f->kind) {
     case FIELD_INT:
         TRY(set_int(r, &ev, f, value, err));

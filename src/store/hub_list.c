@@ -53,12 +53,21 @@ static spt_status collect_refs(const char *dir, const char *prefix, const char *
         st = path_join(&path, dir, names.name[i], err);
         buf_clear(&name);
         buf_addf(&name, "%s%s", prefix, names.name[i]);
-        if (!st && fs_is_dir(buf_str(&path))) {
+        const bool is_dir = !st && fs_is_dir(buf_str(&path));
+        if (is_dir)
             buf_addc(&name, '/');
+        if (!st)
+            st = buf_status(&name, "revision", err);
+        if (is_dir && !st)
             st = collect_refs(buf_str(&path), buf_str(&name), commit, depth + 1, out, err);
+        if (is_dir)
             continue;
-        }
-        if (!st && !fs_read_all(buf_str(&path), MAX_REFS, &text, &n, NULL)) {
+        if (st)
+            continue;
+        const spt_status got = fs_read_all(buf_str(&path), MAX_REFS, &text, &n, NULL);
+        if (got == SPT_E_NOMEM) /* what else fails is no revision */
+            st = err_nomem(err, MAX_REFS);
+        if (!got) {
             text[strcspn(text, " \t\r\n")] = '\0';
             if (!strcmp(text, commit))
                 buf_addf(out, "%s%s", out->len ? ", " : "", buf_str(&name));
@@ -103,7 +112,11 @@ static spt_status add_entry(struct hub_list *l, const char *repo, const char *di
     buf_init(&path, HUB_PATH);
     buf_init(&refs, HUB_PATH);
     buf_addf(&path, "%s/refs", dir);
-    spt_status st = collect_refs(buf_str(&path), "", commit, 0, &refs, err);
+    spt_status st = buf_status(&path, "path", err);
+    if (!st)
+        st = collect_refs(buf_str(&path), "", commit, 0, &refs, err);
+    if (!st)
+        st = buf_status(&refs, "revisions", err);
     buf_clear(&path);
     buf_addf(&path, "%s/snapshots/%s", dir, commit);
     if (!st)

@@ -351,6 +351,7 @@ spt_status spill_next(spill *s, const uint8_t **key, const void **data, size_t *
     struct run *r;
     *data = NULL;
     *size = 0;
+    /* never: a mistake of the caller */
     if (NEVER(!s->sorted))
         return err_set(err, SPT_E_USAGE, "records are not sorted yet");
     if (!s->runs) {

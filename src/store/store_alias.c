@@ -23,6 +23,7 @@ static spt_status load(void *impl, size_t index, struct store_data *out, spt_err
         out->owned = d.owned;
         return SPT_OK;
     }
+    /* never: store_add has computed the same */
     TRY(tensor_size(DT_F32, &l->shape, &n, &bytes, err));
     float *f = mem_alloc_aligned(n, sizeof *f);
     if (!f)

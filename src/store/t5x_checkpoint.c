@@ -92,11 +92,13 @@ static enum map_kind classify(const msgpack_reader *at, uint32_t count)
     msgpack_token key, value;
     unsigned spec = 0;
     bool pieces = false;
+    /* never: read_top has been over every byte of the file */
     for (uint32_t i = 0; i < count && msgpack_next(&r, &key) && msgpack_skip(&r, &key); i++) {
         spec |= msgpack_str_is(&key, "driver") ? 1u : 0;
         spec |= msgpack_str_is(&key, "kvstore") ? 2u : 0;
         spec |= msgpack_str_is(&key, "metadata") ? 4u : 0;
         pieces |= msgpack_str_is(&key, "__msgpack_chunked_array__");
+        /* never: read_top has been over every byte of the file */
         if (!msgpack_next(&r, &value) || !msgpack_skip(&r, &value))
             break;
     }
@@ -110,6 +112,7 @@ static bool dims_from(msgpack_reader *r, const msgpack_token *t, struct tensor_s
     if (t->type != MP_ARRAY || t->count > TENSOR_MAX_RANK)
         return false;
     for (uint32_t i = 0; i < t->count; i++) {
+        /* never: read_top has been over every byte of the file */
         if (!msgpack_next(r, &d) || !msgpack_is_uint(&d, INT64_MAX))
             return false;
         s.dim[s.rank++] = (int64_t)d.u;
@@ -140,6 +143,7 @@ static bool spec_level(msgpack_reader *r, uint32_t count, int depth, struct spec
 {
     msgpack_token key, v;
     for (uint32_t i = 0; i < count; i++) {
+        /* never: read_top has been over every byte of the file */
         if (!msgpack_next(r, &key) || key.type != MP_STR || !msgpack_next(r, &v))
             return false;
         if (msgpack_str_is(&key, "driver") && depth == 0 && !msgpack_str_is(&v, "zarr")) {
@@ -159,6 +163,7 @@ static bool spec_level(msgpack_reader *r, uint32_t count, int depth, struct spec
         } else if (msgpack_str_is(&key, "dtype")) {
             if (!spec_dtype(&v, s))
                 return false;
+        /* never: read_top has been over every byte of the file */
         } else if (!msgpack_skip(r, &v)) {
             return false;
         }
@@ -216,6 +221,7 @@ static bool pieces_shape(msgpack_reader *r, const msgpack_token *map, struct pie
     for (uint32_t i = 0; i < map->count; i++) {
         msgpack_token key, v;
         uint32_t at;
+        /* never: read_top has been over every byte of the file */
         if (!msgpack_next(r, &key) || !index_key(&key, map->count, &at) || !msgpack_next(r, &v) ||
             !msgpack_is_uint(&v, INT64_MAX))
             return false;
@@ -238,6 +244,7 @@ static spt_status pieces_chunks(msgpack_reader *r, const msgpack_token *map, str
     for (uint32_t i = 0; !st && i < map->count; i++) {
         msgpack_token key, v;
         uint32_t at = 0;
+        /* never: read_top has been over every byte of the file */
         if (!msgpack_next(r, &key) || !index_key(&key, map->count, &at) || !msgpack_next(r, &v) ||
             v.type != MP_EXT || piece[at].data)
             st = err_set(err, SPT_E_FORMAT, "chunked array: piece %u is not an array", i);
@@ -269,6 +276,7 @@ static spt_status read_pieces(msgpack_reader *r, uint32_t count, struct pieces *
 {
     bool shape = false, chunks = false;
     msgpack_token key, v;
+    /* never: read_top has been over every byte of the file */
     for (uint32_t i = 0; i < count && msgpack_next(r, &key) && msgpack_next(r, &v); i++) {
         if (msgpack_str_is(&key, "shape")) {
             if (shape || !pieces_shape(r, &v, p))
@@ -279,10 +287,12 @@ static spt_status read_pieces(msgpack_reader *r, uint32_t count, struct pieces *
                 return err_set(err, SPT_E_FORMAT, "chunked array: chunks given twice");
             TRY(pieces_chunks(r, &v, p, err));
             chunks = true;
+        /* never: read_top has been over every byte of the file */
         } else if (!msgpack_skip(r, &v)) {
             break;
         }
     }
+    /* never: read_top has been over every byte of the file */
     if (!msgpack_ok(r) || !shape || !chunks)
         return err_set(err, SPT_E_FORMAT, "chunked array without shape or chunks");
     size_t bytes;
@@ -410,7 +420,7 @@ static spt_status add_leaf(struct walk *w, const msgpack_token *t, enum map_kind
         char *name = w->t->names + w->name_bytes;
         memcpy(name, buf_str(&w->path), len);
         l.pub.name = name;
-        if (w->t->version == 2 && l.pub.dtype == DT_U16 && l.source != FROM_NIL)
+        if (w->t->version == 2 && l.pub.dtype == DT_U16) /* a nil leaf has none */
             l.pub.dtype = DT_BF16; /* how version 2 stored it */
         w->t->leaves[w->count] = l;
     }
@@ -435,6 +445,7 @@ static spt_status walk_map(struct walk *w, uint32_t count, spt_err *err)
             buf_addc(&w->path, '/');
         buf_add(&w->path, key.data, key.size);
         TRY(buf_status(&w->path, "parameter name", err));
+        /* never: read_top has been over every byte of the file */
         if (!msgpack_next(&w->r, &v))
             return SPT_OK;
         const enum map_kind kind = v.type == MP_MAP ? classify(&w->r, v.count) : MAP_TREE;
@@ -457,12 +468,14 @@ static spt_status walk_once(struct walk *w, size_t offset, bool fill, spt_err *e
     w->count = w->name_bytes = 0;
     buf_init(&w->path, 1024);
     spt_status st = SPT_OK;
+    /* never: read_top has been over every byte of the file */
     if (msgpack_next(&w->r, &t) && t.type != MP_MAP)
         msgpack_fail(&w->r, "an \"optimizer\" that is not a map");
     if (msgpack_ok(&w->r))
         st = walk_map(w, t.count, err);
     if (!st && !msgpack_ok(&w->r))
         st = err_at(err, SPT_E_FORMAT, offset + cursor_offset(&w->r.c),
+                    /* never: read_top has been over every byte of the file */
                     "not a T5X checkpoint: %s (byte %zu)", w->r.why ? w->r.why : "it ends early",
                     offset + cursor_offset(&w->r.c));
     buf_release(&w->path);
@@ -830,9 +843,11 @@ static spt_status read_in_place(const t5x_reader *t, const struct leaf *l, struc
     msgpack_reader r = msgpack_read(t->bytes + l->offset, t->size - l->offset);
     msgpack_token tok;
     struct tensor_view array;
+    /* never: the walk has read this value */
     if (!msgpack_next(&r, &tok))
         return msgpack_status(&r, l->pub.name, err);
     if (l->source == FROM_ARRAY) {
+        /* never: the walk has read this value */
         TRY(t5x_parse_array(&tok, &array, err));
         v->view.data = array.data;
         return SPT_OK;
@@ -854,8 +869,10 @@ static spt_status join_pieces(const t5x_reader *t, const struct leaf *l, struct 
     msgpack_reader r = msgpack_read(t->bytes + l->offset, t->size - l->offset);
     msgpack_token map;
     size_t n, bytes;
+    /* never: the walk has read this value */
     if (!msgpack_next(&r, &map))
         return msgpack_status(&r, l->pub.name, err);
+    /* never: the walk has computed the same */
     TRY(tensor_size(l->pub.dtype, &l->pub.shape, &n, &bytes, err));
     TRY(own(v, bytes, err)); /* the walk found that many bytes in the file */
     struct pieces p = {.out = v->owned};
@@ -867,6 +884,7 @@ spt_status t5x_read(t5x_reader *t, const struct t5x_leaf *leaf, struct t5x_value
     const struct leaf *l = (const struct leaf *)leaf; /* pub comes first */
     struct t5x_value v = {.view = {leaf->dtype, leaf->shape, NULL}};
     spt_status st = SPT_E_INTERNAL;
+    /* never: every source has its case */
     switch (l->source) {
     case FROM_NIL:
         return err_set(err, SPT_E_NOTFOUND, "%s is nil in this checkpoint", leaf->name);

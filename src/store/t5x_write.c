@@ -140,6 +140,7 @@ static spt_status convert(const struct t5x_save *s, struct leaf *l, spt_err *err
     size_t n, bytes;
     if (!is_target(l->item) || !dtype_is_float(from.dtype) || from.dtype == want)
         return SPT_OK;
+    /* never: the array lies in memory */
     TRY(tensor_size(want, &from.shape, &n, &bytes, err));
     void *copy = l->owned = mem_alloc(bytes, 1);
     if (!copy)
@@ -419,6 +420,7 @@ static spt_status put_npy(const struct t5x_save *s, const struct t5x_item *it, b
     size_t n, bytes;
     if (!v.data)
         return err_set(err, SPT_E_USAGE, "%s has no values", it->name);
+    /* never: the array lies in memory */
     TRY(tensor_size(DT_F32, &v.shape, &n, &bytes, err));
     float *f = mem_alloc(n, sizeof *f);
     if (!f)

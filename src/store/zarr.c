@@ -400,6 +400,7 @@ spt_status zarr_write_chunked(savedir *d, const char *name, const struct tensor_
 {
     zarr_array a = {.dtype = v->dtype, .shape = v->shape, .chunk = *chunk, .codec = ZARR_GZIP};
     size_t n;
+    /* never: the caller's array lies in memory */
     TRY(tensor_size(a.dtype, &a.shape, &n, &a.bytes, err));
     TRY(tensor_size(a.dtype, &a.chunk, &n, &a.chunk_bytes, err));
     TRY(savedir_mkdir(d, name, err));

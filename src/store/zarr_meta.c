@@ -129,6 +129,7 @@ static spt_status parse_filters(struct parsing *p, spt_err *err)
 static spt_status parse_key(struct parsing *p, enum key k, spt_err *err)
 {
     struct json_event ev;
+    /* never: every key has its case */
     switch (k) {
     case K_CHUNKS:
         return parse_dims(p, "chunks", &p->a.chunk, err);
