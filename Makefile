@@ -236,7 +236,7 @@ NUMBERS := prop/test_ops_cpu prop/test_grad_ops prop/test_grad_model prop/test_o
 PROOF = SPT_BIN=$(CURDIR)/$B/spt SPT_BUILD=$(CURDIR)/$B
 N ?= 1000
 SEED ?= 1
-.PHONY: check-kill check-rank-kill check-term check-oom check-sys check-power check-rot check-disk check-nan check-numbers check-symbols check-cov
+.PHONY: check-kill check-rank-kill check-term check-oom check-sites check-sys check-power check-rot check-disk check-nan check-numbers check-symbols check-cov
 check-kill: $B/spt $(PRELOAD) ## K1, K10: N kills at random instants, same bits: make check-kill N=1000
 	$(PROOF) python3 tests/crash/kill_runs.py --kills $N --seed $(SEED)
 check-rank-kill: ## K9: N kills of random ranks under mpirun, same bits: make check-rank-kill N=100
@@ -248,6 +248,10 @@ check-emulator: $B/spt ## buckets against gcp-storage-emulator of PyPI, in a vir
 check-oom: tests ## C1: every allocation fails; share of allocation sites reached
 	rm -rf $B/sites && mkdir -p $B/sites
 	SPT_TEST_SLOW=1 SPT_TEST_TIMEOUT=7200 SPT_TEST_SITES=$(CURDIR)/$B/sites tools/run-tests $B unit fault golden prop/test_ops_cpu | tail -n 3
+	tools/alloc-sites --list $B/sites
+check-sites: tests ## the share alone, in minutes: each allocation fails once, nothing is tried again
+	rm -rf $B/sites && mkdir -p $B/sites
+	-SPT_TEST_SITES_ONLY=1 SPT_TEST_SITES=$(CURDIR)/$B/sites tools/run-tests $B `grep -l fault_ -r tests --include=test_*.c | sed 's|^tests/||'` | tail -n 3
 	tools/alloc-sites --list $B/sites
 check-sys: $B/tests/fault/test_flows ## C2: every system call fails in ten ways, over whole commands
 	SPT_TEST_FULL=1 $B/tests/fault/test_flows | tee $B/check-sys.log | grep -v ' calls, '
@@ -271,7 +275,7 @@ check-symbols: $B/libspt.so ## G3: exported symbols
 # What reads those formats: the units, the corpora, recorded files, and the hub and buckets over HTTP.
 COV_TESTS := $(addprefix unit/,gin ckpt text codec store fs vocab data prompt task report test_) fuzz/ \
 	$(addprefix golden/test_,hf_containers t5x_checkpoint golden_vocab data_vectors) \
-	$(addprefix cli/test_,hub buckets data_convert config_gin restore released)
+	$(addprefix cli/test_,hub buckets data_convert)
 check-cov: ## C8: branch coverage of the parsers and of checkpoints
 	$(MAKE) VARIANT=cov tests
 	find build/cov -name '*.gcda' -delete

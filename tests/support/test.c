@@ -131,6 +131,12 @@ enum { SITE_FRAMES = 7, SITE_SLOTS = 1 << 15 };
 static void *sites[SITE_SLOTS][SITE_FRAMES];
 static bool sites_wanted;
 
+/* SPT_TEST_SITES_ONLY=1: only to see where allocations fail. Each fails once, nothing is tried again. */
+static bool sites_only(void)
+{
+    return getenv("SPT_TEST_SITES_ONLY") != NULL;
+}
+
 static void note_site(void)
 {
     void *at[SITE_FRAMES + 2] = {0};
@@ -395,7 +401,7 @@ void fault_set_after(fault_case retry)
 static void retry(const char *what, int64_t at, void *ctx)
 {
     spt_err err = {0};
-    if (!after_fault)
+    if (!after_fault || sites_only())
         return;
     const int64_t alloc_at = alloc_fail_at, sys_at = sys_fail_at;
     alloc_fail_at = sys_fail_at = 0;
@@ -434,7 +440,7 @@ static void fail_alloc(fault_case run, void *ctx, int64_t at, int64_t of)
 static int64_t every_alloc(fault_case run, void *ctx, const int64_t *which, int64_t count)
 {
     const int64_t n = alloc_seen;
-    for (int pass = 0; pass < 2; pass++) {
+    for (int pass = 0; pass < (sites_only() ? 1 : 2); pass++) {
         fail_persistently = pass == 1;
         for (int64_t i = 0; i < (which ? count : n); i++)
             fail_alloc(run, ctx, which ? which[i] : i + 1, n);
