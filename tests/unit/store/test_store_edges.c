@@ -417,8 +417,8 @@ static const struct t5x_item items[] = {
 static spt_status write_bf16(void *ctx, spt_err *err)
 {
     TRY(fs_remove_tree(ctx, err));
-    TRY(t5x_write(ctx, &(struct t5x_save){7, items, 4, DT_BF16}, NULL, err));
-    return t5x_write_numpy(ctx, &(struct t5x_save){7, items, 2, DT_BF16}, err);
+    TRY(t5x_write(ctx, &(struct t5x_save){.step = 7, .items = items, .count = 4, .target_dtype = DT_BF16}, NULL, err));
+    return t5x_write_numpy(ctx, &(struct t5x_save){.step = 7, .items = items, .count = 2, .target_dtype = DT_BF16}, err);
 }
 
 static int loads;
@@ -455,7 +455,7 @@ static spt_status write_later(void *ctx, spt_err *err)
     const struct t5x_file file = {"note.txt", "text", 4};
     const struct t5x_more more = {.files = &file, .file_count = 1, .load = load_later, .unload = unload};
     TRY(fs_remove_tree(ctx, err));
-    return t5x_write_more(ctx, &(struct t5x_save){8, later, 3, DT_BF16}, &more, NULL, err);
+    return t5x_write_more(ctx, &(struct t5x_save){.step = 8, .items = later, .count = 3, .target_dtype = DT_BF16}, &more, NULL, err);
 }
 
 static void expect_unwritable(const char *dir, const struct t5x_save *s, const char *part)
@@ -478,23 +478,23 @@ static void checkpoints_that_cannot_be_written(void **state)
                                  twice[2] = {{"target/a", {DT_F32, {1, {4}}, four}, false},
                                              {"target/a", {DT_F32, {1, {4}}, four}, false}},
                                  nil = {"target/a", {DT_F32, {1, {4}}, NULL}, false};
-    expect_unwritable(dir, &(struct t5x_save){1, &empty, 1, DT_F32}, "is not a parameter name");
-    expect_unwritable(dir, &(struct t5x_save){1, &last, 1, DT_F32}, "is not a parameter name");
-    expect_unwritable(dir, &(struct t5x_save){1, &other, 1, DT_F32}, "is neither target/...");
-    expect_unwritable(dir, &(struct t5x_save){1, twice, 2, DT_F32}, "is given twice");
-    expect_unwritable(dir, &(struct t5x_save){-1, items, 4, DT_F32}, "step -1 does not fit");
-    expect_unwritable(dir, &(struct t5x_save){(int64_t)INT32_MAX + 1, items, 4, DT_F32}, "does not fit");
-    expect_unwritable(dir, &(struct t5x_save){1, items, 4, DT_F16}, "float32 or bfloat16");
+    expect_unwritable(dir, &(struct t5x_save){.step = 1, .items = &empty, .count = 1, .target_dtype = DT_F32}, "is not a parameter name");
+    expect_unwritable(dir, &(struct t5x_save){.step = 1, .items = &last, .count = 1, .target_dtype = DT_F32}, "is not a parameter name");
+    expect_unwritable(dir, &(struct t5x_save){.step = 1, .items = &other, .count = 1, .target_dtype = DT_F32}, "is neither target/...");
+    expect_unwritable(dir, &(struct t5x_save){.step = 1, .items = twice, .count = 2, .target_dtype = DT_F32}, "is given twice");
+    expect_unwritable(dir, &(struct t5x_save){.step = -1, .items = items, .count = 4, .target_dtype = DT_F32}, "step -1 does not fit");
+    expect_unwritable(dir, &(struct t5x_save){.step = (int64_t)INT32_MAX + 1, .items = items, .count = 4, .target_dtype = DT_F32}, "does not fit");
+    expect_unwritable(dir, &(struct t5x_save){.step = 1, .items = items, .count = 4, .target_dtype = DT_F16}, "float32 or bfloat16");
     char deep[400] = "target";
     for (int i = 0; i < 30; i++)
         strcat(deep, "/a");
     const struct t5x_item nested = {deep, {DT_F32, {1, {4}}, four}, false};
-    expect_unwritable(dir, &(struct t5x_save){1, &nested, 1, DT_F32}, "is not a parameter name");
+    expect_unwritable(dir, &(struct t5x_save){.step = 1, .items = &nested, .count = 1, .target_dtype = DT_F32}, "is not a parameter name");
     char states[500] = "state/param_states";
     strcat(states, deep + 6);
     const struct t5x_item nested_state = {states, {DT_F32, {1, {4}}, four}, false};
-    expect_unwritable(dir, &(struct t5x_save){1, &nested_state, 1, DT_F32}, "is not a parameter name");
-    EXPECT_STATUS(t5x_write_numpy(dir, &(struct t5x_save){1, &nil, 1, DT_F32}, &err), SPT_E_USAGE);
+    expect_unwritable(dir, &(struct t5x_save){.step = 1, .items = &nested_state, .count = 1, .target_dtype = DT_F32}, "is not a parameter name");
+    EXPECT_STATUS(t5x_write_numpy(dir, &(struct t5x_save){.step = 1, .items = &nil, .count = 1, .target_dtype = DT_F32}, &err), SPT_E_USAGE);
     EXPECT_MSG(&err, "has no values");
     /* values that come later: they fail, or are others than was said */
     how = LOADS;
@@ -530,7 +530,7 @@ static void stale_names_are_kept_apart(void **state)
     EXPECT_OK(fs_make_dirs(test_path(dir, name), &err), &err);             /* no step */
     EXPECT_OK(fs_make_dirs(test_path(dir, "other.tmp-5"), &err), &err);    /* not ours */
     EXPECT_OK(fs_make_dirs(test_path(dir, "checkpoint_5.tmp-5"), &err), &err);
-    EXPECT_OK(t5x_write(dir, &(struct t5x_save){1, items, 4, DT_F32}, NULL, &err), &err);
+    EXPECT_OK(t5x_write(dir, &(struct t5x_save){.step = 1, .items = items, .count = 4, .target_dtype = DT_F32}, NULL, &err), &err);
     EXPECT_TRUE(fs_exists(test_path(dir, name)) && fs_exists(test_path(dir, "other.tmp-5")));
     EXPECT_TRUE(!fs_exists(test_path(dir, "checkpoint_5.tmp-5")));
 }
@@ -552,7 +552,7 @@ static void arrays_that_change(void **state)
     t5x_reader *r;
     struct t5x_value v;
     snprintf(dir, sizeof dir, "%s", test_tmpdir());
-    EXPECT_OK(t5x_write(dir, &(struct t5x_save){1, items, 4, DT_F32}, NULL, &err), &err);
+    EXPECT_OK(t5x_write(dir, &(struct t5x_save){.step = 1, .items = items, .count = 4, .target_dtype = DT_F32}, NULL, &err), &err);
     snprintf(step, sizeof step, "%s/checkpoint_1", dir);
     snprintf(zarray, sizeof zarray, "%s/target.encoder.prompt.prompt.prompt/.zarray", step);
     const unsigned char *file = whole_file(test_path(step, "checkpoint"), &n);
@@ -654,7 +654,7 @@ static void directories_by_their_names(void **state)
     int64_t step;
     snprintf(dir, sizeof dir, "%s", test_tmpdir());
     EXPECT_TRUE(getcwd(root, sizeof root) != NULL);
-    EXPECT_OK(t5x_write(dir, &(struct t5x_save){3, items, 4, DT_F32}, NULL, &err), &err);
+    EXPECT_OK(t5x_write(dir, &(struct t5x_save){.step = 3, .items = items, .count = 4, .target_dtype = DT_F32}, NULL, &err), &err);
     EXPECT_TRUE(!chdir(test_path(dir, "checkpoint_3")));
     const spt_status st = t5x_open("checkpoint", &r, &err); /* the file, here */
     EXPECT_TRUE(!chdir(root));
@@ -812,8 +812,8 @@ static void stores_in_a_bucket(void **state)
     /* an array of several chunks, a few tensors of which only some are wanted, shards */
     static float large[1 << 16];
     const struct t5x_item more[] = {items[0], items[1], items[3], {"target/large", {DT_F32, {2, {256, 256}}, large}, true}};
-    EXPECT_OK(t5x_write(dir, &(struct t5x_save){1, more, 4, DT_F32}, NULL, &err), &err);
-    EXPECT_OK(t5x_write(dir, &(struct t5x_save){2, more, 4, DT_F32}, NULL, &err), &err);
+    EXPECT_OK(t5x_write(dir, &(struct t5x_save){.step = 1, .items = more, .count = 4, .target_dtype = DT_F32}, NULL, &err), &err);
+    EXPECT_OK(t5x_write(dir, &(struct t5x_save){.step = 2, .items = more, .count = 4, .target_dtype = DT_F32}, NULL, &err), &err);
     const struct store_tensor t[] = {{"a", {DT_F32, {1, {4}}, four}}, {"b", {DT_F32, {2, {256, 256}}, large}},
                                      {"c", {DT_F32, {1, {4}}, four}}};
     EXPECT_OK(safetensors_write(test_path(dir, "three.safetensors"), t, 3, NULL, 0, &err), &err);
