@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "fs/fs_internal.h"
 #include "fs/gs_internal.h"
@@ -48,10 +49,48 @@ static size_t scheme_length(const char *path)
     return (size_t)(sep - path);
 }
 
+/* Does the name of a query's field (n bytes) say that its value is a secret? */
+static bool names_secret(const char *name, size_t n)
+{
+    static const char *const part[] = {"signature", "token", "secret", "passw", "credential"};
+    static const char *const whole[] = {"sig", "key", "api_key", "apikey", "auth"};
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        for (size_t at = 0, k = strlen(part[i]); at + k <= n; at++)
+            if (!strncasecmp(name + at, part[i], k))
+                return true;
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        if (n == strlen(whole[i]) && !strncasecmp(name, whole[i], n))
+            return true;
+    return false;
+}
+
+spt_status fs_check_address(const char *path, spt_err *err)
+{
+    const size_t n = path ? scheme_length(path) : 0;
+    if (!n || (strncasecmp(path, "http:", 5) && strncasecmp(path, "https:", 6)))
+        return SPT_OK;
+    const char *host = path + n + 3, *end = host + strcspn(host, "/?#");
+    const char *at = memchr(host, '@', (size_t)(end - host));
+    bool secret = at != NULL;
+    for (const char *p = strchr(end, '?'); p && *p && *p != '#' && !secret;) {
+        const size_t name = strcspn(++p, "=&#");
+        secret = names_secret(p, name);
+        p += strcspn(p, "&#");
+    }
+    if (!secret)
+        return SPT_OK;
+    host = at ? at + 1 : host;
+    return err_set(err, SPT_E_USAGE,
+                   "the address at %.*s holds a password or a signature, which would stand in logs "
+                   "and in config.gin: fetch the file first and give its path",
+                   (int)(end - host), host);
+}
+
 spt_status fs_backend_of(const char *path, const struct fs_backend **out, spt_err *err)
 {
     if (!path || !path[0])
         return err_set(err, SPT_E_USAGE, "an empty file name");
+    TRY(fs_check_address(path, err));
     const size_t n = scheme_length(path);
     *out = &fs_local;
     if (!n)

@@ -30,6 +30,16 @@ spt_status fs_stat(const char *path, struct fs_info *out, spt_err *err);
 bool fs_exists(const char *path);
 bool fs_is_dir(const char *path);
 
+/* Addresses are told in logs, in config.gin and in the prompts that a run writes, so one that holds a
+ * password or a signature (https://user:pw@host/, ?X-Goog-Signature=) is refused before that:
+ * SPT_E_USAGE, without the secret. SPT_OK for every other path. */
+spt_status fs_check_address(const char *path, spt_err *err);
+
+/* Asked while a read waits (a pipe, a store far away): true ends it with SPT_E_INTERRUPTED. Global,
+ * set before other threads start; NULL: never. */
+void fs_set_stop(bool (*stop)(void));
+bool fs_stopped(void);
+
 /* --- reading --- */
 
 /* Read-only view of a whole file. `bytes` is NULL for an empty file. Valid until fs_unmap. */

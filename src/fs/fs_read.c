@@ -26,7 +26,7 @@ spt_status local_stat(const char *path, struct fs_info *out, spt_err *err)
 spt_status local_open(const char *path, struct fs_object *out, spt_err *err)
 {
     struct os_stat st;
-    const int fd = os_open(path, OS_READ);
+    const int fd = os_open(path, OS_READ | OS_NO_WAIT);
     if (fd < 0)
         return fs_error(err, fd, "cannot open", path);
     const int r = os_fstat(fd, &st);
@@ -39,6 +39,44 @@ spt_status local_open(const char *path, struct fs_object *out, spt_err *err)
         return err_set(err, SPT_E_IO, "%s is a directory, not a file", path);
     }
     *out = (struct fs_object){.fd = fd, .size = st.size, .is_file = st.is_file};
+    return SPT_OK;
+}
+
+static bool (*stop)(void);
+
+void fs_set_stop(bool (*fn)(void))
+{
+    stop = fn;
+}
+
+bool fs_stopped(void)
+{
+    return stop && stop();
+}
+
+/* What cannot be read at any place and twice has no size, either. */
+static spt_status need_file(const struct fs_object *o, const char *path, spt_err *err)
+{
+    return o->is_file || o->remote
+               ? SPT_OK
+               : err_set(err, SPT_E_IO, "%s is not a regular file", path);
+}
+
+/* One read of what may be a pipe: waits for its writer, ends when asked to stop. 0: the end. */
+static spt_status read_some(int fd, bool is_file, const char *path, void *p, size_t n, size_t *got,
+                            spt_err *err)
+{
+    int64_t r;
+    do {
+        if (!is_file && fs_stopped())
+            return err_set(err, SPT_E_INTERRUPTED, "%s: interrupted while it was read", path);
+        r = is_file ? 0 : os_wait_readable(fd);
+        if (r >= 0)
+            r = os_read(fd, p, n);
+    } while (r == -EINTR || r == -EAGAIN);
+    if (r < 0)
+        return fs_error(err, (int)r, "cannot read", path);
+    *got = (size_t)r;
     return SPT_OK;
 }
 
@@ -84,8 +122,7 @@ static spt_status read_whole(const struct fs_object *o, const char *path, char *
 static spt_status map_object(const struct fs_object *o, const char *path, fs_mapping *m,
                              spt_err *err)
 {
-    if (!o->is_file)
-        return err_set(err, SPT_E_IO, "%s is not a regular file", path);
+    TRY(need_file(o, path, err));
     if (o->size == 0)
         return SPT_OK;
     if (os_getenv("SPT_NO_MMAP")) {
@@ -165,6 +202,37 @@ spt_status object_read_all(const struct fs_object *o, const char *path, size_t m
     return o->size > max ? too_large(path, o->size, max, err) : read_whole(o, path, data, err);
 }
 
+/* A pipe, a device, or a file that states no size (/proc): read to its end. */
+static spt_status read_to_end(const struct fs_object *o, const char *path, size_t max, char **data,
+                              size_t *size, spt_err *err)
+{
+    enum { AT_ONCE = 1 << 16 };
+    buf all;
+    size_t got = 1;
+    spt_status st = SPT_OK;
+    char *piece = mem_alloc(AT_ONCE, 1);
+    if (!piece)
+        return err_nomem(err, AT_ONCE);
+    buf_init(&all, max < SIZE_MAX - AT_ONCE ? max + AT_ONCE : max);
+    while (!st && got) {
+        st = read_some(o->fd, o->is_file, path, piece, AT_ONCE, &got, err);
+        if (!st)
+            buf_add(&all, piece, got);
+        if (!st && all.len > max)
+            st = err_set(err, SPT_E_FORMAT, "%s has more than the limit of %zu bytes", path, max);
+        if (!st)
+            st = buf_status(&all, path, err);
+    }
+    mem_free(piece);
+    if (!st) {
+        *size = all.len;
+        *data = all.len ? buf_detach(&all) : mem_strdup("");
+        st = *data ? SPT_OK : err_nomem(err, 1);
+    }
+    buf_release(&all);
+    return st;
+}
+
 spt_status fs_read_all(const char *path, size_t max, char **data, size_t *size, spt_err *err)
 {
     const struct fs_backend *be;
@@ -173,10 +241,15 @@ spt_status fs_read_all(const char *path, size_t max, char **data, size_t *size, 
     if (be->read_all)
         return be->read_all(path, max, data, size, err);
     TRY(be->open_object(path, &o, err));
-    const spt_status st = object_read_all(&o, path, max, data, err);
+    spt_status st;
+    if (!o.remote && (!o.is_file || o.size == 0)) {
+        st = read_to_end(&o, path, max, data, size, err);
+    } else {
+        st = object_read_all(&o, path, max, data, err);
+        if (!st)
+            *size = (size_t)o.size;
+    }
     object_close(&o);
-    if (!st)
-        *size = (size_t)o.size;
     return st;
 }
 
@@ -192,6 +265,11 @@ spt_status fs_open(const char *path, fs_file **out, spt_err *err)
         return err_nomem(err, sizeof *f);
     f->path = path ? mem_strdup(path) : NULL;
     spt_status s = path && !f->path ? err_nomem(err, 0) : object_open(path, &f->o, err);
+    if (!s) {
+        s = need_file(&f->o, path, err);
+        if (s)
+            object_close(&f->o);
+    }
     if (s) {
         mem_free(f->path);
         mem_free(f);
@@ -279,16 +357,8 @@ static spt_status stream_remote(fs_stream *s, void *p, size_t n, size_t *got, sp
 
 spt_status fs_stream_read(fs_stream *s, void *p, size_t n, size_t *got, spt_err *err)
 {
-    int64_t r;
-    if (s->o.remote)
-        return stream_remote(s, p, n, got, err);
-    do
-        r = os_read(s->o.fd, p, n);
-    while (r == -EINTR);
-    if (r < 0)
-        return fs_error(err, (int)r, "cannot read", s->path);
-    *got = (size_t)r;
-    return SPT_OK;
+    return s->o.remote ? stream_remote(s, p, n, got, err)
+                       : read_some(s->o.fd, s->o.is_file, s->path, p, n, got, err);
 }
 
 spt_status fs_stream_rewind(fs_stream *s, spt_err *err)

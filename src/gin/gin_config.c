@@ -491,8 +491,8 @@ static spt_status read_file(gin_config *c, const char *path, char **text, size_t
     const spt_status st = fs_read_all(path, GIN_MAX_FILE, text, size, &e);
     if (st == SPT_E_NOMEM || !st)
         return st;
-    return gin_fail(c, st == SPT_E_IO || st == SPT_E_NOTFOUND ? st : SPT_E_CONFIG, "OSError", "%s",
-                    e.msg);
+    const bool known = st == SPT_E_IO || st == SPT_E_NOTFOUND || st == SPT_E_INTERRUPTED;
+    return gin_fail(c, known ? st : SPT_E_CONFIG, "OSError", "%s", e.msg);
 }
 
 static spt_status parse_open_file(gin_config *c, const char *path)

@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@ static int real_open(const char *path, int flags)
     f |= flags & OS_TRUNC ? O_TRUNC : 0;
     f |= flags & OS_APPEND ? O_APPEND : 0;
     f |= flags & OS_DIR ? O_DIRECTORY : 0;
+    f |= flags & OS_NO_WAIT ? O_NONBLOCK : 0;
     return result(open(path, f, 0666));
 }
 
@@ -67,6 +69,12 @@ static int64_t real_seek(int fd, uint64_t offset)
 {
     const off_t r = lseek(fd, (off_t)offset, SEEK_SET);
     return r < 0 ? -errno : r;
+}
+
+static int real_wait_readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return result(poll(&p, 1, -1));
 }
 
 static int real_fsync(int fd)
@@ -335,6 +343,7 @@ const struct os_ops os_real = {
     .pread = real_pread,
     .pwrite = real_pwrite,
     .seek = real_seek,
+    .wait_readable = real_wait_readable,
     .fsync = real_fsync,
     .ftruncate = real_ftruncate,
     .stat = real_stat,
@@ -387,6 +396,7 @@ int64_t os_pwrite(int fd, const void *p, size_t n, uint64_t o)
     return ops->pwrite(fd, p, n, o);
 }
 int64_t os_seek(int fd, uint64_t offset) { return ops->seek(fd, offset); }
+int os_wait_readable(int fd) { return ops->wait_readable(fd); }
 int os_fsync(int fd) { return ops->fsync(fd); }
 int os_ftruncate(int fd, uint64_t size) { return ops->ftruncate(fd, size); }
 int os_stat(const char *path, struct os_stat *out) { return ops->stat(path, out); }

@@ -17,7 +17,8 @@ enum os_open_flags {
     OS_EXCL = 8,
     OS_TRUNC = 16,
     OS_APPEND = 32,
-    OS_DIR = 64 /* open a directory, for os_fsync */
+    OS_DIR = 64,     /* open a directory, for os_fsync */
+    OS_NO_WAIT = 128 /* a FIFO opens before it has a writer; os_wait_readable() waits for one */
 };
 
 struct os_stat {
@@ -40,6 +41,7 @@ struct os_ops {
     int64_t (*pread)(int fd, void *p, size_t n, uint64_t offset);
     int64_t (*pwrite)(int fd, const void *p, size_t n, uint64_t offset);
     int64_t (*seek)(int fd, uint64_t offset);
+    int (*wait_readable)(int fd); /* until a read would not wait; -EINTR at any signal */
     int (*fsync)(int fd);
     int (*ftruncate)(int fd, uint64_t size);
     int (*stat)(const char *path, struct os_stat *out);
@@ -88,6 +90,7 @@ int64_t os_write(int fd, const void *p, size_t n);
 int64_t os_pread(int fd, void *p, size_t n, uint64_t offset);
 int64_t os_pwrite(int fd, const void *p, size_t n, uint64_t offset);
 int64_t os_seek(int fd, uint64_t offset);
+int os_wait_readable(int fd);
 int os_fsync(int fd);
 int os_ftruncate(int fd, uint64_t size);
 int os_stat(const char *path, struct os_stat *out);

@@ -313,6 +313,8 @@ spt_status data_fetch_source(void *ctx, const struct prepare_source *s, buf *pat
     buf_init(&where, MAX_PATH);
     buf_init(&url, MAX_PATH);
     spt_status st = prepare_mirror_path(s, &where, err);
+    if (!st && mirror && fs_check_address(mirror, err))
+        st = err_wrap(err, SPT_E_USAGE, "SPT_DATA_MIRROR");
     if (!st && mirror && *mirror && !data_is_url(mirror)) {
         st = from_mirror(f, mirror, buf_str(&where), s, path, err);
     } else if (!st) {

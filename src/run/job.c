@@ -204,6 +204,7 @@ spt_status spt_job_new(const char *command, spt_job **out, spt_err *err)
     spt_job *j = mem_zalloc(1, sizeof *j);
     if (!j)
         return err_nomem(err, sizeof *j);
+    fs_set_stop(stop_requested);
     const spt_status st = settings_init(&j->settings, c->name, err);
     if (st) {
         mem_free(j);
@@ -391,6 +392,21 @@ static spt_status check_ranks(const struct settings *s, spt_err *err)
     return SPT_OK;
 }
 
+/* What decides which exchanges follow: ranks that differ there would wait for each other for ever. */
+static spt_status same_work(const spt_job *j, spt_err *err)
+{
+    const struct settings *s = &j->settings;
+    buf text;
+    buf_init(&text, 1000);
+    buf_addf(&text, "spt %s%s\n--num-partitions %lld\n--dry-run %s\n", s->command,
+             j->gin ? " with gin" : "", (long long)s->partitions,
+             s->dry_run || (j->gin && j->flags.dry_run) ? "yes" : "no");
+    const spt_status st =
+        ranks_same_text(j->ranks, &text, buf_status(&text, "settings", err), err);
+    buf_release(&text);
+    return st;
+}
+
 static spt_status run_here(spt_job *j, struct run_output *out, spt_err *err)
 {
     static const plain_fn run[COMMAND_COUNT] = {
@@ -402,6 +418,7 @@ static spt_status run_here(spt_job *j, struct run_output *out, spt_err *err)
     const uint32_t plugins = CMD_TRAIN | CMD_EVAL | CMD_INFER | CMD_INIT | CMD_CHECK | CMD_PLAN;
     const bool gin = j->gin || (settings_given(&j->settings, "plugin") &&
                                 command_bit(c->name) & plugins);
+    TRY(same_work(j, err));
     TRY(check_ranks(&j->settings, err));
     TRY(fs_set_cache(j->settings.cache_dir, j->settings.cache_size, err));
     if (!gin)

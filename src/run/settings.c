@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fs/fs.h"
 #include "gin/flags.h"
 #include "gin/gin.h"
 #include "run/commands.h"
@@ -500,6 +501,9 @@ spt_status settings_set(struct settings *s, const char *option, const char *valu
         return err_set(err, SPT_E_USAGE, "--%s takes no value", option);
     if (o->kind == OPTION_SWITCH && value && !is_choice("yes|no|true|false", value))
         return err_set(err, SPT_E_USAGE, "--%s: \"%s\" is none of yes|no", option, value);
+    const spt_status st = value ? fs_check_address(value, err) : SPT_OK;
+    if (st)
+        return err_wrap(err, st, "--%s", option);
     TRY(assign(s, o, negated ? "no" : value ? value : "yes", err));
     s->given[o - option_table] = 1;
     return SPT_OK;
