@@ -75,7 +75,7 @@ spt_status gin_report(gin_config *c, spt_status st, spt_err *err)
         return st;
     if (st == SPT_E_NOMEM)
         return err_nomem(err, 0);
-    if (st != SPT_E_CONFIG && st != SPT_E_NOTFOUND && st != SPT_E_IO)
+    if (st != SPT_E_CONFIG && st != SPT_E_NOTFOUND && st != SPT_E_IO && st != SPT_E_INTERRUPTED)
         return err_set(err, SPT_E_CONFIG, "gin: the input exceeds a limit of the reader");
     const gin_error *e = gin_last_error(c);
     /* The first line of the text, with its place in front when the text does not tell it. */
