@@ -42,5 +42,10 @@
 #define EXAMPLE_MAX_BYTES (1 << 30) /* bytes of one tf.train.Example */
 #define CKPT_MAX_MANIFEST ((size_t)16 << 20) /* bytes of a checkpoint's manifest */
 #define CKPT_MAX_FILE ((size_t)4 << 30) /* bytes of a checkpoint's state */
+#define REMOTE_MAX_SIZE ((uint64_t)5 << 40) /* bytes of an object in a bucket or on the web */
+#define LISTING_MAX_NAMES (1 << 22) /* names of one listing of a bucket */
+#define LISTING_MAX_BYTES ((size_t)256 << 20) /* bytes of the names of one listing of a bucket */
+#define LISTING_MAX_EMPTY 100 /* pages in a row of such a listing without a name */
+#define REWRITE_MAX_CALLS 10000 /* requests of one copy inside a bucket */
 
 #endif

@@ -21,10 +21,7 @@ static void emit(enum log_level level, const char *fmt, va_list ap)
         return;
     char line[4096];
     vsnprintf(line, sizeof line, fmt, ap);
-    /* Names and texts come from files: keep terminals safe from their control characters. */
-    for (char *p = line; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = '?';
+    text_tame(line);
     sink(sink_ctx, level, line);
 }
 

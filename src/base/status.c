@@ -1,6 +1,7 @@
 #include "base/status.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -28,12 +29,41 @@ int spt_status_exit_code(spt_status st)
     return 70;
 }
 
-/* Names and texts come from files: a message stays one line, and terminals safe from them. */
-static void keep_one_line(char *msg)
+/* Bytes of the character at p: 0 when it is none, -1 when the text ends inside it. */
+static int utf8_length(const unsigned char *p)
 {
-    for (; *msg; msg++)
-        if ((unsigned char)*msg < 0x20 || *msg == 0x7f)
-            *msg = '?';
+    const int n = p[0] < 0x80                   ? 1
+                  : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+                  : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+                  : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                                : 0;
+    for (int i = 1; i < n; i++) {
+        if (!p[i])
+            return -1;
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    }
+    const bool odd = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+                     (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
+    return odd ? 0 : n;
+}
+
+void text_tame(char *text)
+{
+    unsigned char *p = (unsigned char *)text, *to = p;
+    while (*p) {
+        const int n = utf8_length(p);
+        if (n < 0)
+            break;
+        if (n == 0 || (n == 1 && (*p < 0x20 || *p == 0x7f)) || (*p == 0xc2 && p[1] < 0xa0)) {
+            *to++ = '?';
+            p += n ? n : 1;
+            continue;
+        }
+        for (int i = 0; i < n; i++)
+            *to++ = *p++;
+    }
+    *to = '\0';
 }
 
 static spt_status fill(spt_err *err, spt_status code, int sys_errno, uint64_t offset,
@@ -45,7 +75,7 @@ static spt_status fill(spt_err *err, spt_status code, int sys_errno, uint64_t of
     err->sys_errno = sys_errno;
     err->offset = offset;
     vsnprintf(err->msg, sizeof err->msg, fmt, ap);
-    keep_one_line(err->msg);
+    text_tame(err->msg);
     return code;
 }
 
@@ -92,7 +122,7 @@ spt_status err_wrap(spt_err *err, spt_status st, const char *fmt, ...)
     va_end(ap);
     const size_t used = n < 0 ? 0 : (size_t)n < sizeof err->msg ? (size_t)n : sizeof err->msg - 1;
     snprintf(err->msg + used, sizeof err->msg - used, ": %s", inner);
-    keep_one_line(err->msg);
+    text_tame(err->msg);
     err->code = st;
     return st;
 }

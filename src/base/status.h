@@ -23,6 +23,10 @@ spt_status err_wrap(spt_err *err, spt_status st, const char *fmt, ...) PRINTF_LI
 /* Shorthand for an allocation that failed. */
 spt_status err_nomem(spt_err *err, size_t size);
 
+/* Names and texts come from files and servers: replaces what may move a terminal (control characters, C1
+ * in UTF-8 too) and what is not UTF-8 by '?'; one line stays one. A character cut at the end is dropped. */
+void text_tame(char *text);
+
 /* The one control-flow macro: returns from the current function when a call fails. */
 #define TRY(call)                          \
     do {                                   \

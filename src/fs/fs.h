@@ -35,8 +35,9 @@ bool fs_is_dir(const char *path);
  * SPT_E_USAGE, without the secret. SPT_OK for every other path. */
 spt_status fs_check_address(const char *path, spt_err *err);
 
-/* Asked while a read waits (a pipe, a store far away): true ends it with SPT_E_INTERRUPTED. Global,
- * set before other threads start; NULL: never. */
+/* Asked a few times a second while content is fetched, and when a signal ends a wait for a pipe: true
+ * ends it with SPT_E_INTERRUPTED. Writing, listing and removing are never ended. Global, set before
+ * other threads start; NULL: never. */
 void fs_set_stop(bool (*stop)(void));
 bool fs_stopped(void);
 
@@ -147,6 +148,8 @@ spt_status fs_write_all(const char *path, const void *p, size_t n, spt_err *err)
 typedef struct fs_log fs_log;
 spt_status fs_log_open(const char *path, uint64_t keep, fs_log **out, spt_err *err);
 spt_status fs_log_append(fs_log *l, const void *p, size_t n, spt_err *err);
+/* The same for a local file of a cache: a link, or what is no file, is refused (SPT_E_IO). */
+spt_status fs_log_open_own(const char *path, uint64_t keep, fs_log **out, spt_err *err);
 spt_status fs_log_sync(fs_log *l, spt_err *err);
 uint64_t fs_log_size(const fs_log *l);
 void fs_log_close(fs_log *l);

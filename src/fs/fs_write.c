@@ -121,7 +121,7 @@ static struct local_log *log_of(fs_log *l)
     return (struct local_log *)l;
 }
 
-spt_status local_log_open(const char *path, uint64_t keep, fs_log **out, spt_err *err)
+static spt_status open_log(const char *path, uint64_t keep, int flags, fs_log **out, spt_err *err)
 {
     struct local_log *l = mem_zalloc(1, sizeof *l);
     if (!l || !(l->base.path = mem_strdup(path))) {
@@ -130,9 +130,14 @@ spt_status local_log_open(const char *path, uint64_t keep, fs_log **out, spt_err
     }
     l->base.be = &fs_local;
     struct os_stat info;
-    int r = l->fd = os_open(path, OS_READ | OS_WRITE | OS_CREATE);
+    int r = l->fd = os_open(path, OS_READ | OS_WRITE | OS_CREATE | flags);
     spt_status st = SPT_OK;
-    if (r < 0)
+    const bool odd = flags && (r == -ELOOP || r == -ENXIO ||
+                               (r >= 0 && os_fstat(r, &info) >= 0 && !info.is_file));
+    if (odd)
+        st = err_set(err, SPT_E_IO, "%s is a link or no file; it is neither used nor overwritten (remove it)",
+                     path);
+    else if (r < 0)
         st = fs_error(err, r, "cannot open", path);
     else if ((r = os_fstat(l->fd, &info)) < 0)
         st = fs_error(err, r, "cannot stat", path);
@@ -156,6 +161,16 @@ spt_status local_log_open(const char *path, uint64_t keep, fs_log **out, spt_err
     }
     *out = &l->base;
     return SPT_OK;
+}
+
+spt_status local_log_open(const char *path, uint64_t keep, fs_log **out, spt_err *err)
+{
+    return open_log(path, keep, 0, out, err);
+}
+
+spt_status fs_log_open_own(const char *path, uint64_t keep, fs_log **out, spt_err *err)
+{
+    return open_log(path, keep, OS_OWN, out, err);
 }
 
 spt_status local_log_append(fs_log *l, const void *p, size_t n, spt_err *err)

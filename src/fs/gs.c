@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "codec/crc.h"
 #include "fs/gs_internal.h"
@@ -11,6 +12,7 @@
 
 enum {
     PAGE_BYTES = 64 << 20,
+    MAX_NAME = 1024, /* as the service has it */
     MAX_MADE = 100000,
     MAX_SETS = 16,
     MEMO_SECONDS = 600,
@@ -195,7 +197,6 @@ static int64_t seconds_of(const char *text)
     return ((years * 365 + leap + before[mo - 1] + d - 1) * 24 + h) * 3600 + mi * 60 + s;
 }
 
-/* The service writes its 64-bit numbers as strings; emulators now and then as numbers. */
 static spt_status number_text(json_reader *r, buf *text, uint64_t *out, spt_err *err)
 {
     char *end;
@@ -212,8 +213,17 @@ static spt_status number_text(json_reader *r, buf *text, uint64_t *out, spt_err 
     const char *s = buf_str(text);
     if (!*s || strspn(s, "0123456789") != text->len || text->len > 20)
         return err_set(err, SPT_E_FORMAT, "\"%.40s\" is no number", s);
-    *out = strtoull(s, &end, 10);
+    *out = strtoull(s, &end, 10); /* what is too large becomes UINT64_MAX */
     return SPT_OK;
+}
+
+spt_status gs_read_number(json_reader *r, uint64_t *out, spt_err *err)
+{
+    buf text;
+    buf_init(&text, 64);
+    const spt_status st = number_text(r, &text, out, err);
+    buf_release(&text);
+    return st;
 }
 
 /* Big endian, as the service writes it. */
@@ -239,6 +249,8 @@ static spt_status parse_item(json_reader *r, struct gs_meta *m, buf *name, spt_e
             has_generation = true;
         } else if (json_is(&key, "size")) {
             st = number_text(r, &text, &m->size, err);
+            if (!st)
+                st = remote_check_size(m->size, err);
             has_size = true;
         } else if (json_is(&key, "crc32c")) {
             st = json_read_text(r, &text, err);
@@ -296,11 +308,33 @@ spt_status gs_get_meta(const struct gs_name *n, struct gs_meta *out, spt_err *er
 /* --- listings ------------------------------------------------------------------------------- */
 
 struct page {
+    const char *bucket, *prefix;
+    bool delimiter;
     buf token, name;
-    size_t seen, at_most;
+    size_t seen, at_most, bytes;
     gs_list_fn fn;
     void *ctx;
 };
+
+/* Everybody cuts the prefix off, and some remove what a listing names: no name that was not asked for
+ * gets through. */
+static spt_status take_name(struct page *p, const struct gs_meta *meta, spt_err *err)
+{
+    TRY(buf_status(&p->name, "name", err));
+    const char *name = buf_str(&p->name);
+    const size_t n = strlen(p->prefix), len = p->name.len;
+    const char *rest = len >= n ? name + n : name;
+    const char *slash = p->delimiter ? strchr(rest, '/') : NULL;
+    if (len < n || memcmp(name, p->prefix, n) || strlen(name) != len || !len || len > MAX_NAME ||
+        (slash && meta) || (!meta && (!slash || slash[1])))
+        return err_set(err, SPT_E_IO, "\"%.200s\" is nothing that lies below \"%.200s\"", name,
+                       p->prefix);
+    p->bytes += len;
+    if (++p->seen > LISTING_MAX_NAMES || p->bytes > LISTING_MAX_BYTES)
+        return err_set(err, SPT_E_IO, "more than %d names, or %zu MB of them", LISTING_MAX_NAMES,
+                       LISTING_MAX_BYTES >> 20);
+    return p->fn(p->ctx, name, meta, err);
+}
 
 static spt_status read_items(json_reader *r, struct page *p, spt_err *err)
 {
@@ -324,11 +358,8 @@ static spt_status read_items(json_reader *r, struct page *p, spt_err *err)
         spt_status st = parse_item(&one, &m, &p->name, err);
         json_close(&one);
         if (!st)
-            st = buf_status(&p->name, "name", err);
-        if (!st)
-            st = p->fn(p->ctx, buf_str(&p->name), &m, err);
+            st = take_name(p, &m, err);
         TRY(st);
-        p->seen++;
     }
 }
 
@@ -345,9 +376,7 @@ static spt_status read_prefixes(json_reader *r, struct page *p, spt_err *err)
             return json_error(r, item.offset, err, "a string is expected");
         buf_clear(&p->name);
         json_add_text(&item, &p->name);
-        TRY(buf_status(&p->name, "name", err));
-        TRY(p->fn(p->ctx, buf_str(&p->name), NULL, err));
-        p->seen++;
+        TRY(take_name(p, NULL, err));
     }
 }
 
@@ -372,18 +401,19 @@ static spt_status read_page(const buf *body, struct page *p, spt_err *err)
     if (!st)
         st = json_finish(&r, err);
     json_close(&r);
-    return st ? err_wrap(err, st, "a listing of the storage service") : SPT_OK;
+    return st ? err_wrap(err, st, "the storage service's listing of gs://%s/%s", p->bucket,
+                         p->prefix)
+              : SPT_OK;
 }
 
-static spt_status get_page(const char *bucket, const char *prefix, bool delimiter, struct page *p,
-                           spt_err *err)
+static spt_status get_page(struct page *p, spt_err *err)
 {
     struct gs_call k;
-    spt_status st = gs_call_begin(&k, "/storage/v1/", bucket, NULL, err);
+    spt_status st = gs_call_begin(&k, "/storage/v1/", p->bucket, NULL, err);
     buf_addf(&k.url, "?maxResults=%zu&fields=nextPageToken,prefixes,items(" FIELDS ")&prefix=",
              p->at_most && p->at_most < 1000 ? p->at_most : 1000);
-    http_add_escaped(&k.url, prefix, false);
-    if (delimiter)
+    http_add_escaped(&k.url, p->prefix, false);
+    if (p->delimiter)
         buf_adds(&k.url, "&delimiter=%2F");
     if (p->token.len) {
         buf_adds(&k.url, "&pageToken=");
@@ -393,11 +423,11 @@ static spt_status get_page(const char *bucket, const char *prefix, bool delimite
     if (!st)
         st = gs_call_run(&k, err);
     if (!st && k.r.status == 404) /* a listing of nothing is empty */
-        st = err_set(err, SPT_E_NOTFOUND, "there is no bucket gs://%s", bucket);
+        st = err_set(err, SPT_E_NOTFOUND, "there is no bucket gs://%s", p->bucket);
     else if (!st)
         st = k.r.status == 200
                  ? read_page(&k.r.body, p, err)
-                 : gs_refused(&k.q, &k.r, bucket, prefix, "storage.objects.list", err);
+                 : gs_refused(&k.q, &k.r, p->bucket, p->prefix, "storage.objects.list", err);
     gs_call_end(&k);
     return st;
 }
@@ -405,13 +435,28 @@ static spt_status get_page(const char *bucket, const char *prefix, bool delimite
 spt_status gs_list_all(const char *bucket, const char *prefix, bool delimiter, size_t at_most,
                        gs_list_fn fn, void *ctx, spt_err *err)
 {
-    struct page p = {.at_most = at_most, .fn = fn, .ctx = ctx};
-    spt_status st;
+    struct page p = {.bucket = bucket, .prefix = prefix, .delimiter = delimiter,
+                     .at_most = at_most, .fn = fn, .ctx = ctx};
+    buf before;
+    size_t empty = 0;
+    buf_init(&before, 1 << 16);
     buf_init(&p.token, 1 << 16);
     buf_init(&p.name, 1 << 16);
-    do
-        st = get_page(bucket, prefix, delimiter, &p, err);
-    while (!st && p.token.len && (!at_most || p.seen < at_most));
+    spt_status st = get_page(&p, err);
+    while (!st && p.token.len && (!at_most || p.seen < at_most)) {
+        const size_t seen = p.seen;
+        buf_clear(&before);
+        buf_adds(&before, buf_str(&p.token));
+        st = buf_status(&before, "name of a page", err);
+        if (!st)
+            st = get_page(&p, err);
+        empty = p.seen > seen ? 0 : empty + 1;
+        if (!st && (!strcmp(buf_str(&before), buf_str(&p.token)) || empty > LISTING_MAX_EMPTY))
+            st = err_set(err, SPT_E_IO,
+                         "the storage service's listing of gs://%s/%s comes to no end", bucket,
+                         prefix);
+    }
+    buf_release(&before);
     buf_release(&p.token);
     buf_release(&p.name);
     return st;
@@ -896,6 +941,7 @@ static spt_status gs_read_all(const char *path, size_t max, char **data, size_t 
     k.header[0] = "Accept-Encoding: gzip";
     k.q.what = path;
     k.q.max_body = max ? max : 1;
+    k.q.progress = remote_goes_on;
     for (int round = 0; !st; round++) {
         st = gs_call_run(&k, err);
         if (st == SPT_E_FORMAT)

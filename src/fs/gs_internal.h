@@ -5,6 +5,7 @@
 #include "fs/fs_internal.h"
 #include "fs/gs_auth.h"
 #include "fs/remote.h"
+#include "text/json.h"
 
 enum { GS_MAX_URL = 1 << 16, GS_MAX_HEADERS = 6 };
 #define GS_ANY UINT64_MAX /* no precondition on the generation */
@@ -45,6 +46,8 @@ spt_status gs_refused(const struct http_request *q, const struct http_response *
                       spt_err *err);
 
 spt_status gs_get_meta(const struct gs_name *n, struct gs_meta *out, spt_err *err);
+/* The service writes its 64-bit numbers as strings; emulators now and then as numbers. */
+spt_status gs_read_number(json_reader *r, uint64_t *out, spt_err *err);
 /* Reads an object resource. */
 spt_status gs_parse_meta(const buf *body, struct gs_meta *out, spt_err *err);
 

@@ -4,10 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "fs/gs_internal.h"
 #include "text/json.h"
 
-enum { MAX_PATH = 65536 };
+enum { MAX_PATH = 65536, MAX_IDLE = 20 /* calls in a row that copied nothing */ };
 
 /* --- some at a time ------------------------------------------------------------------------- */
 
@@ -159,7 +160,9 @@ static spt_status copy_one(const char *bucket, const char *from, const char *to_
     buf_init(&token, MAX_PATH);
     spt_status st = SPT_OK;
     bool done = false;
-    while (!st && !done) {
+    uint64_t copied = 0;
+    for (int calls = 0, idle = 0; !st && !done; calls++) {
+        uint64_t now = 0;
         struct gs_call k;
         json_reader j;
         bool more;
@@ -186,10 +189,14 @@ static spt_status copy_one(const char *bucket, const char *from, const char *to_
                 st = json_read_bool(&j, &done, err);
             else if (json_is(&key, "rewriteToken"))
                 st = json_read_text(&j, &token, err);
+            else if (json_is(&key, "totalBytesRewritten"))
+                st = gs_read_number(&j, &now, err);
             else
                 st = json_skip(&j, err);
         }
-        if (!st && !done && !token.len)
+        idle = now > copied ? 0 : idle + 1;
+        copied = now > copied ? now : copied;
+        if (!st && !done && (!token.len || idle > MAX_IDLE || calls >= REWRITE_MAX_CALLS))
             st = err_set(err, SPT_E_IO, "gs://%s/%s: copying stopped half way", bucket, from);
         json_close(&j);
         gs_call_end(&k);

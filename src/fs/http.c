@@ -48,17 +48,18 @@ struct transfer {
     struct curl_slist *lines;
     enum phase phase;
     int64_t due;   /* when WAITING ends */
-    int failures;  /* tries in a row that moved nothing */
+    int failures;  /* tries in a row that brought nothing new */
     int redirects;
     bool as_get;   /* a redirect turned POST into GET */
     bool send_bearer;
     uint64_t start; /* where the request began, and ... */
     uint64_t at;    /* ... what the receiver gets next: offsets in the file */
     uint64_t end;   /* where it ends as far as known, or UINT64_MAX */
+    uint64_t farthest; /* the largest `at` so far, also of tries that had to start over */
     char validator[256]; /* If-Range */
     /* of one try */
     bool body_begun, deliver, resumed;
-    uint64_t moved;
+    bool gained;       /* bytes beyond the farthest came */
     uint64_t heard;    /* bytes of any kind, both ways ... */
     int64_t heard_at;  /* ... and when they last grew */
     spt_status failed; /* what the receiver said */
@@ -344,15 +345,34 @@ static spt_status odd_range(struct transfer *t)
     return t->failed;
 }
 
-/* "bytes 5-9/100" */
+/* Digits only, so that nothing wraps; at most 18 of them. */
+static bool take_number(const char **p, uint64_t *out)
+{
+    const size_t n = strspn(*p, "0123456789");
+    *out = strtoull(*p, NULL, 10);
+    *p += n;
+    return n > 0 && n <= 18;
+}
+
+/* "bytes 5-9/100", or a star for the whole when it is not known. */
+static bool parse_content_range(const char *p, uint64_t *first, uint64_t *last, uint64_t *total)
+{
+    *total = UINT64_MAX;
+    if (strncasecmp(p, "bytes ", 6))
+        return false;
+    p += 6;
+    if (!take_number(&p, first) || *p++ != '-' || !take_number(&p, last) || *p++ != '/')
+        return false;
+    return !strcmp(p, "*") || (take_number(&p, total) && !*p);
+}
+
 static spt_status read_content_range(struct transfer *t)
 {
     char text[128];
-    unsigned long long first, last, total = UINT64_MAX;
+    uint64_t first, last, total;
     if (!http_header(t->r, "Content-Range", text, sizeof text) ||
-        sscanf(text, "bytes %llu-%llu/%llu", &first, &last, &total) < 2 || first != t->at ||
-        last < first || last == UINT64_MAX || (total != UINT64_MAX && last >= total) ||
-        (t->q->ranged && last > t->q->last))
+        !parse_content_range(text, &first, &last, &total) || first != t->at || last < first ||
+        last >= total || (t->q->ranged && last > t->q->last))
         return odd_range(t);
     if (t->resumed && t->r->total != UINT64_MAX && total != t->r->total)
         return odd_range(t);
@@ -428,7 +448,8 @@ static size_t on_body(char *p, size_t size, size_t n, void *ctx)
     if (t->failed)
         return 0;
     t->at += n;
-    t->moved += n;
+    t->gained |= t->at > t->farthest;
+    t->farthest = t->at > t->farthest ? t->at : t->farthest;
     t->r->size += n;
     return n;
 }
@@ -548,8 +569,8 @@ static void let_go(struct transfer *t)
 
 static spt_status begin_try(struct transfer *t, spt_err *err)
 {
-    t->body_begun = t->deliver = false;
-    t->moved = t->heard = 0;
+    t->body_begun = t->deliver = t->gained = false;
+    t->heard = 0;
     t->heard_at = os_monotonic_ns();
     t->failed = SPT_OK;
     t->curl_text[0] = '\0';
@@ -576,7 +597,7 @@ static spt_status try_again(struct transfer *t, const char *cause, int limit, in
 {
     buf text = {0};
     uint64_t random = 0;
-    if (t->moved)
+    if (t->gained)
         t->failures = 0;
     t->failures++;
     if (t->q->once)
@@ -629,6 +650,13 @@ static spt_status curl_failed(struct transfer *t, CURLcode rc, spt_err *err)
 {
     char cause[CURL_ERROR_SIZE + 80];
     const char *text = t->curl_text[0] ? t->curl_text : curl_easy_strerror(rc);
+    long asked = 0; /* bytes of the request: then what came is the server's fault, not the URL's */
+    curl_easy_getinfo(t->easy, CURLINFO_REQUEST_SIZE, &asked);
+    if (rc == CURLE_UNSUPPORTED_PROTOCOL && asked > 0)
+        return err_set(err, SPT_E_IO, "the server's answer is not HTTP");
+    /* libcurl calls a line beyond its 100 KB "out of memory", later versions "too large" (100). */
+    if ((rc == CURLE_OUT_OF_MEMORY || (int)rc == 100) && asked > 0 && !t->body_begun)
+        return err_set(err, SPT_E_IO, "the headers of the server's answer are too long");
     if (rc == CURLE_OUT_OF_MEMORY)
         return err_set(err, SPT_E_NOMEM, "libcurl is out of memory");
     if (rc == CURLE_URL_MALFORMAT || rc == CURLE_UNSUPPORTED_PROTOCOL)
@@ -682,8 +710,10 @@ static spt_status resolve(struct transfer *t, const char *location, spt_err *err
         curl_url_set(new, CURLUPART_URL, location, 0) ||
         curl_url_get(new, CURLUPART_URL, &text, 0))
         st = err_set(err, SPT_E_IO, "the server redirects to an address that cannot be read");
-    else if (!is_https(text) && (is_https(buf_str(&t->r->url)) ||
-                                 strncasecmp(text, "http://", 7)))
+    else if (!is_https(text) && strncasecmp(text, "http://", 7))
+        st = err_set(err, SPT_E_IO,
+                     "the server redirects to an address that is neither http nor https");
+    else if (!is_https(text) && is_https(buf_str(&t->r->url)))
         st = err_set(err, SPT_E_IO, "the server redirects from https to an address that is not");
     if (!st) {
         t->send_bearer = t->send_bearer && same_part(old, new, CURLUPART_SCHEME) &&
@@ -919,7 +949,7 @@ spt_status http_run_all(http_client *c, const struct http_request *q, struct htt
         t[i].q = &q[i];
         t[i].r = &r[i];
         t[i].client = c;
-        t[i].start = t[i].at = q[i].ranged ? q[i].first : 0;
+        t[i].start = t[i].at = t[i].farthest = q[i].ranged ? q[i].first : 0;
         t[i].end = UINT64_MAX;
         t[i].send_bearer = q[i].bearer && q[i].bearer[0];
         r[i].status = r[i].tries = 0;

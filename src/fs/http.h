@@ -15,7 +15,7 @@
  * What it does for every request:
  * - 408, 429, 500, 502, 503, 504, dropped, cut and stalled transfers are tried again, with
  *   exponential backoff and jitter (0.5 s doubling to 32 s; Retry-After is obeyed up to 60 s). A
- *   transfer that moved bytes since the last failure starts counting anew. When the limit is
+ *   try that brought bytes beyond the farthest so far starts counting anew. When the limit is
  *   reached: SPT_E_IO that names the last cause.
  * - A GET that broke off continues with a Range request when the server gave a strong ETag or a
  *   Last-Modified time (sent as If-Range, so that a changed file starts over instead of mixing).

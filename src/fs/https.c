@@ -83,6 +83,10 @@ static spt_status probe(const char *url, struct http_response *r, spt_err *err)
     }
     if (!st && r->status / 100 != 2)
         st = http_status_error(&head, r, err);
+    if (!st && r->total == UINT64_MAX) /* "bytes 0-0/" and a star */
+        st = err_set(err, SPT_E_IO, "the server gives no length");
+    if (!st)
+        st = remote_check_size(r->total, err);
     remote_client_give(c);
     return st;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "codec/crc.h"
 #include "codec/hash.h"
@@ -89,6 +90,12 @@ spt_status remote_set_cache(const char *dir, uint64_t max_bytes, spt_err *err)
     return SPT_OK;
 }
 
+bool remote_goes_on(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)ctx, (void)done, (void)total;
+    return !fs_stopped();
+}
+
 spt_status remote_client_take(http_client **out, spt_err *err)
 {
     http_client *c = NULL;
@@ -137,6 +144,7 @@ spt_status remote_cache_dir(buf *out, spt_err *err)
 {
     const char *own = os_getenv("SPT_CACHE_DIR"), *xdg = os_getenv("XDG_CACHE_HOME");
     const char *home = os_getenv("HOME");
+    const struct fs_backend *be;
     buf_clear(out);
     if (cache_dir)
         buf_adds(out, cache_dir);
@@ -149,7 +157,11 @@ spt_status remote_cache_dir(buf *out, spt_err *err)
     else
         return err_set(err, SPT_E_CONFIG,
                        "no place for copies of what is far away: HOME is not set; use --cache-dir");
-    return buf_status(out, "path of the cache", err);
+    TRY(buf_status(out, "path of the cache", err));
+    TRY(fs_backend_of(buf_str(out), &be, err));
+    return be == &fs_local ? SPT_OK
+                           : err_set(err, SPT_E_USAGE, "%s: the cache is a local directory",
+                                     buf_str(out));
 }
 
 /* <cache>/objects */
@@ -176,8 +188,8 @@ static void square(uint32_t out[32], const uint32_t m[32])
         out[i] = times(m, m[i]);
 }
 
-/* A byte of zeros behind a is a linear map of its CRC; len_b of them by repeated squaring. */
-uint32_t remote_crc_join(uint32_t a, uint32_t b, uint64_t len_b)
+/* A byte of zeros behind a is a linear map of its CRC; n of them by repeated squaring. */
+static void zeros_of(uint32_t out[32], uint64_t n)
 {
     uint32_t m[32], t[32];
     m[0] = 0x82f63b78; /* one bit of zeros */
@@ -185,13 +197,21 @@ uint32_t remote_crc_join(uint32_t a, uint32_t b, uint64_t len_b)
         m[i] = (uint32_t)1 << (i - 1);
     square(t, m); /* 2 */
     square(m, t); /* 4 */
-    for (; len_b; len_b >>= 1) {
+    for (int i = 0; i < 32; i++)
+        out[i] = (uint32_t)1 << i;
+    for (; n; n >>= 1) {
         square(t, m); /* 8 bits times 2^k */
-        if (len_b & 1)
-            a = times(t, a);
+        for (int i = 0; n & 1 && i < 32; i++)
+            out[i] = times(t, out[i]);
         memcpy(m, t, sizeof m);
     }
-    return a ^ b;
+}
+
+uint32_t remote_crc_join(uint32_t a, uint32_t b, uint64_t len_b)
+{
+    uint32_t m[32];
+    zeros_of(m, len_b);
+    return times(m, a) ^ b;
 }
 
 /* --- the trailer ---------------------------------------------------------------------------- */
@@ -302,6 +322,27 @@ static spt_status write_entries(remote *r, size_t from, size_t to, spt_err *err)
     return bad ? cache_error(err, bad, "write", r) : SPT_OK;
 }
 
+/* Nobody's links are followed, and what is no file is not used. */
+static spt_status open_own(const remote *r, int flags, int *out, struct os_stat *st, spt_err *err)
+{
+    const int fd = os_open(r->path, flags | OS_OWN);
+    if (fd < 0 && fd != -ELOOP && fd != -ENXIO)
+        return cache_error(err, fd, "open", r);
+    const int e = fd < 0 ? 0 : os_fstat(fd, st);
+    if (!e && fd >= 0 && st->is_file) {
+        *out = fd;
+        return SPT_OK;
+    }
+    if (fd >= 0)
+        os_close(fd);
+    if (e < 0)
+        return cache_error(err, e, "open", r);
+    return err_set(err, SPT_E_IO,
+                   "%s: what lies in the cache in its place, %s, is a link or no file; it is neither "
+                   "used nor overwritten (remove it)",
+                   r->s->name, r->path);
+}
+
 /* --- locks ---------------------------------------------------------------------------------- */
 
 /* A lock of its own on the file, -1 when none is needed: nobody else can find the file. */
@@ -311,8 +352,8 @@ static spt_status lock(const remote *r, int *out, spt_err *err)
     *out = -1;
     if (!r->path)
         return SPT_OK;
-    const int fd = os_open(r->path, OS_READ);
-    if (fd == -ENOENT)
+    const int fd = os_open(r->path, OS_READ | OS_OWN);
+    if (fd == -ENOENT || fd == -ELOOP)
         return SPT_OK; /* removed from the cache meanwhile; ours lives on without a name */
     if (fd < 0)
         return cache_error(err, fd, "open", r);
@@ -324,6 +365,10 @@ static spt_status lock(const remote *r, int *out, spt_err *err)
     for (int64_t waited = 0; e >= 0 && (e = os_lock(fd)) == -EWOULDBLOCK; e = 0) {
         if (waited++ == 10000 / LOCK_POLL_MS)
             log_info("%s: waiting for another process that fetches it", r->s->name);
+        if (!remote_goes_on(NULL, 0, 0)) {
+            os_close(fd);
+            return err_set(err, SPT_E_INTERRUPTED, "interrupted while waiting for %s", r->s->name);
+        }
         os_sleep_ns(LOCK_POLL_MS * MS);
     }
     if (e < 0) {
@@ -361,7 +406,7 @@ static bool look_at(const char *path, struct old *out)
 {
     struct os_stat st;
     unsigned char head[HEAD_FIXED];
-    const int fd = os_open(path, OS_READ);
+    const int fd = os_open(path, OS_READ | OS_OWN);
     bool ok = fd >= 0 && os_fstat(fd, &st) >= 0 && st.is_file && st.size >= HEAD_SIZE;
     /* The place of the trailer follows from the size: content, trailer, 8 bytes a block. */
     for (uint64_t blocks = ok ? st.size / (REMOTE_BLOCK + ENTRY) : 0, k = 0; ok && k < 3; k++) {
@@ -449,6 +494,29 @@ static spt_status made(const remote *r, const char *objects, spt_err *err)
     return trim(objects, r->path, limit > r->s->size ? limit - r->s->size : 0, err);
 }
 
+/* All there? Then the CRC of the whole must be the store's. */
+static spt_status check_whole(remote *r, bool *bad, spt_err *err)
+{
+    uint32_t crc = 0, block[32];
+    *bad = false;
+    if (r->whole || !r->s->has_crc || memchr(r->state, ABSENT, r->blocks))
+        return SPT_OK;
+    zeros_of(block, REMOTE_BLOCK);
+    for (size_t i = 0; i + 1 < r->blocks; i++)
+        crc = times(block, crc) ^ r->crc[i];
+    if (r->blocks)
+        crc = remote_crc_join(crc, r->crc[r->blocks - 1], block_size(r, r->blocks - 1));
+    r->whole = true;
+    if (crc == r->s->crc)
+        return SPT_OK;
+    r->whole = false;
+    memset(r->state, ABSENT, r->blocks);
+    TRY(write_entries(r, 0, r->blocks, err));
+    *bad = true;
+    return err_set(err, SPT_E_IO, "%s: its content has the CRC-32C %08x, the store says %08x",
+                   r->s->name, crc, r->s->crc);
+}
+
 /* --- opening -------------------------------------------------------------------------------- */
 
 static spt_status initialise(remote *r, spt_err *err)
@@ -468,11 +536,7 @@ static spt_status open_named(remote *r, const char *objects, bool *is_new, spt_e
 {
     struct os_stat st;
     int held, e;
-    r->fd = os_open(r->path, OS_READ | OS_WRITE | OS_CREATE);
-    if (r->fd < 0)
-        return cache_error(err, r->fd, "open", r);
-    if ((e = os_fstat(r->fd, &st)) < 0)
-        return cache_error(err, e, "open", r);
+    TRY(open_own(r, OS_READ | OS_WRITE | OS_CREATE, &r->fd, &st, err));
     r->inode = st.inode;
     TRY(lock(r, &held, err));
     spt_status s = SPT_OK;
@@ -487,6 +551,22 @@ static spt_status open_named(remote *r, const char *objects, bool *is_new, spt_e
     if (!s && *is_new)
         s = made(r, objects, err);
     return s;
+}
+
+/* What was found. When all of it is there the CRCs in the trailer make the store's, or they, and with them
+ * the content that agrees with them, are somebody else's work. */
+static spt_status check_copy(remote *r, spt_err *err)
+{
+    bool bad;
+    spt_err why = {0};
+    TRY(read_entries(r, err));
+    const spt_status st = check_whole(r, &bad, &why);
+    if (bad)
+        log_info("%s: its copy in the cache is not what the store has; fetching it again",
+                 r->s->name);
+    else if (st && err)
+        *err = why;
+    return bad ? SPT_OK : st;
 }
 
 static spt_status open_nameless(remote *r, spt_err *err)
@@ -532,18 +612,27 @@ static spt_status open_file(remote *r, spt_err *err)
     if (!st)
         st = keep ? open_named(r, buf_str(&dir), &is_new, err) : open_nameless(r, err);
     if (!st && !is_new)
-        st = read_entries(r, err);
+        st = check_copy(r, err);
     buf_release(&dir);
     buf_release(&path);
     return st;
 }
 
+spt_status remote_check_size(uint64_t size, spt_err *err)
+{
+    return size <= REMOTE_MAX_SIZE
+               ? SPT_OK
+               : err_set(err, SPT_E_IO, "the server states a size of %llu bytes, which nothing has",
+                         (unsigned long long)size);
+}
+
 spt_status remote_open(struct remote_source *s, remote **out, spt_err *err)
 {
-    remote *r = mem_zalloc(1, sizeof *r);
+    const spt_status fits = remote_check_size(s->size, err);
+    remote *r = fits ? NULL : mem_zalloc(1, sizeof *r);
     if (!r) {
         s->release(s);
-        return err_nomem(err, sizeof *r);
+        return fits ? fits : err_nomem(err, sizeof *r);
     }
     r->s = s;
     r->fd = -1;
@@ -600,6 +689,7 @@ static spt_status check_blocks(remote *r, size_t from, size_t to, bool *all, spt
                 log_info("%s: its copy in the cache is damaged at byte %llu; fetching it again",
                          r->s->name, (unsigned long long)i * REMOTE_BLOCK);
             r->state[i] = good ? CHECKED : ABSENT;
+            r->whole &= good; /* what comes in its place is to be held against the store's CRC */
         }
         *all &= r->state[i] == CHECKED;
     }
@@ -618,8 +708,10 @@ struct progress {
 struct run {
     remote *r;
     struct progress *progress;
+    const struct http_response *answer;
     uint64_t first, end, at;
     uint32_t crc;
+    bool all; /* everything comes, although a part was asked for */
 };
 
 static void tell(struct progress *p)
@@ -636,15 +728,18 @@ static spt_status receive(void *ctx, uint64_t offset, const void *bytes, size_t 
     struct run *w = ctx;
     remote *r = w->r;
     const unsigned char *p = bytes;
+    w->all = !w->answer->partial && !r->s->whole && w->end - w->first < r->s->size;
+    if (w->all) /* see run_some */
+        return err_set(err, SPT_E_IO, "the server sent everything instead of a part");
     if (offset != w->at) { /* it had to start over */
         if (offset != w->first)
-            return err_set(err, SPT_E_IO, "the server sent everything instead of a part");
+            return err_set(err, SPT_E_IO, "the server sent another part than the one asked for");
         w->at = w->first;
         w->crc = 0;
     }
     if (n > w->end - w->at)
-        return err_set(err, SPT_E_IO, "the server sent more than %llu bytes",
-                       (unsigned long long)r->s->size);
+        return err_set(err, SPT_E_IO, "the server sent more than the %llu bytes that it announced",
+                       (unsigned long long)(w->end - w->first));
     const int e = os_pwrite_full(r->fd, p, n, offset);
     if (e < 0)
         return cache_error(err, e, "write", r);
@@ -675,7 +770,8 @@ struct fetch {
     struct progress progress;
 };
 
-/* Adds the missing blocks of a range as runs of at most `longest` bytes. */
+/* Adds the missing blocks of a range as runs of at most `longest` bytes; of what comes whole or not at
+ * all, everything when a block is missing. */
 static spt_status add_runs(struct fetch *f, remote *r, size_t from, size_t to, uint64_t longest,
                            spt_err *err)
 {
@@ -686,12 +782,16 @@ static spt_status add_runs(struct fetch *f, remote *r, size_t from, size_t to, u
         }
         const uint64_t first = (uint64_t)i * REMOTE_BLOCK;
         uint64_t end = first;
-        while (i < to && r->state[i] == ABSENT && (r->s->whole || end - first < longest)) {
+        for (; i < to && r->state[i] == ABSENT && end - first < longest; i++)
             end += block_size(r, i);
-            i++;
+        struct run w = {.r = r, .progress = &f->progress, .first = first, .end = end, .at = first};
+        if (r->s->whole) {
+            w.first = w.at = 0;
+            w.end = r->s->size;
+            i = to;
         }
         TRY(mem_grow(&f->run, &f->cap, f->count + 1, sizeof *f->run, 1 << 24, err));
-        f->run[f->count++] = (struct run){r, &f->progress, first, end, first, 0};
+        f->run[f->count++] = w;
     }
     return SPT_OK;
 }
@@ -721,9 +821,10 @@ static spt_status run_some(struct fetch *f, size_t from, size_t n, http_client *
     for (size_t i = 0; i < n && !st; i++) {
         struct run *w = &part.run[i];
         w->progress = &f->progress;
+        w->answer = &f->a[i];
         f->q[i] = (struct http_request){
             .what = w->r->s->name, .sink = receive, .sink_ctx = w, .ranged = !w->r->s->whole,
-            .first = w->first, .last = w->end - 1};
+            .first = w->first, .last = w->end - 1, .progress = remote_goes_on};
         http_response_init(&f->a[i]);
         st = w->r->s->ask(w->r->s, &f->q[i], err);
     }
@@ -731,8 +832,14 @@ static spt_status run_some(struct fetch *f, size_t from, size_t n, http_client *
         st = http_run_all(c, f->q, f->a, n, 0, err);
     if (!st)
         st = judge_all(&part, n, again, err);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         http_response_release(&f->a[i]);
+        if (part.run[i].all) { /* then that is what we ask for from now on */
+            log_info("%s: the server does not send parts; fetching all of it", part.run[i].r->s->name);
+            part.run[i].r->s->whole = *again = true;
+            st = SPT_OK;
+        }
+    }
     return st;
 }
 
@@ -749,29 +856,6 @@ static spt_status run_all(struct fetch *f, bool *again, spt_err *err)
     mem_free(f->a);
     remote_client_give(c);
     return st;
-}
-
-/* All there? Then the CRC of the whole must be the store's. */
-static spt_status check_whole(remote *r, bool *bad, spt_err *err)
-{
-    uint32_t crc = 0;
-    *bad = false;
-    if (r->whole || !r->s->has_crc)
-        return SPT_OK;
-    for (size_t i = 0; i < r->blocks; i++) {
-        if (r->state[i] == ABSENT)
-            return SPT_OK;
-        crc = i ? remote_crc_join(crc, r->crc[i], block_size(r, i)) : r->crc[i];
-    }
-    r->whole = true;
-    if (crc == r->s->crc)
-        return SPT_OK;
-    *bad = true;
-    r->whole = false;
-    memset(r->state, ABSENT, r->blocks);
-    TRY(write_entries(r, 0, r->blocks, err));
-    return err_set(err, SPT_E_IO, "%s: its content has the CRC-32C %08x, the store says %08x",
-                   r->s->name, crc, r->s->crc);
 }
 
 /* Which part of which object. */
@@ -815,8 +899,11 @@ static spt_status fetch(struct wish *w, size_t n, spt_err *err)
     spt_status st = SPT_OK;
     for (int round = 0;; round++) {
         bool again = false, bad = false;
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) {
             w[i].held = -1;
+            if (w[i].r->s->whole)
+                w[i].from = 0, w[i].to = w[i].r->blocks;
+        }
         for (size_t i = 0; i < n && !st; i++)
             st = lock(w[i].r, &w[i].held, err);
         if (!st)
@@ -847,13 +934,12 @@ spt_status remote_need_ahead(remote *r, uint64_t offset, uint64_t n, uint64_t ah
         return SPT_OK;
     const uint64_t size = r->s->size;
     n = n < size - offset ? n : size - offset;
-    size_t from = (size_t)(offset / REMOTE_BLOCK), to = blocks_of(offset + n);
+    const size_t from = (size_t)(offset / REMOTE_BLOCK);
+    size_t to = blocks_of(offset + n);
     TRY(check_blocks(r, from, to, &all, err));
     if (!all) {
         const uint64_t more = ahead < size - offset - n ? ahead : size - offset - n;
         to = blocks_of(offset + n + more);
-        if (r->s->whole)
-            from = 0, to = r->blocks;
         struct wish w = {r, from, to, -1};
         TRY(fetch(&w, 1, err));
     }

@@ -35,6 +35,9 @@ struct remote_source {
     void (*release)(struct remote_source *s);
 };
 
+/* A size that a server states: SPT_E_IO above REMOTE_MAX_SIZE, which no store has. Sources hold none. */
+spt_status remote_check_size(uint64_t size, spt_err *err);
+
 typedef struct remote remote;
 /* Frees the source when it fails. */
 spt_status remote_open(struct remote_source *s, remote **out, spt_err *err);
@@ -50,6 +53,9 @@ void remote_close(remote *r); /* accepts NULL */
 /* A client from the pool of this process (one thread at a time uses it), and back. */
 spt_status remote_client_take(http_client **out, spt_err *err);
 void remote_client_give(http_client *c);
+
+/* Whether a request for content may go on, as fs_set_stop says (http_progress_fn). */
+bool remote_goes_on(void *ctx, uint64_t done, uint64_t total);
 
 /* See fs_cache_dir, fs_set_cache and fs_release. */
 spt_status remote_cache_dir(buf *out, spt_err *err);

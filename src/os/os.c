@@ -33,6 +33,7 @@ static int real_open(const char *path, int flags)
     f |= flags & OS_APPEND ? O_APPEND : 0;
     f |= flags & OS_DIR ? O_DIRECTORY : 0;
     f |= flags & OS_NO_WAIT ? O_NONBLOCK : 0;
+    f |= flags & OS_OWN ? O_NOFOLLOW | O_NONBLOCK : 0;
     return result(open(path, f, 0666));
 }
 

@@ -17,8 +17,9 @@ enum os_open_flags {
     OS_EXCL = 8,
     OS_TRUNC = 16,
     OS_APPEND = 32,
-    OS_DIR = 64,     /* open a directory, for os_fsync */
-    OS_NO_WAIT = 128 /* a FIFO opens before it has a writer; os_wait_readable() waits for one */
+    OS_DIR = 64,      /* open a directory, for os_fsync */
+    OS_NO_WAIT = 128, /* a FIFO opens before it has a writer; os_wait_readable() waits for one */
+    OS_OWN = 256      /* a file of a cache: a symbolic link is -ELOOP, and a FIFO does not wait */
 };
 
 struct os_stat {

@@ -61,6 +61,9 @@ uint32_t command_bit(const char *name);
 spt_status strict_status(const struct settings *s, spt_err *err);
 /* Set by spt_job_stop(). */
 bool stop_requested(void);
+/* What is fetched from far away ends when a stop is requested (fs_set_stop); from this call to the end
+ * of the job it does not: a save that the stop asked for may need it. */
+void stop_lets_fetch(void);
 
 #define COMMAND_PROTOTYPE(name, bit, fn) \
     spt_status fn(struct settings *s, struct run_output *out, spt_err *err);

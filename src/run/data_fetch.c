@@ -56,6 +56,7 @@ struct transfer {
     const char *part;
     fs_log *log;
     uint64_t had; /* bytes before this command */
+    uint64_t want; /* bytes that were published; 0: not known */
     int64_t started_ns, told_ns;
 };
 
@@ -105,10 +106,13 @@ static spt_status take_bytes(void *ctx, uint64_t offset, const void *p, size_t n
         if (offset > fs_log_size(t->log))
             return err_set(err, SPT_E_IO, "%s: the server left out bytes", t->name);
         fs_log *again;
-        TRY(fs_log_open(t->part, offset, &again, err));
+        TRY(fs_log_open_own(t->part, offset, &again, err));
         fs_log_close(t->log);
         t->log = again;
     }
+    if (t->want && (offset > t->want || n > t->want - offset)) /* a server need not end by itself */
+        return err_set(err, SPT_E_FORMAT, "more than the %llu bytes that were published",
+                       (unsigned long long)t->want);
     return fs_log_append(t->log, p, n, err);
 }
 
@@ -133,6 +137,7 @@ static spt_status transfer(struct transfer *t, const char *url, uint64_t want, b
     TRY(http_client_new(&client, err));
     http_response_init(&r);
     t->had = had;
+    t->want = want;
     t->started_ns = t->told_ns = os_monotonic_ns();
     spt_status st = http_run(client, &q, &r, err);
     *unusable = !st && r.status == 416;
@@ -176,7 +181,7 @@ static spt_status get_part(const struct data_fetch *f, const struct target *g, s
         bool unusable = false;
         if (!keep)
             TRY(fs_remove_tree(g->part, err));
-        TRY(fs_log_open(g->part, UINT64_MAX, &t.log, err));
+        TRY(fs_log_open_own(g->part, UINT64_MAX, &t.log, err));
         if (fs_log_size(t.log))
             log_info("%s: continuing behind the %llu bytes that are there", g->name,
                      (unsigned long long)fs_log_size(t.log));

@@ -193,6 +193,19 @@ struct spt_job {
     bool silent; /* another process says how the job ended */
 };
 
+static volatile sig_atomic_t stop;
+static volatile sig_atomic_t fetches_go_on;
+
+void stop_lets_fetch(void)
+{
+    fetches_go_on = 1;
+}
+
+static bool fetch_stopped(void)
+{
+    return stop && !fetches_go_on;
+}
+
 spt_status spt_job_new(const char *command, spt_job **out, spt_err *err)
 {
     const spt_command *c = spt_command_find(command);
@@ -204,7 +217,7 @@ spt_status spt_job_new(const char *command, spt_job **out, spt_err *err)
     spt_job *j = mem_zalloc(1, sizeof *j);
     if (!j)
         return err_nomem(err, sizeof *j);
-    fs_set_stop(stop_requested);
+    fs_set_stop(fetch_stopped);
     const spt_status st = settings_init(&j->settings, c->name, err);
     if (st) {
         mem_free(j);
@@ -328,8 +341,6 @@ spt_status spt_job_args(spt_job *j, int argc, char *const *argv, int *taken, spt
     return take_rest(j, err);
 }
 
-static volatile sig_atomic_t stop;
-
 void spt_job_stop(void)
 {
     stop = 1;
@@ -420,6 +431,7 @@ static spt_status run_here(spt_job *j, struct run_output *out, spt_err *err)
                                 command_bit(c->name) & plugins);
     TRY(same_work(j, err));
     TRY(check_ranks(&j->settings, err));
+    fetches_go_on = 0;
     TRY(fs_set_cache(j->settings.cache_dir, j->settings.cache_size, err));
     if (!gin)
         TRY(ranks_split(&j->settings, err));

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "codec/digest.h"
 #include "fs/http.h"
@@ -370,6 +371,9 @@ static spt_status read_facts(struct fetch *f, struct hub_file *h, const struct h
         return err_set(err, SPT_E_FORMAT, "%s on %s: %s has no size", f->r->id, f->endpoint,
                        h->name);
     h->size = strtoull(text, NULL, 10);
+    if (h->size > REMOTE_MAX_SIZE)
+        return err_set(err, SPT_E_IO, "%s on %s: %s has %llu bytes, which nothing has", f->r->id,
+                       f->endpoint, h->name, (unsigned long long)h->size);
     if (http_header(a, "X-Repo-Commit", text, sizeof text) && strcmp(text, f->r->commit) != 0)
         return err_set(err, SPT_E_FORMAT, "%s on %s: %s came from commit %s, not %s", f->r->id,
                        f->endpoint, h->name, text, f->r->commit);
@@ -530,7 +534,7 @@ static spt_status follower_open(struct follower *w, const char *path, const stru
     unsigned char *piece = mem_alloc(1, PIECE);
     if (!piece)
         return err_nomem(err, PIECE);
-    const int fd = os_open(path, OS_READ);
+    const int fd = os_open(path, OS_READ | OS_OWN);
     if (fd < 0) {
         mem_free(piece);
         return err_sys(err, SPT_E_IO, -fd, "cannot open %s", path);
@@ -563,7 +567,7 @@ static void receiver_close(struct receiver *v)
 static spt_status start_at(struct receiver *v, uint64_t keep, spt_err *err)
 {
     receiver_close(v);
-    TRY(fs_log_open(v->path, keep, &v->file, err));
+    TRY(fs_log_open_own(v->path, keep, &v->file, err));
     return follower_open(&v->follower, v->path, v->h, keep, err);
 }
 
@@ -744,7 +748,7 @@ static spt_status lock(struct fetch *f, const struct hub_file *h, int *fd, spt_e
     if (!st)
         st = buf_status(&path, "path", err);
     *fd = -1;
-    if (!st && (*fd = os_open(buf_str(&path), OS_READ | OS_WRITE | OS_CREATE)) < 0)
+    if (!st && (*fd = os_open(buf_str(&path), OS_READ | OS_WRITE | OS_CREATE | OS_OWN)) < 0)
         st = err_sys(err, SPT_E_IO, -*fd, "%s", buf_str(&path));
     while (!st) {
         const int r = os_lock(*fd);
@@ -759,6 +763,47 @@ static spt_status lock(struct fetch *f, const struct hub_file *h, int *fd, spt_e
     }
     buf_release(&path);
     return st;
+}
+
+/* Is it the whole file that the hub names? Whoever links it first finds that out. */
+static bool is_file_of(struct fetch *f, const struct hub_file *h, int fd)
+{
+    struct os_stat info;
+    struct check c;
+    char got[65];
+    unsigned char *piece = NULL;
+    if (os_fstat(fd, &info) < 0 || !info.is_file || info.size != h->size ||
+        !(piece = mem_alloc(1, PIECE)))
+        return false;
+    bool good = true;
+    check_start(&c, h);
+    for (uint64_t at = 0; good && c.kind != CHECK_NONE && at < h->size;) {
+        const int64_t n = os_pread_full(fd, piece, PIECE, at);
+        good = n > 0 && tell(f, 0, 0);
+        if (good)
+            check_more(&c, piece, (size_t)n);
+        at += good ? (uint64_t)n : 0;
+    }
+    mem_free(piece);
+    return good && check_end(&c, h->etag, got);
+}
+
+/* A blob that lies there already is used when it is what the hub has; anything else goes. */
+static spt_status find_blob(struct fetch *f, const struct hub_file *h, const char *blob, bool *here,
+                            spt_err *err)
+{
+    const int fd = os_open(blob, OS_READ | OS_OWN);
+    *here = fd >= 0 && is_file_of(f, h, fd);
+    if (fd >= 0)
+        os_close(fd);
+    if (*here || fd == -ENOENT)
+        return SPT_OK;
+    if (!tell(f, 0, 0))
+        return err_set(err, SPT_E_INTERRUPTED, "interrupted while checking %s", h->name);
+    log_warning("%s: the blob in the hub's cache is not the file that the hub has; fetching it anew",
+                h->name);
+    const int r = os_unlink(blob);
+    return r < 0 ? err_sys(err, SPT_E_IO, -r, "cannot remove %s", blob) : SPT_OK;
 }
 
 static spt_status fetch_file(struct fetch *f, const struct hub_file *h, spt_err *err)
@@ -778,7 +823,10 @@ static spt_status fetch_file(struct fetch *f, const struct hub_file *h, spt_err 
         return st;
     }
     st = lock(f, h, &fd, err);
-    if (!st && fs_exists(buf_str(&blob)))
+    bool here = false;
+    if (!st)
+        st = find_blob(f, h, buf_str(&blob), &here, err);
+    if (!st && here)
         f->progress.done += h->size;
     else if (!st)
         st = download(f, h, buf_str(&blob), err);
@@ -800,7 +848,7 @@ static uint64_t bytes_here(struct fetch *f, const struct hub_file *h)
     buf_init(&path, HUB_PATH);
     buf_addf(&path, "%s/blobs/%s", buf_str(&f->r->dir), h->etag);
     uint64_t n = 0;
-    if (!path.st && !fs_stat(buf_str(&path), &info, NULL)) {
+    if (!path.st && !fs_stat(buf_str(&path), &info, NULL) && info.size == h->size) {
         n = h->size;
     } else {
         buf_adds(&path, ".incomplete");

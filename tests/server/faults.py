@@ -9,6 +9,8 @@
            "lost"     do what was asked and close the connection before the answer,
            "delay"    wait "seconds" first,
            "stall"    send "after" bytes of the body, then nothing for "seconds",
+           "raw"      send "text", then "piece" "times" times (-1: for ever) as they are (latin-1),
+                      instead of an answer, and close,
            "call"     run the test's Python hook of this name (server.hooks)}
 """
 import re

@@ -54,6 +54,7 @@ class Gcs:
         self.buckets, self.private, self.sessions, self.tokens = {}, {}, {}, {}
         self.token_seconds = 3600
         self.bare = False
+        self.endless = "none"
         for text in options.bucket:
             name, _, folder = text.partition("=")
             bucket = self.buckets.setdefault(name, {})
@@ -203,6 +204,13 @@ class Gcs:
             rq.reply_content(o.size, headers, piece, f, tag, modified)
 
     def list(self, rq, bucket):
+        if self.endless != "none":  # names without end, or pages without names
+            n = int(rq.query.get("pageToken", 0)) + 1
+            prefix = rq.query.get("prefix", "")
+            rq.reply_json(200, {"nextPageToken": str(n), "items": [] if self.endless == "empty" else [
+                {"name": f"{prefix}{n:09}-{i}" + "x" * 900, "generation": "1", "size": "1"}
+                for i in range(20000)]})
+            return
         prefix, delimiter = rq.query.get("prefix", ""), rq.query.get("delimiter", "")
         most = min(int(rq.query.get("maxResults", 1000)), self.options.page)
         after = rq.query.get("pageToken", "")
@@ -434,6 +442,10 @@ class Gcs:
             f = root / o.name
             f.parent.mkdir(parents=True, exist_ok=True)
             f.write_bytes(o.read())
+        rq.reply(200)
+
+    def control_endless(self, rq):
+        self.endless = rq.query["kind"]
         rq.reply(200)
 
     def control_put(self, rq):

@@ -102,6 +102,14 @@ class Handler(BaseHTTPRequestHandler):
             self.body()
             self.reply(r["status"], r.get("body", "").encode(), r.get("headers", {}))
             return True
+        elif r["do"] == "raw":
+            self.body()
+            self.wfile.write(r.get("text", "").encode("latin-1"))
+            piece, left = r.get("piece", "").encode("latin-1"), r.get("times", 1)
+            while piece and left:
+                self.wfile.write(piece)
+                left -= 1
+            raise Dropped
         elif r["do"] == "drop" and "after" not in r:
             if not r.get("unread"):
                 self.body()

@@ -582,6 +582,7 @@ static int64_t next_multiple(const struct t5x_trainer *t, int64_t period)
 static spt_status loop(struct t5x_trainer *t, spt_err *err)
 {
     const struct gin_train *c = &t->cfg;
+    stop_lets_fetch();
     while (step_of(t) < t->total) {
         int64_t end = next_multiple(t, t->epoch_steps);
         if (end > t->total)

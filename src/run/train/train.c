@@ -339,6 +339,7 @@ static spt_status finish_over(struct training *a, bool all, size_t *more, spt_er
 spt_status train_loop(struct training *a, spt_err *err)
 {
     size_t more;
+    stop_lets_fetch();
     a->spent = (struct train_times){0}; /* counting before the run was not the run */
     ops_profile_reset(a->engine.ops);
     a->exchanged = (struct exchanged){0};
