@@ -49,10 +49,10 @@ B := build/$(VARIANT)
 say = $(if $(V),,@printf '  %-4s %s\n' $1 '$@' && )
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wno-unused-parameter
-CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 ifdef WERROR
 WARN += -Werror
 endif
+CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
 PKGS := sentencepiece libpcre2-8 zlib libxxhash libcurl libcrypto
 CPPFLAGS += -Iinclude -Isrc -D_FILE_OFFSET_BITS=64 $(shell pkg-config --cflags $(PKGS)) \
 	-DSPT_VERSION='"$(VERSION)"' -DSPT_RELEASED='"$(RELEASED)"' \

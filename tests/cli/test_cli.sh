@@ -37,6 +37,15 @@ check bounds_are_plain 2 'in 1 .. 1048576' "$spt" train --max-input 0
 check bad_choice 2 'none of auto' "$spt" train --init nonsense
 check missing_model 2 '--model MODEL is missing' "$spt" train --train x --out "$dir/r"
 check absent_model 5 'no-such-dir' "$spt" eval --model no-such-dir --data $desk/dev.tsv
+# Passwords and signatures would stand in logs, config.gin and prompts.
+secret() { # NAME ADDRESS
+    check "secret_$1" 2 'holds a password or a signature' "$spt" train --model $model --train "$2" --out "$dir/r"
+    expect "secret_$1_untold" not_told
+}
+not_told() { ! grep -q hunter2 "$dir/err"; }
+secret password https://user:hunter2@example.org/train.tsv
+secret signature 'https://example.org/t.tsv?a=b&X-Goog-Signature=hunter2'
+secret token 'https://example.org/t.tsv?access_token=hunter2#x'
 check absent_data 5 'no-such.tsv' "$spt" train --model $model --train no-such.tsv --out "$dir/r"
 : >"$dir/empty.tsv"
 check empty_data 4 'empty' "$spt" train --model $model --train "$dir/empty.tsv" --out "$dir/r"

@@ -72,6 +72,10 @@ wrap 1 "set -- \"\$@\" --train $dir/other.tsv"
 check other_data 3 'ranks do not do the same work: rank 0 has ".*data' both train $small --train "$same_data" --out "$dir/e2"
 wrap 1 'set -- "$@" --lr 7'
 refused other_settings 3 'ranks do not do the same work: rank 0 has' both train $small --train "$same_data" --out "$dir/e3"
+wrap 1 'set -- "$@" --dry-run'
+refused other_dry_run 3 'rank 0 has "--dry-run no", rank 1 has "--dry-run yes"' both train $small --train "$same_data" --out "$dir/e3"
+wrap 1 'set -- "$@" --num-partitions 2'
+refused other_partitions 3 'rank 0 has "--num-partitions 1"' both train $small --train "$same_data" --out "$dir/e3"
 cp -r $model "$dir/other"
 "$python" - "$dir/other/model.safetensors" <<'EOF'
 import sys

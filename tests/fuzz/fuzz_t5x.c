@@ -24,7 +24,10 @@ static void write_again(t5x_reader *r)
         items[k] = (struct t5x_item){l->name, values[k].view, false};
         k++;
     }
-    const struct t5x_save save = {t5x_step(r) < 0 ? 7 : t5x_step(r), items, k, DT_F32};
+    const struct t5x_save save = {.step = t5x_step(r) < 0 ? 7 : t5x_step(r),
+                                  .items = items,
+                                  .count = k,
+                                  .target_dtype = DT_F32};
     memfs *m = memfs_new();
     memfs_use(m);
     const spt_status st = t5x_write("/m", &save, NULL, NULL);

@@ -50,7 +50,7 @@ struct task {
  * who counts it down from a positive number owns that tile. The owner changes the task only while
  * nobody is `busy` with it and nothing is left. */
 struct shared_task {
-    _Alignas(128) _Atomic int64_t left;
+    _Alignas(64) _Atomic int64_t left; /* as mem_alloc_aligned() does */
     _Atomic int busy;
     int64_t tiles;
     struct task task;
