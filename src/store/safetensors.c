@@ -408,6 +408,17 @@ static void put_shape(json_writer *w, const struct tensor_shape *s)
     json_end_array(w);
 }
 
+/* What our reader takes: a tensor without elements may have any other dimension. */
+static spt_status check_dims(const struct store_tensor *t, spt_err *err)
+{
+    char text[SHAPE_TEXT];
+    for (int i = 0; i < t->view.shape.rank; i++)
+        if ((uint64_t)t->view.shape.dim[i] >= ST_MAX_VALUE)
+            return err_set(err, SPT_E_USAGE, "tensor '%s': shape %s is too large for the format",
+                           t->name, shape_text(&t->view.shape, text));
+    return SPT_OK;
+}
+
 static spt_status put_header(buf *out, const struct store_tensor *const *t, size_t count,
                              const struct store_meta *meta, size_t meta_count, spt_err *err)
 {
@@ -434,6 +445,7 @@ static spt_status put_header(buf *out, const struct store_tensor *const *t, size
         if (!strcmp(t[i]->name, "__metadata__") || (i && !strcmp(t[i]->name, t[i - 1]->name)))
             return err_set(err, SPT_E_USAGE, "tensor name '%s' cannot be used (twice)", t[i]->name);
         TRY(tensor_size(v->dtype, &v->shape, &elements, &bytes, err));
+        TRY(check_dims(t[i], err));
         if (!add_size(offset, bytes, &end))
             return err_set(err, SPT_E_USAGE, "the tensors are too large together");
         json_key(&w, t[i]->name);

@@ -396,13 +396,18 @@ static void writer_refuses(void **state)
     const struct store_tensor twice[] = {sample[0], sample[0]};
     const struct store_tensor reserved = {"__metadata__", sample[0].view};
     const struct store_tensor invalid = {"\xff", sample[0].view};
+    struct store_tensor vast = {"v", sample[0].view};
+    vast.view.shape = shape_2d((int64_t)1 << 48, 0);
     const struct store_meta bad_meta = {"k", "\xff"};
     spt_err err = {0};
     EXPECT_STATUS(safetensors_write(path, twice, 2, NULL, 0, &err), SPT_E_USAGE);
     EXPECT_STATUS(safetensors_write(path, &reserved, 1, NULL, 0, &err), SPT_E_USAGE);
     EXPECT_STATUS(safetensors_write(path, &invalid, 1, NULL, 0, &err), SPT_E_USAGE);
+    EXPECT_STATUS(safetensors_write(path, &vast, 1, NULL, 0, &err), SPT_E_USAGE);
     EXPECT_STATUS(safetensors_write(path, sample, 1, &bad_meta, 1, &err), SPT_E_USAGE);
     EXPECT_TRUE(!fs_exists(path));
+    vast.view.shape.dim[0]--;
+    EXPECT_STATUS(safetensors_write(path, &vast, 1, NULL, 0, &err), SPT_OK);
 }
 
 /* --- faults ------------------------------------------------------------------------------- */
