@@ -126,7 +126,7 @@ check a_directory_is_no_file 4 "https://127.0.0.1:$port/files/model: the server 
 # --- redirects -----------------------------------------------------------------------------------------
 check redirect_within_https 0 '' look "p.npy?redirect=https://localhost:$port/files/p.npy"
 check redirect_to_http 5 'redirects from https to an address that is not' look "p.npy?redirect=http://127.0.0.1:$plain/files/p.npy"
-check redirect_to_a_file 5 'redirects from https to an address that is not' look "p.npy?redirect=file:///etc/passwd"
+check redirect_to_a_file 5 'redirects to an address that is neither http nor https' look "p.npy?redirect=file:///etc/passwd"
 "$spt" inspect "https://user:hidden@127.0.0.1:$port/files/none?signature=secret" >/dev/null 2>"$dir/err"
 expect secrets_are_not_shown test -z "$(grep -E 'hidden|secret' "$dir/err")" -a -s "$dir/err"
 port=$plain requests >"$dir/log"
