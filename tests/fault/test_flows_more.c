@@ -1,6 +1,6 @@
 /* Bar C1 over the commands that test_flows leaves out: several prompts at once, every search,
  * calibration, files of predictions, the reference's outputs, pages, plans, and other kinds of training.
- * Of the allocations that come from the same stack of calls the first one fails, of those every fourth
+ * Of the allocations that come from the same stack of calls the first one fails, of those every eighth
  * (SPT_TEST_SLOW=1: all of them). */
 #include "support/flows.h"
 
@@ -155,7 +155,7 @@ static void they_run(void **state)
 static void every_allocation(void **state)
 {
     (void)state;
-    flows_every_allocation(flows, sizeof flows / sizeof *flows, 4);
+    flows_every_allocation(flows, sizeof flows / sizeof *flows, 8);
     if (getenv("SPT_TEST_SLOW"))
         flows_every_allocation(slow_flows, sizeof slow_flows / sizeof *slow_flows, 1);
 }
