@@ -149,7 +149,7 @@ static spt_status take_row(const struct row *row, struct sweep_run *r, buf *name
         const spt_status st = set_own(r, records_column_name(row->file, i), value, err);
         mem_free(value);
         if (st)
-            return records_error(row->file, err, "%s", err ? err->msg : "");
+            return st == SPT_E_NOMEM ? st : records_error(row->file, err, "%s", err ? err->msg : "");
     }
     if (row && !name->len)
         buf_addf(name, "run%zu", row->number);
