@@ -81,10 +81,19 @@ said, was = json.loads(sys.argv[1])["bytes"]["total"], float(sys.argv[2])
 print(f"# said {said / 1e6:.1f} MB, measured {was / 1e6:.1f} MB")
 sys.exit(not 0.9 * was <= said <= 1.1 * was)' "$1" "$2"
 }
+# The peak is the largest of three at most: where threads are when memory is largest differs by some MB
+# between runs on a busy machine.
 compare() { # NAME MODEL OPTION...
-    local name=$1
+    local name=$1 said peak=0 now
     shift
-    expect "bytes_$name" close_to "$(plan "$@")" "$(measure "$@")"
+    said=$(plan "$@")
+    for _ in 1 2 3; do
+        now=$(measure "$@")
+        case $now in *[!0-9]* | '') break ;; esac
+        [ "$now" -gt "$peak" ] && peak=$now
+        close_to "$said" "$peak" >/dev/null && break
+    done
+    expect "bytes_$name" close_to "$said" "$peak"
 }
 
 # A sanitizer's own memory is nobody's plan.
