@@ -445,9 +445,9 @@ static spt_status put_header(buf *out, const struct store_tensor *const *t, size
         if (!strcmp(t[i]->name, "__metadata__") || (i && !strcmp(t[i]->name, t[i - 1]->name)))
             return err_set(err, SPT_E_USAGE, "tensor name '%s' cannot be used (twice)", t[i]->name);
         TRY(tensor_size(v->dtype, &v->shape, &elements, &bytes, err));
-        TRY(check_dims(t[i], err));
         if (!add_size(offset, bytes, &end))
             return err_set(err, SPT_E_USAGE, "the tensors are too large together");
+        TRY(check_dims(t[i], err));
         json_key(&w, t[i]->name);
         json_begin_object(&w);
         json_key(&w, "dtype");
