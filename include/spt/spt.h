@@ -109,9 +109,9 @@ SPT_API const spt_topic *spt_topic_find(const char *name); /* NULL when there is
  * SPT_E_USAGE when it does not fit (4096 bytes do). */
 SPT_API spt_status spt_build_info(char *out, size_t cap, spt_err *err);
 
-/* Where answers go. A write that returns non-zero (a closed pipe) ends the job quietly. */
+/* Where answers go. Taking them: non-zero (a closed pipe) ends the job quietly. */
 typedef struct spt_sink {
-    int (*write)(void *ctx, const void *bytes, size_t n);
+    int (*take)(void *ctx, const void *bytes, size_t n);
     /* The one changing line of progress, at most 5 times a second; NULL ends it. May be NULL. */
     void (*progress)(void *ctx, const char *line);
     void *ctx;

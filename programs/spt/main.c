@@ -194,7 +194,7 @@ int main(int argc, char **argv)
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     const spt_sink sink = {
-        .write = write_stdout,
+        .take = write_stdout,
         .progress = show_progress,
         .terminal = isatty(STDERR_FILENO),
     };

@@ -21,7 +21,7 @@ const struct fs_backend fs_local = {
     .create = local_create,
     .append = local_write,
     .commit = local_commit,
-    .abort = local_abort,
+    .discard = local_discard,
     .log_open = local_log_open,
     .log_append = local_log_append,
     .log_sync = local_log_sync,
@@ -250,7 +250,7 @@ spt_status fs_write(fs_writer *w, const void *p, size_t n, spt_err *err)
 void fs_abort(fs_writer *w)
 {
     if (w)
-        w->be->abort(w);
+        w->be->discard(w);
 }
 
 spt_status fs_commit(fs_writer *w, spt_err *err)
@@ -258,7 +258,7 @@ spt_status fs_commit(fs_writer *w, spt_err *err)
     if (!w->failed)
         return w->be->commit(w, err);
     const spt_status st = err_set(err, SPT_E_IO, "%s: an earlier write failed", w->path);
-    w->be->abort(w);
+    w->be->discard(w);
     return st;
 }
 

@@ -53,11 +53,11 @@ struct fs_backend {
     spt_status (*sync_dir)(const char *path, spt_err *err);
 
     /* On failure of create, log_open, lock_take, savedir_begin nothing is left. The caller of write
-     * and savedir_file notes failures (`failed`); commit, abort, close, publish free the handle. */
+     * and savedir_file notes failures (`failed`); commit, discard, close, publish free the handle. */
     spt_status (*create)(const char *path, fs_writer **out, spt_err *err);
     spt_status (*append)(fs_writer *w, const void *p, size_t n, spt_err *err);
     spt_status (*commit)(fs_writer *w, spt_err *err);
-    void (*abort)(fs_writer *w);
+    void (*discard)(fs_writer *w);
     spt_status (*write_all)(const char *path, const void *p, size_t n, spt_err *err); /* or NULL */
 
     spt_status (*log_open)(const char *path, uint64_t keep, fs_log **out, spt_err *err);
@@ -101,7 +101,7 @@ spt_status local_sync_dir(const char *path, spt_err *err);
 spt_status local_create(const char *path, fs_writer **out, spt_err *err);
 spt_status local_write(fs_writer *w, const void *p, size_t n, spt_err *err);
 spt_status local_commit(fs_writer *w, spt_err *err);
-void local_abort(fs_writer *w);
+void local_discard(fs_writer *w);
 spt_status local_log_open(const char *path, uint64_t keep, fs_log **out, spt_err *err);
 spt_status local_log_append(fs_log *l, const void *p, size_t n, spt_err *err);
 spt_status local_log_sync(fs_log *l, spt_err *err);

@@ -76,7 +76,7 @@ spt_status local_write(fs_writer *w, const void *p, size_t n, spt_err *err)
     return r < 0 ? fs_error(err, r, "cannot write", w->path) : SPT_OK;
 }
 
-void local_abort(fs_writer *w)
+void local_discard(fs_writer *w)
 {
     struct local_writer *l = local_of(w);
     os_close(l->fd);
@@ -94,7 +94,7 @@ spt_status local_commit(fs_writer *base, spt_err *err)
     if (!st && (r = os_fsync(w->fd)) < 0)
         st = fs_error(err, r, "cannot sync", base->path);
     if (st) {
-        local_abort(base);
+        local_discard(base);
         buf_release(&dir);
         return st;
     }

@@ -71,7 +71,7 @@ spt_status gs_rename(const char *from, const char *to, spt_err *err);
 spt_status gs_create(const char *path, fs_writer **out, spt_err *err);
 spt_status gs_write(fs_writer *w, const void *p, size_t n, spt_err *err);
 spt_status gs_commit(fs_writer *w, spt_err *err);
-void gs_abort(fs_writer *w);
+void gs_discard(fs_writer *w);
 spt_status gs_write_all(const char *path, const void *p, size_t n, spt_err *err);
 spt_status gs_log_open(const char *path, uint64_t keep, fs_log **out, spt_err *err);
 spt_status gs_log_append(fs_log *l, const void *p, size_t n, spt_err *err);

@@ -105,7 +105,7 @@ spt_status gs_commit(fs_writer *base, spt_err *err)
     return st;
 }
 
-void gs_abort(fs_writer *base)
+void gs_discard(fs_writer *base)
 {
     struct gs_writer *w = (struct gs_writer *)base;
     gs_upload_cancel(&w->up);

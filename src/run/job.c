@@ -360,7 +360,7 @@ static const char gone[] = "the reader of the output has gone"; /* is no failure
 
 spt_status output_write(struct run_output *o, const void *bytes, size_t n, spt_err *err)
 {
-    if (!o->closed && o->sink->write && o->sink->write(o->sink->ctx, bytes, n))
+    if (!o->closed && o->sink->take && o->sink->take(o->sink->ctx, bytes, n))
         o->closed = true;
     return o->closed ? err_set(err, SPT_E_INTERRUPTED, "%s", gone) : SPT_OK;
 }

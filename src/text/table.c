@@ -19,7 +19,7 @@ struct table_reader {
     char delimiter;
     bool delimiter_given;
     size_t max_record, block;
-    table_read_fn read;
+    table_read_fn source;
     void *ctx;
     char *bytes;
     size_t start, end, cap; /* unread bytes are [start, end) */
@@ -103,7 +103,7 @@ static spt_status read_more(struct table_reader *t, spt_err *err)
     size_t n = t->cap - t->end, got = 0;
     if (n > t->block)
         n = t->block;
-    const spt_status st = t->read(t->ctx, t->bytes + t->end, n, &got, err);
+    const spt_status st = t->source(t->ctx, t->bytes + t->end, n, &got, err);
     if (st)
         return t->st = st;
     t->end += got;
@@ -609,7 +609,7 @@ static spt_status check_first(struct table_reader *t, const struct table_row *ro
     return SPT_OK;
 }
 
-spt_status table_open(const struct table_options *o, table_read_fn read, void *ctx,
+spt_status table_open(const struct table_options *o, table_read_fn source, void *ctx,
                       table_reader **out, spt_err *err)
 {
     const char d = o->delimiter ? o->delimiter : o->kind == TABLE_CSV ? ',' : '\t';
@@ -625,7 +625,7 @@ spt_status table_open(const struct table_options *o, table_read_fn read, void *c
     t->delimiter_given = o->delimiter != 0;
     t->max_record = o->max_record ? o->max_record : TABLE_MAX_RECORD;
     t->block = o->block ? o->block : BLOCK;
-    t->read = read;
+    t->source = source;
     t->ctx = ctx;
     t->line = 1;
     t->line_end = '\n';

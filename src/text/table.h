@@ -56,7 +56,7 @@ struct table_row {
 };
 
 typedef struct table_reader table_reader;
-spt_status table_open(const struct table_options *o, table_read_fn read, void *ctx,
+spt_status table_open(const struct table_options *o, table_read_fn source, void *ctx,
                       table_reader **out, spt_err *err);
 /* *more = false at the end. The row is valid until the next call. After a failure the reader
  * stays failed. */

@@ -33,7 +33,7 @@ static int swallow(void *ctx, const void *bytes, size_t n)
 spt_status flow_command(spt_err *err, const char *const *word)
 {
     spt_job *job;
-    const spt_sink sink = {.write = swallow};
+    const spt_sink sink = {.take = swallow};
     spt_status st = spt_job_new(word[0], &job, err);
     if (st)
         return st;
@@ -52,7 +52,7 @@ spt_status flow_words(const char *name, spt_err *err, const char *const *word)
     char *words[64];
     int n = 0, taken = 0;
     spt_job *job;
-    const spt_sink sink = {.write = swallow};
+    const spt_sink sink = {.take = swallow};
     while (word[n] && n < 64) {
         words[n] = (char *)(uintptr_t)word[n];
         n++;

@@ -40,7 +40,7 @@ static spt_status command(const struct demo *d,
 {
     struct settings s;
     const spt_sink sink = {
-        .write = answers ? capture : NULL,
+        .take = answers ? capture : NULL,
         .progress = d->out->sink->progress,
         .ctx = answers,
         .terminal = d->out->sink->terminal,
