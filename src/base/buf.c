@@ -82,6 +82,22 @@ void buf_addf(buf *b, const char *fmt, ...)
     va_end(again);
 }
 
+void buf_add_name(buf *b, const char *name, size_t most)
+{
+    const size_t n = strlen(name), shown = n < most ? n : most;
+    if (n && !strpbrk(name, ",;\"\t") && name[0] != ' ' && name[n - 1] != ' ') {
+        buf_add(b, name, shown);
+        return;
+    }
+    buf_addc(b, '"');
+    for (size_t i = 0; i < shown; i++) {
+        if (name[i] == '"')
+            buf_addc(b, '\\');
+        buf_addc(b, name[i]);
+    }
+    buf_addc(b, '"');
+}
+
 const char *buf_str(const buf *b)
 {
     return b->data ? b->data : "";

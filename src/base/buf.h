@@ -21,6 +21,9 @@ void buf_add(buf *b, const void *bytes, size_t len);
 void buf_adds(buf *b, const char *s);
 void buf_addc(buf *b, char c);
 void buf_addf(buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* A name in a list of names, its first `most` bytes: in quotes where it would be taken for several, or
+ * for a part of one. */
+void buf_add_name(buf *b, const char *name, size_t most);
 /* The string so far, never NULL. */
 const char *buf_str(const buf *b);
 /* SPT_OK, SPT_E_NOMEM, or SPT_E_FORMAT when the maximum was exceeded; `what` names the text. */

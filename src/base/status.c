@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8_char.h"
+
 const char *spt_status_text(spt_status st)
 {
     switch (st) {
@@ -29,39 +31,31 @@ int spt_status_exit_code(spt_status st)
     return 70;
 }
 
-/* Bytes of the character at p: 0 when it is none, -1 when the text ends inside it. */
-static int utf8_length(const unsigned char *p)
+/* Does the text end inside the character that begins at p? */
+static bool is_cut(const char *p, const char *end)
 {
-    const int n = p[0] < 0x80                   ? 1
-                  : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
-                  : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
-                  : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
-                                                : 0;
-    for (int i = 1; i < n; i++) {
-        if (!p[i])
-            return -1;
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    const bool odd = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-                     (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
-    return odd ? 0 : n;
+    const unsigned char lead = (unsigned char)*p;
+    const int wanted = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc2 ? 2 : 1;
+    for (const char *q = p + 1; q < end; q++)
+        if (((unsigned char)*q & 0xc0) != 0x80)
+            return false;
+    return end - p < wanted;
 }
 
 void text_tame(char *text)
 {
-    unsigned char *p = (unsigned char *)text, *to = p;
-    while (*p) {
-        const int n = utf8_length(p);
-        if (n < 0)
+    const char *p = text, *const end = text + strlen(text);
+    char *to = text;
+    while (p < end) {
+        uint32_t c = 0;
+        const size_t n = utf8_decode(p, end, &c);
+        if (!n && is_cut(p, end))
             break;
-        if (n == 0 || (n == 1 && (*p < 0x20 || *p == 0x7f)) || (*p == 0xc2 && p[1] < 0xa0)) {
+        if (!n || c < 0x20 || (c >= 0x7f && c < 0xa0))
             *to++ = '?';
-            p += n ? n : 1;
-            continue;
-        }
-        for (int i = 0; i < n; i++)
-            *to++ = *p++;
+        else
+            to = (char *)memmove(to, p, n) + n;
+        p += n ? n : 1;
     }
     *to = '\0';
 }

@@ -276,30 +276,12 @@ spt_status label_set_parse(const char *spec, label_set **out, spt_err *err)
     return SPT_OK;
 }
 
-/* In quotes where the text would be taken for several labels, or for a part of one. */
-static void describe(const char *text, buf *out)
-{
-    const size_t n = strlen(text);
-    const bool plain = n && !strpbrk(text, ",\"") && text[0] != ' ' && text[n - 1] != ' ';
-    if (plain) {
-        buf_addf(out, "%.60s", text);
-        return;
-    }
-    buf_addc(out, '"');
-    for (const char *p = text; *p && p < text + 60; p++) {
-        if (*p == '"')
-            buf_addc(out, '\\');
-        buf_addc(out, *p);
-    }
-    buf_addc(out, '"');
-}
-
 void label_set_describe(const label_set *s, buf *out)
 {
     const size_t shown = s->count <= 12 ? s->count : 10;
     for (size_t i = 0; i < shown; i++) {
         buf_adds(out, i ? ", " : "");
-        describe(label_set_text(s, i), out);
+        buf_add_name(out, label_set_text(s, i), 60);
     }
     if (shown < s->count)
         buf_addf(out, ", ... (%zu in all)", s->count);

@@ -409,27 +409,23 @@ static spt_status name_columns(records *r, spt_err *err)
     return SPT_OK;
 }
 
-/* As it is, or in quotes where it could be taken for several. */
-static int print_name(char *out, size_t size, const char *before, const char *name)
-{
-    const size_t n = strlen(name);
-    const bool plain = n && !strpbrk(name, ",;\"\t") && name[0] != ' ' && name[n - 1] != ' ';
-    return plain ? snprintf(out, size, "%s%s", before, name)
-                 : snprintf(out, size, "%s\"%s\"", before, name);
-}
-
 void records_list_columns(const records *r, char *out, size_t size)
 {
     size_t n = 0;
+    buf name;
     out[0] = '\0';
+    buf_init(&name, 2 * size);
     for (size_t i = 0; i < r->column_count; i++) {
-        const int k = print_name(out + n, size - n, i ? ", " : "", r->column[i]);
+        buf_clear(&name);
+        buf_add_name(&name, r->column[i], size);
+        const int k = snprintf(out + n, size - n, "%s%s", i ? ", " : "", buf_str(&name));
         if (k < 0 || (size_t)k >= size - n) {
             snprintf(out + (n < size - 8 ? n : size - 8), 8, ", ...");
-            return;
+            break;
         }
         n += (size_t)k;
     }
+    buf_release(&name);
 }
 
 static void tell_verdict(const records *r)

@@ -6,11 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/utf8_char.h"
+
 /* Length of the longest valid prefix: equal to len when everything is valid. */
 size_t utf8_valid_prefix(const void *s, size_t len);
 bool utf8_valid(const void *s, size_t len);
-/* Decodes one character of [p, end) (p < end): its length 1..4 and *cp, or 0 when invalid. */
-size_t utf8_decode(const char *p, const char *end, uint32_t *cp);
 /* Encodes a scalar value; 0 for surrogates and beyond U+10FFFF, else 1..4 bytes in out. */
 size_t utf8_encode(uint32_t cp, char out[4]);
 /* Number of characters of valid UTF-8. */
