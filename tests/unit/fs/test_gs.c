@@ -1,6 +1,7 @@
 /* gs:// against the server of tests/server: names, listings, reading through the cache, uploads,
  * logs, locks, directories that appear with their manifest; with faults. */
 #define _GNU_SOURCE
+#include "support/quick_clock.h"
 #include "support/server.h"
 #include "support/test.h"
 
@@ -21,27 +22,11 @@ enum { BIG = 5 * 1048576 + 12345 };
 static struct test_server server;
 static const char *dir, *cache;
 static unsigned char *big;
-static struct os_ops quick_os;
-static int64_t slept_ns;
-
-static int quick_sleep(int64_t ns)
-{
-    slept_ns += ns;
-    return os_real.sleep_ns(ns / 200);
-}
-
-static int64_t quick_monotonic(void)
-{
-    return os_real.monotonic_ns() + slept_ns;
-}
 
 static int setup(void **state)
 {
     char bucket[600];
-    big = malloc(BIG);
-    uint32_t x = 7;
-    for (size_t i = 0; i < BIG; i++)
-        big[i] = (unsigned char)((x = x * 1664525u + 1013904223u) >> 24);
+    big = test_noise(BIG, 7);
     dir = test_tmpdir();
     cache = test_tmpdir();
     test_write(test_path(dir, "big"), big, BIG);
@@ -53,10 +38,7 @@ static int setup(void **state)
     setenv("STORAGE_EMULATOR_HOST", server.host, 1);
     setenv("SPT_HTTP_TIMEOUT", "2", 1);
     setenv("SPT_LEASE_SECONDS", "1", 1);
-    quick_os = os_real;
-    quick_os.sleep_ns = quick_sleep;
-    quick_os.monotonic_ns = quick_monotonic;
-    os_set(&quick_os);
+    test_quick_clock(200);
     spt_err err;
     EXPECT_OK(fs_set_cache(cache, NULL, &err), &err);
     return 0;
@@ -689,7 +671,7 @@ static void locks(void **state)
     expect_text("gs://w/lock", "somebody else's\nlease 1\n"); /* not ours to remove */
     EXPECT_STATUS(fs_lock_take("gs://nowhere/lock", "x\n", &l, holder, sizeof holder, &err),
                   SPT_E_NOTFOUND);
-    os_set(&quick_os);
+    test_quick_clock(200);
 }
 
 /* Emulators that do not know ifGenerationMatch let anybody replace anything. */
@@ -722,7 +704,7 @@ static void locks_without_preconditions(void **state)
     fs_lock_release(l); /* before it was noticed */
     expect_text("gs://w/weak", "somebody else's\nlease 1\n");
     test_server_control(&server, "preconditions?ignore=0", NULL);
-    os_set(&quick_os);
+    test_quick_clock(200);
 }
 
 /* Emulators answer 404 without saying what is missing. */
@@ -839,7 +821,7 @@ static void out_of_memory(void **state)
     EXPECT_TRUE(fault_every_alloc(write_case, NULL) > 20);
     EXPECT_TRUE(fault_every_syscall(read_case, NULL, 5 /* EIO */) > 10);
     EXPECT_TRUE(fault_every_syscall(read_case, NULL, 28 /* ENOSPC */) > 10);
-    os_set(&quick_os);
+    test_quick_clock(200);
 }
 
 int main(void)

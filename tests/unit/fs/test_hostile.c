@@ -1,6 +1,7 @@
 /* Servers that lie, and caches that somebody else has been at: every answer here is an error that says what
  * is wrong, soon, with bounded memory, and nothing outside the cache is touched. */
 #define _GNU_SOURCE
+#include "support/quick_clock.h"
 #include "support/server.h"
 #include "support/test.h"
 
@@ -24,31 +25,15 @@ static struct test_server server, tls;
 static bool has_tls;
 static const char *dir, *cache;
 static unsigned char *big;
-static struct os_ops quick_os;
-static int64_t slept_ns;
 static spt_err err;
 static struct fs_info info;
 static fs_names names;
 static fs_mapping map;
 
-static int quick_sleep(int64_t ns)
-{
-    slept_ns += ns;
-    return os_real.sleep_ns(ns / 200);
-}
-
-static int64_t quick_monotonic(void)
-{
-    return os_real.monotonic_ns() + slept_ns;
-}
-
 static int setup(void **state)
 {
     char bucket[600], command[3000];
-    big = malloc(BIG);
-    uint32_t x = 7;
-    for (size_t i = 0; i < BIG; i++)
-        big[i] = (unsigned char)((x = x * 1664525u + 1013904223u) >> 24);
+    big = test_noise(BIG, 7);
     dir = test_tmpdir();
     test_write(test_path(dir, "big"), big, BIG);
     test_write(test_path(dir, "small"), "hello", 5);
@@ -72,10 +57,7 @@ static int setup(void **state)
     setenv("STORAGE_EMULATOR_HOST", server.host, 1);
     setenv("SPT_HTTP_TIMEOUT", "2", 1);
     setenv("SPT_HTTP_RETRIES", "2", 1);
-    quick_os = os_real;
-    quick_os.sleep_ns = quick_sleep;
-    quick_os.monotonic_ns = quick_monotonic;
-    os_set(&quick_os);
+    test_quick_clock(200);
     return 0;
 }
 
@@ -153,7 +135,7 @@ static void sizes_of_objects(void **state)
              "[{\"path\": \"small\\\\?fields\", \"do\": \"status\", \"status\": 200, \"count\": -1, "
              "\"body\": \"{\\\"generation\\\": \\\"5\\\", \\\"size\\\": \\\"5497558138880\\\"}\"},"
              " {\"path\": \"media\", \"do\": \"status\", \"status\": 403, \"count\": -1}]");
-    os_set(&quick_os);
+    test_quick_clock(200);
     faults(&server, rule);
     fault_reset_peak();
     fs_file *f = NULL;
@@ -167,7 +149,7 @@ static void sizes_of_objects(void **state)
         fs_close(f);
     fs_release();
     fault_remove();
-    os_set(&quick_os);
+    test_quick_clock(200);
 }
 
 static void sizes_on_the_web(void **state)
@@ -270,14 +252,14 @@ static void endless_listings(void **state)
     fs_release();
     fault_install();
     fresh_cache();
-    os_set(&quick_os);
+    test_quick_clock(200);
     fault_reset_peak();
     EXPECT_STATUS(fs_list("gs://w/dir", &names, &err), SPT_E_IO);
     EXPECT_MSG(&err, "names, or 256 MB of them");
     EXPECT_TRUE(fault_peak_bytes() < (size_t)450 << 20);
     fs_release();
     fault_remove();
-    os_set(&quick_os);
+    test_quick_clock(200);
     faults(&server, "[]");
     test_server_control(&server, "endless?kind=none", NULL);
 }
@@ -456,7 +438,7 @@ static void stopping(void **state)
     setenv("SPT_HTTP_TIMEOUT", "2", 1);
     setenv("SPT_HTTP_RETRIES", "2", 1);
     fs_release();
-    os_set(&quick_os);
+    test_quick_clock(200);
 }
 
 static void range_ignored(void **state)

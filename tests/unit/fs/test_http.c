@@ -1,5 +1,6 @@
 /* fs/http.h against the server of tests/server with its faults. */
 #define _GNU_SOURCE
+#include "support/quick_clock.h"
 #include "support/server.h"
 #include "support/test.h"
 
@@ -17,20 +18,6 @@ static struct test_server server;
 static const char *dir;
 static unsigned char *big;
 static http_client *client;
-static struct os_ops quick_os;
-static int64_t slept_ns;
-
-/* Waiting costs nothing: the clock moves instead. */
-static int quick_sleep(int64_t ns)
-{
-    slept_ns += ns;
-    return 0;
-}
-
-static int64_t quick_monotonic(void)
-{
-    return os_real.monotonic_ns() + slept_ns;
-}
 
 static char *logged;
 
@@ -45,19 +32,13 @@ static int setup(void **state)
 {
     spt_err err;
     setenv("SPT_HTTP_TIMEOUT", "1", 1);
-    big = malloc(BIG);
-    uint32_t x = 1;
-    for (size_t i = 0; i < BIG; i++)
-        big[i] = (unsigned char)((x = x * 1664525u + 1013904223u) >> 24);
+    big = test_noise(BIG, 1);
     dir = test_tmpdir();
     test_write(test_path(dir, "big"), big, BIG);
     test_write(test_path(dir, "small"), "hello", 5);
     test_write(test_path(dir, "empty"), "", 0);
     test_server_start(&server, (const char *[]){"--files", dir, "--empty-bucket", "b", NULL});
-    quick_os = os_real;
-    quick_os.sleep_ns = quick_sleep;
-    quick_os.monotonic_ns = quick_monotonic;
-    os_set(&quick_os);
+    test_quick_clock(0);
     log_set_sink(sink_log, NULL);
     EXPECT_OK(http_client_new(&client, &err), &err);
     return 0;
@@ -177,12 +158,13 @@ static void resumes(void **state)
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         faults(rules[i]);
-        slept_ns = 0;
+        (void)test_slept_ns();
         expect_big((struct http_request){.url = at("/files/big")});
         EXPECT_TRUE(r.tries > 1);
-        EXPECT_TRUE(slept_ns >= 200000000);
+        const int64_t slept = test_slept_ns();
+        EXPECT_TRUE(slept >= 200000000);
         if (strstr(rules[i], "Retry-After"))
-            EXPECT_TRUE(slept_ns >= 7000000000);
+            EXPECT_TRUE(slept >= 7000000000);
         faults(rules[i]);
         expect_big((struct http_request){.url = at("/files/big?noetag=1")}); /* starts over */
         faults(rules[i]);
@@ -242,7 +224,6 @@ static void gives_up(void **state)
     faults("[{\"do\": \"status\", \"status\": 403, \"count\": -1, \"body\": \"no\"}]");
     EXPECT_OK(run((struct http_request){.url = at("/files/big")}, &err), &err);
     EXPECT_EQ_I64(r.tries, 1); /* not worth another try */
-    slept_ns = 0;
     EXPECT_STATUS(run((struct http_request){.url = "http://127.0.0.1:9/x?a=secret"}, &err), SPT_E_IO);
     EXPECT_EQ_I64(r.tries, 4);
     EXPECT_MSG(&err, "http://127.0.0.1:9/x: ");
@@ -418,7 +399,7 @@ static void out_of_memory(void **state)
 {
     faults("[]");
     EXPECT_TRUE(fault_every_alloc(whole_case, (void *)at("/files/small")) > 3);
-    os_set(&quick_os);
+    test_quick_clock(0);
 }
 
 static void texts(void **state)
