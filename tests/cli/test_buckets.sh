@@ -1,21 +1,7 @@
 #!/usr/bin/env bash
 # Whole commands with gs:// paths on the server of tests/server: the same files and bytes as on disk,
 # with broken connections, through kill -9, with credentials; and what is said about bad input.
-set -u
-root=$PWD
-spt=$(realpath "${SPT_BIN:?}")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else
-        echo "not ok $name"
-        find "$dir" -maxdepth 1 -name '*.err' -size +0 -exec tail -n 5 {} +
-        fails=$((fails + 1))
-    fi
-}
+. tests/support/checks.sh
 . tests/server/lib.sh
 openssl genrsa -out "$dir/key.pem" 2048 2>/dev/null
 server_start --bucket model="$root/demo/t5-mini" --bucket desk="$root/demo/desk" \
@@ -236,4 +222,4 @@ export CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE="http://127.0.0.1:$port"
 sed "s|127.0.0.1:[0-9]*/token|127.0.0.1:$port/token|" "$dir/service.json" >"$dir/late.json"
 GOOGLE_APPLICATION_CREDENTIALS=$dir/late.json look gs://runs/x
 refused clock 3 $? 'the clock of this machine is 3.0 hours behind that of the server' 'set the clock'
-[ $fails -eq 0 ]
+finish

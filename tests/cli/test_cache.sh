@@ -1,19 +1,6 @@
 #!/usr/bin/env bash
 # spt cache: what counts as a cache, bad directories and rows, and what killed commands leave.
-set -u
-spt=$(realpath "${SPT_BIN:?}")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else
-        echo "not ok $name"
-        tail -n 5 "$dir"/*.err
-        fails=$((fails + 1))
-    fi
-}
+. tests/support/checks.sh
 cd "$dir" || exit 1
 printf 'text\tlabel\nbad film\t0\ngood one\t1\nso so\t0\n' >small.tsv
 printf 'text\tlabel\nbad film\t0\ngood one\t7\n' >wrong.tsv
@@ -109,4 +96,4 @@ flock locked/small "$spt" cache small --vocab bytes --out locked --gin_file=task
 refused two_writers 3 'another command is writing this cache' locked.err $?
 cache mixed both --shards 2
 expect mixture_caches_its_tasks test -f mixed/small/COMPLETED -a -f mixed/big/COMPLETED
-[ $fails -eq 0 ]
+finish

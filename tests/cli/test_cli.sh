@@ -1,30 +1,6 @@
 #!/usr/bin/env bash
 # The command line: exit codes, messages, clean stdout.
-set -u
-spt=${SPT_BIN:?}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
-# check NAME EXIT_CODE PATTERN COMMAND...: the code, and a line on stderr that matches.
-check() {
-    local name=$1 want=$2 pattern=$3
-    shift 3
-    "$@" >"$dir/out" 2>"$dir/err"
-    local rc=$?
-    if [ $rc -eq "$want" ] && grep -qE -- "$pattern" <(cat "$dir/err"; echo); then
-        echo "ok $name"
-    else
-        echo "not ok $name"
-        echo "  exit $rc, wanted $want; stderr, wanted /$pattern/:"
-        sed 's/^/  /' "$dir/err"
-        fails=$((fails + 1))
-    fi
-}
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else echo "not ok $name"; fails=$((fails + 1)); fi
-}
+. tests/support/checks.sh
 model=demo/t5-mini desk=demo/desk
 
 check no_command 2 'Usage: spt COMMAND' "$spt"
@@ -170,4 +146,4 @@ if [ -d ../shared/golden/t5x_checkpoint/legacy ]; then
     check extract_suggests 3 'the nearest is token_embedder/embedding .see' "$spt" extract ../shared/golden/t5x_checkpoint/legacy token_embedder/embeding "$dir/x.npy"
     check extract_suggests_in_full 3 'the nearest is target/token_embedder/embedding .see' "$spt" extract ../shared/golden/t5x_checkpoint/legacy target/token_embedder/embeding "$dir/x.npy"
 fi
-exit $((fails > 0))
+finish

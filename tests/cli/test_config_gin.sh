@@ -1,21 +1,7 @@
 #!/usr/bin/env bash
 # The config.gin that a run of plain options writes is a gin file: it gives the same run to the same
 # bits, evaluates and answers with its settings, and options of the command line win over it.
-set -u
-spt=$(realpath "${SPT_BIN:?}")
-root=$PWD
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else
-        echo "not ok $name"
-        cat "$dir"/*.err
-        fails=$((fails + 1))
-    fi
-}
+. tests/support/checks.sh
 cd "$dir" || exit 1
 ln -s "$root/demo/t5-mini" model
 head -n 48 "$root/demo/desk/train.tsv" >train.tsv
@@ -95,4 +81,4 @@ $spt train --gin_file macro.gin --gin.spt.lr=%LR --dry_run >macro.out 2>macro.er
 expect macros_are_values grep -qx 'spt.lr = 0.25' macro.out
 $spt plan --gin_file=prompt_tuning/configs/runs/prompt_finetune.gin 2>plan_ref.err
 expect plan_of_the_reference test $? -ne 0
-[ $fails -eq 0 ]
+finish

@@ -1,18 +1,8 @@
 #!/usr/bin/env bash
 # Decoding, scoring, several prompts, and the reference's outputs, on the command line.
-set -u
-spt=${SPT_BIN:?}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
+. tests/support/checks.sh
 report() { # NAME, then its exit status
-    if [ "$2" -eq 0 ]; then echo "ok $1"; else echo "not ok $1"; fails=$((fails + 1)); fi
-}
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    "$@"
-    report "$name" $?
+    if [ "$2" -eq 0 ]; then ok "$1"; else bad "$1"; fi
 }
 # refused NAME EXIT_CODE PATTERN OPTIONS...: infer says why, and reads no weights.
 refused() {
@@ -265,4 +255,4 @@ printf '916:\xe2\x96\x81ca 498:f 2:<unk> 805:\xe2\x96\x81bill\n70:\xe2\x96\x81 2
 report invalid_utf8_as_sentencepiece_encodes_it $?
 "$spt" infer --model $model --prompt "$dir/a" --json --quiet "$dir/bytes" >"$dir/out"
 json invalid_utf8_is_answered "$dir/out" 'len(d) == 2 and d[0]["inputs"] == "caf\ufffd bill"'
-exit $((fails > 0))
+finish

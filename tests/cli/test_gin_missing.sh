@@ -1,21 +1,8 @@
 #!/usr/bin/env bash
 # Values that a gin configuration lacks are named all at once, each with what it means and where it is
 # usually set; hostile gin files end with an error within a moment.
-set -u
-spt=$(realpath "${SPT_BIN:?}")
+. tests/support/checks.sh
 export SPT_CONFIGS=$PWD/configs
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else
-        echo "not ok $name"
-        tail -n 12 "$dir/err" | cut -c 1-300
-        fails=$((fails + 1))
-    fi
-}
 cd "$dir" || exit 1
 pt=prompt_tuning/configs
 lacks() { # NAME COMMAND 'MACRO ...' OPTION...
@@ -58,4 +45,4 @@ soon nested_65_deep 'nested more than 64 deep' deep.gin
 soon many_scopes 'bound in more than 10000 scopes' scopes.gin
 timeout 10 $spt train --gin_file=long.gin --dry_run >out 2>err
 expect ten_megabytes test $? -eq 0
-[ $fails -eq 0 ]
+finish

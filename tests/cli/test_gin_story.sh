@@ -1,22 +1,8 @@
 #!/usr/bin/env bash
 # What a gin run tells: bindings that do not act, the user's apart from those of the files that come with
 # the program; seeds that were drawn, and that the flags it names give the same run again.
-set -u
-spt=$(realpath "${SPT_BIN:?}")
-root=$PWD
+. tests/support/checks.sh
 export SPT_CONFIGS=$root/configs
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else
-        echo "not ok $name"
-        cut -c 1-400 err
-        fails=$((fails + 1))
-    fi
-}
 cd "$dir" || exit 1
 : >err
 python3 "$root/tests/support/tiny_t5x.py" .
@@ -85,4 +71,4 @@ train never --gin_file=nothere.gin
 expect absent_file_is_one_sentence test $? -eq 5 -a "$(grep -c "Searched config paths: \[.*\]; names are relative" err)" -eq 1
 train never --gin.shout.ramp.scale=2
 expect unknown_name_hints_at_plugins test $? -eq 3 -a "$(grep -c -- "No configurable matching 'shout.ramp'.*--plugin FILE.so" err)" -eq 1
-[ $fails -eq 0 ]
+finish

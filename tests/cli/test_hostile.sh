@@ -1,33 +1,9 @@
 #!/usr/bin/env bash
 # Servers that lie and caches that somebody else has been at, seen from the commands (tests/unit/fs/test_hostile.c
 # has the many cases): files planted in the hub's cache, links, a mirror without end, signals while fetching.
-set -u
-root=$PWD
-spt=$(realpath "${SPT_BIN:?}")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
+. tests/support/checks.sh
+within='timeout 60'
 . tests/server/lib.sh
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else echo "not ok $name"; fails=$((fails + 1)); fi
-}
-# check NAME EXIT_CODE PATTERN COMMAND...: the code, and a line on stderr that matches.
-check() {
-    local name=$1 want=$2 pattern=$3
-    shift 3
-    timeout 60 "$@" >"$dir/out" 2>"$dir/err"
-    local rc=$?
-    if [ $rc -eq "$want" ] && grep -qE -- "$pattern" <(cat "$dir/err"; echo); then
-        echo "ok $name"
-    else
-        echo "not ok $name"
-        echo "  exit $rc, wanted $want; stderr, wanted /$pattern/:"
-        sed 's/^/  /' "$dir/err"
-        fails=$((fails + 1))
-    fi
-}
 unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE XDG_CACHE_HOME HF_TOKEN HUGGING_FACE_HUB_TOKEN HF_TOKEN_PATH SPT_DATA_MIRROR \
     HF_HUB_OFFLINE TRANSFORMERS_OFFLINE HF_HUB_DISABLE_SYMLINKS http_proxy https_proxy all_proxy SPT_OFFLINE
 export HOME=$dir/user SPT_HTTP_RETRIES=2 SPT_HTTP_TIMEOUT=60 SPT_CACHE_DIR=$dir/cache HF_HOME=$dir/home
@@ -110,4 +86,4 @@ cd "$dir/user" || exit 1
 SPT_CACHE_DIR=gs://a/b check cache_dir_in_a_bucket 2 'gs://a/b: the cache is a local directory' \
     "$spt" data convert gs://data/train.tsv "$dir/o.jsonl"
 expect no_odd_directory test ! -e gs:
-exit $((fails > 0))
+finish

@@ -1,15 +1,7 @@
 #!/usr/bin/env bash
 # The installed tree, in a place of its own: the program finds its demo, gin files and manual there.
-set -u
+. tests/support/checks.sh
 build=${SPT_BUILD:?}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else echo "not ok $name"; fails=$((fails + 1)); fi
-}
 case $build in *san-*|*fuzz*|*cov*) echo "skip install"; exit 0 ;; esac
 make -s --no-print-directory install VARIANT="$(basename "$build")" DESTDIR="$dir/stage" PREFIX=/opt/spt >"$dir/out" 2>&1
 expect make_install test $? = 0
@@ -55,4 +47,4 @@ mkdir "$dir/data" && mv "$dir/demo-files" "$dir/data/demo"
 expect demo_not_installed grep -q "the demo's model is not installed: looked in .*$share/spt/demo" "$dir/out"
 (cd "$dir/empty" && SPT_DATA_DIR=$dir/data "$dir/bin/spt" demo --steps 1 --quiet >"$dir/out" 2>&1)
 expect demo_from_data_dir grep -q 'trained prompt' "$dir/out"
-exit $((fails > 0))
+finish

@@ -1,18 +1,6 @@
 #!/usr/bin/env bash
 # What is made of the tables: help, manual pages, completion scripts, `make install`.
-set -u
-spt=${SPT_BIN:?}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else echo "not ok $name"; fails=$((fails + 1)); fi
-}
-same() { # NAME GOT WANTED
-    if [ "$2" = "$3" ]; then echo "ok $1"; else printf 'not ok %s\n  got    %s\n  wanted %s\n' "$1" "$2" "$3"; fails=$((fails + 1)); fi
-}
+. tests/support/checks.sh
 
 # --- version, help -------------------------------------------------------------------------------
 "$spt" --version --json >"$dir/version"
@@ -26,11 +14,11 @@ assert v["isa"]["best"] in v["isa"]["available"] and "ref" in v["isa"]["availabl
 assert v["compute"]["types"] == ["float32", "bfloat16"] and isinstance(v["mpi"], bool), v
 assert v["compiler"].split()[0] in ("gcc", "clang"), v
 P
-same version_json $? 0
+equal version_json $? 0
 "$spt" help >"$dir/help"
 for t in prompts init checkpoints gin tasks models data buckets machines environment; do
     "$spt" help $t >"$dir/topic" 2>&1 && [ "$(wc -c <"$dir/topic")" -gt 400 ] && grep -q "^  $t " "$dir/help"
-    same "topic_$t" $? 0
+    equal "topic_$t" $? 0
 done
 # Every variable that the program asks for is told, but those by which MPI's processes know their number.
 "$spt" help environment >"$dir/topic"
@@ -38,16 +26,16 @@ unsaid=
 for v in $(grep -rhoE '"(SPT|HF|GCE|CLOUDSDK|GOOGLE|STORAGE|SSL|CURL|TRANSFORMERS|HUGGING|NO_GCE|XDG|TFDS|TMP)[A-Z_0-9]+"' src | tr -d '"' | sort -u); do
     grep -qE "(^|[ ,(])$v([ =,.]|\$)" "$dir/topic" || unsaid="$unsaid $v"
 done
-same every_variable_is_told "$unsaid" ""
+equal every_variable_is_told "$unsaid" ""
 "$spt" help nonsense >"$dir/out" 2>"$dir/err"
-same unknown_topic "$? $(cat "$dir/out" "$dir/err")" '2 spt: help: no command and no topic "nonsense" (see `spt help`)'
+equal unknown_topic "$? $(cat "$dir/out" "$dir/err")" '2 spt: help: no command and no topic "nonsense" (see `spt help`)'
 
 # --- manual --------------------------------------------------------------------------------------
 "$spt" help --man >"$dir/pages"
 commands=$(sed -n '/^Usage/,/^Concepts/s/^  \([a-z-]*\) .*/\1/p' "$dir/help")
 missing=0
 for c in $commands; do grep -qx "spt-$c.1" "$dir/pages" || missing=1; done
-same a_page_for_every_command $missing 0
+equal a_page_for_every_command $missing 0
 mkdir -p "$dir/man"
 while read -r page; do "$spt" help --man "$page" >"$dir/man/$page" || echo "not ok page_$page"; done <"$dir/pages"
 # Every option of the help is in the page, and the other way round.
@@ -58,13 +46,13 @@ for c in $commands; do
         grep -vxE 'gin_.*|tfds_data_dir|seqio_.*|multiprocess_gpu|coordinator_address|process_.*|initialization_timeout|shard_id|run_mode|dry_run|undefok' | sort >"$dir/b"
     cmp -s "$dir/a" "$dir/b" || wrong="$wrong $c"
 done
-same pages_have_the_options "$wrong" ""
+equal pages_have_the_options "$wrong" ""
 lint() { # NAME COMMAND...: no output for any page
     local name=$1 said=
     shift
     command -v "$1" >/dev/null || { echo "skip $name"; return; }
     for p in "$dir"/man/*; do said="$said$("$@" "$p" 2>&1 >/dev/null)"; done
-    same "$name" "$said" ""
+    equal "$name" "$said" ""
 }
 lint man_warnings man --warnings -E UTF-8 -l
 lint groff_warnings groff -man -Tutf8 -ww -z
@@ -76,7 +64,7 @@ if command -v mandoc >/dev/null; then lint mandoc_lint mandoc_lint; else echo "s
 "$spt" completion zsh >"$dir/_spt"
 "$spt" completion fish >"$dir/spt.fish"
 "$spt" completion tcsh >"$dir/out" 2>"$dir/err"
-same unknown_shell "$? $(cat "$dir/out")" "2 "
+equal unknown_shell "$? $(cat "$dir/out")" "2 "
 mkdir -p "$dir/bin" "$dir/files/sub"
 ln -s "$(realpath "$spt")" "$dir/bin/spt"
 touch "$dir/files/train.tsv" "$dir/files/with space.tsv"
@@ -88,36 +76,36 @@ complete_bash() {
         _spt 2>/dev/null
         printf "%s\n" "${COMPREPLY[@]}" | LC_ALL=C sort | paste -sd" "' - "$dir/spt.bash" "$@")
 }
-same bash_commands "$(complete_bash spt t)" "tasks tokenize train"
-same bash_options "$(complete_bash spt train --micro)" "--micro-batch --micro-rows"
-same bash_choices "$(complete_bash spt train --optimizer "")" "adafactor adamw"
-same bash_choices_behind_equals "$(complete_bash spt train --init = t)" "text"
-same bash_equals_alone "$(complete_bash spt train --optimizer =)" "adafactor adamw"
-same bash_files "$(complete_bash spt train --train tr)" "train.tsv"
-same bash_names_with_spaces "$(complete_bash spt train --train w)" "with space.tsv"
-same bash_directories "$(complete_bash spt train --out "")" "sub"
-same bash_no_switches "$(complete_bash spt train --no-rem)" "--no-remat"
-same bash_own_name_begins_with_no "$(complete_bash spt data --no)" "--no-verify"
-same bash_own_name_needs_no_hint "$(complete_bash spt eval --no)" "--no-repeat-ngram"
-same bash_negated_where_it_means_something "$(complete_bash spt data --no-)" "--no-json --no-quiet --no-verify"
-same bash_isa "$(complete_bash spt train --isa avx)" "avx2 avx512"
-same bash_data_sets "$(complete_bash spt data prepare glue/s)" "glue/sst2 glue/stsb"
-same bash_tasks "$(complete_bash spt tasks show taskless_glue_sst2_v200_)" "taskless_glue_sst2_v200_examples"
+equal bash_commands "$(complete_bash spt t)" "tasks tokenize train"
+equal bash_options "$(complete_bash spt train --micro)" "--micro-batch --micro-rows"
+equal bash_choices "$(complete_bash spt train --optimizer "")" "adafactor adamw"
+equal bash_choices_behind_equals "$(complete_bash spt train --init = t)" "text"
+equal bash_equals_alone "$(complete_bash spt train --optimizer =)" "adafactor adamw"
+equal bash_files "$(complete_bash spt train --train tr)" "train.tsv"
+equal bash_names_with_spaces "$(complete_bash spt train --train w)" "with space.tsv"
+equal bash_directories "$(complete_bash spt train --out "")" "sub"
+equal bash_no_switches "$(complete_bash spt train --no-rem)" "--no-remat"
+equal bash_own_name_begins_with_no "$(complete_bash spt data --no)" "--no-verify"
+equal bash_own_name_needs_no_hint "$(complete_bash spt eval --no)" "--no-repeat-ngram"
+equal bash_negated_where_it_means_something "$(complete_bash spt data --no-)" "--no-json --no-quiet --no-verify"
+equal bash_isa "$(complete_bash spt train --isa avx)" "avx2 avx512"
+equal bash_data_sets "$(complete_bash spt data prepare glue/s)" "glue/sst2 glue/stsb"
+equal bash_tasks "$(complete_bash spt tasks show taskless_glue_sst2_v200_)" "taskless_glue_sst2_v200_examples"
 for switch in no-no-verify no-offline; do
     "$spt" data list --$switch >"$dir/out" 2>"$dir/err"
-    same refused_$switch "$? $(grep -c "unknown option --$switch" "$dir/err")" "2 1"
+    equal refused_$switch "$? $(grep -c "unknown option --$switch" "$dir/err")" "2 1"
 done
-same bash_free_text "$(complete_bash spt train --lr "")" ""
-same bash_reference_flags "$(complete_bash spt train --gin_f)" "--gin_file"
-same bash_help_topics "$(complete_bash spt help che)" "check checkpoints"
-same bash_shells "$(complete_bash spt completion "")" "bash fish zsh"
+equal bash_free_text "$(complete_bash spt train --lr "")" ""
+equal bash_reference_flags "$(complete_bash spt train --gin_f)" "--gin_file"
+equal bash_help_topics "$(complete_bash spt help che)" "check checkpoints"
+equal bash_shells "$(complete_bash spt completion "")" "bash fish zsh"
 snapshot=$dir/hub/models--org--t5/snapshots/0123456789012345678901234567890123456789
 mkdir -p "$snapshot" "$dir/hub/models--org--t5/refs"
 ln -s "$PWD"/demo/t5-mini/* "$snapshot"
 printf %s "${snapshot##*/}" >"$dir/hub/models--org--t5/refs/main"
-same bash_models "$(HF_HUB_CACHE=$dir/hub complete_bash spt eval --model org)" "org/t5"
-same bash_actions "$(complete_bash spt tasks sh)" "show"
-same bash_arguments "$(complete_bash spt inspect tr)" "train.tsv"
+equal bash_models "$(HF_HUB_CACHE=$dir/hub complete_bash spt eval --model org)" "org/t5"
+equal bash_actions "$(complete_bash spt tasks sh)" "show"
+equal bash_arguments "$(complete_bash spt inspect tr)" "train.tsv"
 # The whole way, as a person at a terminal: a word, two tabs.
 if command -v zsh >/dev/null; then
     cat >"$dir/zsh.zsh" <<Z
@@ -146,12 +134,12 @@ else
 fi
 if command -v fish >/dev/null; then
     fish_offers() { (cd "$dir/files" && HOME=$dir PATH=$dir/bin:$PATH fish --no-config -c "source $dir/spt.fish; complete -C '$1'" 2>&1 | cut -f1 | LC_ALL=C sort | paste -sd" "); }
-    same fish_commands "$(fish_offers 'spt t')" "tasks tokenize train"
-    same fish_choices "$(fish_offers 'spt train --optimizer ')" "adafactor adamw"
-    same fish_options "$(fish_offers 'spt train --micro')" "--micro-batch --micro-rows"
-    same fish_files "$(fish_offers 'spt train --train tr')" "train.tsv"
-    same fish_topics "$(fish_offers 'spt help checkp')" "checkpoints"
+    equal fish_commands "$(fish_offers 'spt t')" "tasks tokenize train"
+    equal fish_choices "$(fish_offers 'spt train --optimizer ')" "adafactor adamw"
+    equal fish_options "$(fish_offers 'spt train --micro')" "--micro-batch --micro-rows"
+    equal fish_files "$(fish_offers 'spt train --train tr')" "train.tsv"
+    equal fish_topics "$(fish_offers 'spt help checkp')" "checkpoints"
 else
     echo "skip fish"
 fi
-exit $((fails > 0))
+finish

@@ -1,25 +1,10 @@
 #!/usr/bin/env bash
 # Pipes, FIFOs and devices given as files: read to their end where a stream will do, refused by name
 # where it will not, and a signal ends a read that waits.
-set -u
-spt=$(realpath "${SPT_BIN:?}")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
+. tests/support/checks.sh
+within='timeout -k 5 60'
 model=demo/t5-mini desk=demo/desk fifo=$dir/fifo
 mkfifo "$fifo"
-check() { # NAME EXIT_CODE PATTERN COMMAND...
-    local name=$1 want=$2 pattern=$3
-    shift 3
-    timeout -k 5 60 "$@" >"$dir/out" 2>"$dir/err"
-    local rc=$?
-    if [ $rc -eq "$want" ] && grep -qE -- "$pattern" "$dir/err"; then echo "ok $name"; else
-        echo "not ok $name"
-        echo "  exit $rc, wanted $want; stderr, wanted /$pattern/:"
-        sed 's/^/  /' "$dir/err"
-        fails=$((fails + 1))
-    fi
-}
 dry() { timeout -k 5 60 "$spt" train --model $model --train "${data:-$desk/train.tsv}" --out "$dir/r" --dry-run --seed 1 "$@"; }
 
 # A gin file from a pipe, a device or /proc is what it holds, not an empty file.
@@ -35,7 +20,7 @@ check table_pipe 0 '480 examples' bash -c "data=<(cat $desk/train.tsv) dry" 2>/d
 (sleep 0.5; cat $desk/train.tsv >"$fifo") &
 check table_fifo_waits_for_its_writer 0 '480 rows|480 ' "$spt" data convert "$fifo" "$dir/x.jsonl" --header no
 wait
-[ "$(wc -l <"$dir/x.jsonl")" -eq 480 ] && echo "ok table_fifo_is_whole" || { echo "not ok table_fifo_is_whole"; fails=$((fails + 1)); }
+expect table_fifo_is_whole test "$(wc -l <"$dir/x.jsonl")" -eq 480
 # What is read at any place must be a file; opening a FIFO does not wait for that answer.
 check inspect_fifo 5 'fifo is not a regular file' "$spt" inspect "$fifo"
 check model_fifo 5 'fifo is not a regular file' "$spt" eval --model "$fifo" --data $desk/dev.tsv
@@ -46,11 +31,8 @@ stopped() { # NAME EXIT_CODE COMMAND...: with a standard input that never comes
     shift 2
     timeout --preserve-status -k 5 2 "$@" >/dev/null 2>"$dir/err" <&9
     rc=$?
-    if [ $rc -eq "$want" ] && grep -q interrupted "$dir/err"; then echo "ok $name"; else
-        echo "not ok $name"
-        echo "  exit $rc, wanted $want"
-        sed 's/^/  /' "$dir/err"
-        fails=$((fails + 1))
+    if [ $rc -eq "$want" ] && grep -q interrupted "$dir/err"; then ok "$name"; else
+        bad "$name" "exit $rc, wanted $want" "$(cat "$dir/err")"
     fi
 }
 mkfifo "$dir/open"
@@ -58,5 +40,5 @@ exec 9<>"$dir/open" # has a writer, that says nothing
 stopped gin_waits 75 "$spt" train --model $model --train $desk/train.tsv --out "$dir/r" --dry-run --gin_file "$fifo"
 stopped table_waits 75 "$spt" data convert "$fifo" "$dir/y.jsonl"
 stopped stdin_waits 75 "$spt" data convert - "$dir/y.jsonl" --from tsv
-[ ! -e "$dir/y.jsonl" ] && echo "ok nothing_written" || { echo "not ok nothing_written"; fails=$((fails + 1)); }
-exit $((fails > 0))
+expect nothing_written test ! -e "$dir/y.jsonl"
+finish

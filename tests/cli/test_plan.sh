@@ -1,21 +1,8 @@
 #!/usr/bin/env bash
 # `spt plan` says before a weight is read what `spt train` then takes: bytes within 10 % of the measured
 # peak of the process, for several shapes and ways to compute; --memory chooses, or says what would fit.
-set -u
-spt=${SPT_BIN:?}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+. tests/support/checks.sh
 desk=demo/desk
-fails=0
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else
-        echo "not ok $name"
-        cat "$dir"/*.err 2>/dev/null
-        fails=$((fails + 1))
-    fi
-}
 # A small model of another shape, plain activation, float32: widths that are no multiples of a panel.
 python3 - "$dir/odd" <<'PY' || exit 1
 import array, json, math, os, random, shutil, sys
@@ -170,4 +157,4 @@ assert "attention, backward" in b["step"]["kinds"] and "attention, backward" not
 }
 expect bench_random bench --size tiny
 expect bench_model bench --model demo/t5-mini --compute bfloat16
-[ $fails -eq 0 ]
+finish

@@ -1,22 +1,8 @@
 #!/usr/bin/env bash
 # examples/plugin: built without a library of ours, loaded, its task cached, its task and initialiser
 # trained with; and what shared objects that are no such plug-ins are told.
-set -u
-spt=$(realpath "${SPT_BIN:?}")
-root=$PWD
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+. tests/support/checks.sh
 cc=${CC:-cc}
-fails=0
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else
-        echo "not ok $name"
-        cat "$dir"/*.err
-        fails=$((fails + 1))
-    fi
-}
 cp -r examples/plugin/shout "$dir/shout"
 make -s -C examples/plugin CC="$cc" OUT="$dir/shout" >"$dir/make.err" 2>&1
 expect builds test -f "$dir/shout/shout.so"
@@ -205,4 +191,4 @@ PY
     train absent --gin.MIXTURE_OR_TASK_NAME="'shout_nothing'"
     expect unknown_task_is_told test $? -eq 3
 fi
-[ $fails -eq 0 ]
+finish

@@ -1,22 +1,8 @@
 #!/usr/bin/env bash
 # utils.RestoreCheckpointConfig as the reference has it: assignment_map that renames or leaves out leaves of
 # the base, fallback_to_scratch, dtype, modes, complete prompt-tuned checkpoints; what is missing is told.
-set -u
-spt=$(realpath "${SPT_BIN:?}")
-root=$PWD
+. tests/support/checks.sh
 export SPT_CONFIGS=$root/configs
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else
-        echo "not ok $name"
-        tail -n 3 "$dir/$last.err" | cut -c 1-400
-        fails=$((fails + 1))
-    fi
-}
 cd "$dir" || exit 1
 head -n 20 "$root/demo/desk/train.tsv" >train.tsv
 head -n 6 "$root/demo/desk/dev.tsv" >dev.tsv
@@ -166,4 +152,4 @@ expect predictions_of_base_and_file cmp whole/inference_eval/desk-000104.jsonl f
 evaluate over --gin.CHECKPOINT_PATH="'whole/checkpoint_102'" --gin_file=prompt_tuning/configs/prompts/from_file.gin \
     --gin.PROMPT_FILE="'whole/numpy_checkpoints/checkpoint_104/encoder.prompt.prompt.prompt'" "$restore.dtype='float32'"
 expect file_goes_before_the_checkpoints_prompt cmp whole/inference_eval/desk-000104.jsonl over/inference_eval/desk-000102.jsonl
-[ $fails -eq 0 ]
+finish

@@ -1,20 +1,7 @@
 #!/usr/bin/env bash
 # `spt sweep`: every run of it has the bits of the same `spt train` alone (prompts, states, logs, events,
 # scores), whoever shares its passes, also after kills and signals; a run that fails stops alone.
-set -u
-spt=${SPT_BIN:?}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else
-        echo "not ok $name"
-        tail -n 5 "$dir"/*.err "$dir"/*.cmp 2>/dev/null
-        fails=$((fails + 1))
-    fi
-}
+. tests/support/checks.sh
 head -n 40 demo/desk/train.tsv >"$dir/train.tsv"
 head -n 12 demo/desk/dev.tsv >"$dir/dev.tsv"
 common=(--model demo/t5-mini --train "$dir/train.tsv" --eval "$dir/dev.tsv" --labels
@@ -171,4 +158,4 @@ expect begun_needs_resume test $? = 3
 expect most_runs test $? = 0 -a "$(grep -c '"event": "run"' "$dir/most.out")" = 180
 "$spt" sweep "${common[@]}" --out "$dir/dry" --lrs 0.1,0.2 --steps 3 --dry-run >"$dir/dry.out" 2>"$dir/dry.err"
 expect dry_run_writes_nothing test $? = 0 -a ! -e "$dir/dry" -a -n "$(grep 'lr0.2: ' "$dir/dry.err")"
-[ $fails -eq 0 ]
+finish

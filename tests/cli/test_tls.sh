@@ -1,35 +1,10 @@
 #!/usr/bin/env bash
 # https:// is verified: a CA of our own made by the openssl command, servers on loopback whose certificates are
 # right, by somebody unknown, for another host, expired, not yet valid; redirects that leave https.
-set -u
-root=$PWD
-spt=$(realpath "${SPT_BIN:?}")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
+. tests/support/checks.sh
+one_line=all
 if ! command -v openssl >/dev/null; then echo "skip tls (no openssl command)"; exit 0; fi
 . tests/server/lib.sh
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else echo "not ok $name"; fails=$((fails + 1)); fi
-}
-# check NAME EXIT_CODE PATTERN COMMAND...: the code, and one line "spt: ..." on stderr that matches.
-check() {
-    local name=$1 want=$2 pattern=$3
-    shift 3
-    "$@" >"$dir/out" 2>"$dir/err"
-    local rc=$?
-    if [ $rc -eq "$want" ] && grep -qE -- "$pattern" <(cat "$dir/err"; echo) &&
-        [ "$(grep -c '^spt: [a-z]*: ' "$dir/err")" -eq $((want != 0)) ]; then
-        echo "ok $name"
-    else
-        echo "not ok $name"
-        echo "  exit $rc, wanted $want; stderr, wanted /$pattern/:"
-        sed 's/^/  /' "$dir/err"
-        fails=$((fails + 1))
-    fi
-}
 
 # --- certificates ------------------------------------------------------------------------------------
 mkdir "$dir/ca" && cd "$dir/ca" || exit 1
@@ -161,4 +136,4 @@ json.dump({"type": "authorized_user", "client_id": "c", "client_secret": "s", "r
            "token_uri": "http://storage.example.org/token"}, open(sys.argv[1] + "/user.json", "w"))
 P
 GOOGLE_APPLICATION_CREDENTIALS=$dir/user.json check no_secret_over_http 3 'token_uri is not https' "$spt" inspect gs://runs/p.npy
-exit $((fails > 0))
+finish

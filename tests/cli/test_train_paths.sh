@@ -1,26 +1,13 @@
 #!/usr/bin/env bash
 # Ways to compute the same training: recomputed layers give the same bits, absorbed cross-attention
 # the same losses but for rounding.
-set -u
-spt=${SPT_BIN:?}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
+. tests/support/checks.sh
 model=demo/t5-mini desk=demo/desk
-fails=0
 train() { # NAME OPTION...
     local name=$1
     shift
     "$spt" train --model $model --train $desk/train.tsv --out "$dir/$name" --length 10 --steps 3 \
         --batch 16 --seed 1 --quiet "$@" 2>"$dir/$name.err"
-}
-expect() { # NAME, then a condition as a command
-    local name=$1
-    shift
-    if "$@"; then echo "ok $name"; else
-        echo "not ok $name"
-        cat "$dir"/*.err
-        fails=$((fails + 1))
-    fi
 }
 final() { echo "$dir/$1/numpy_checkpoints/checkpoint_3/encoder.prompt.prompt.prompt"; }
 losses() { sed -n 's/.*"loss": \([-0-9.e]*\).*/\1/p' "$dir/$1/train.jsonl"; }
@@ -38,4 +25,4 @@ expect auto_is_one_of_them test -n "$(cmp "$(final auto)" "$(final plain)" >/dev
     { cmp "$(final auto)" "$(final absorbed)" >/dev/null && echo absorbed; })"
 train refused --cross-attention absorbed --dropout 0.1
 expect absorbed_with_dropout_refused grep -q 'does not go with dropout' "$dir/refused.err"
-[ $fails -eq 0 ]
+finish

@@ -1,12 +1,7 @@
-# What the tests of the field cases share: source it, then use check, expect, py and score_as;
-# end with `finish`. Runs SPT_BIN (tools/run-tests sets it); needs python3 with numpy, which makes the
-# inputs of a case: fixture CASE writes them to $dir/CASE.
-set -u
-spt=${SPT_BIN:-$PWD/build/release/spt}
+# What the tests of the field cases share besides tests/support/checks.sh: py, score_as, fixture; needs
+# python3 with numpy, which makes the inputs of a case: fixture CASE writes them to $dir/CASE.
+. tests/support/checks.sh
 fields=tests/fixtures/field model=demo/t5-mini desk=demo/desk
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-fails=0
 
 python=
 for p in "${PYTHON:-python3}" /usr/bin/python3; do
@@ -20,42 +15,10 @@ if [ -z "$python" ]; then
     exit 0
 fi
 
-ok() { echo "ok $1"; }
-bad() { # NAME, then what to show
-    echo "not ok $1"
-    shift
-    printf '  %s\n' "$@"
-    fails=$((fails + 1))
-}
-# expect NAME COMMAND...: the command succeeds.
-expect() {
-    local name=$1
-    shift
-    if "$@" >"$dir/expect.out" 2>&1; then ok "$name"; else bad "$name" "failed: $*" "$(tail -n 5 "$dir/expect.out")"; fi
-}
-# check NAME EXIT_CODE PATTERN COMMAND...: the code, and a line on stderr that matches; stdout is
-# kept in $dir/out, stderr in $dir/err. An error is one line without half-written control characters.
-check() {
-    local name=$1 want=$2 pattern=$3
-    shift 3
-    "$@" >"$dir/out" 2>"$dir/err"
-    local rc=$?
-    if [ $rc -eq "$want" ] && grep -qE -- "$pattern" "$dir/err"; then
-        ok "$name"
-    else
-        bad "$name" "exit $rc, wanted $want; stderr, wanted /$pattern/:" "$(cat "$dir/err")"
-    fi
-}
 # told NAME PATTERN, untold NAME PATTERN: about the stderr of the last check.
 told() { expect "$1" grep -qE -- "$2" "$dir/err"; }
 untold() {
     if grep -E -- "$2" "$dir/err" >"$dir/found"; then bad "$1" "$(cat "$dir/found")"; else ok "$1"; fi
-}
-# refused NAME EXIT_CODE PATTERN COMMAND...: as check, and exactly one line of error.
-refused() {
-    check "$@"
-    expect "$1_one_line" test "$(grep -c '^spt: [a-z]*: ' "$dir/err")" -eq \
-        "$(($(grep -c '^spt: [a-z]*: warning: ' "$dir/err") + 1))"
 }
 # py NAME [ARGUMENT...] <<'EOF' program EOF: a Python program that exits 0.
 py() {
@@ -90,4 +53,3 @@ quick="--steps 1 --length 2 --batch 4 --seed 1 --threads 2"
 train() { "$spt" train --model "$model" $quick "$@"; }
 # inspect FILE KEY: a value of a prompt's metadata.
 meta() { "$spt" inspect "$1" --json | "$python" -c 'import json,sys; print(json.load(sys.stdin)["metadata"].get(sys.argv[1], ""))' "$2"; }
-finish() { exit $((fails > 0)); }

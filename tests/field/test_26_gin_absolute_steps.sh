@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Field case 26: TRAIN_STEPS counts from step 0 of the pre-training; quotes lost in the shell. The
 # command lines are those of tests/fixtures/field/26-gin-absolute-steps/cases.sh.
-set -u
-spt=${SPT_BIN:-$PWD/build/release/spt}
+. tests/support/checks.sh
 shared=${SPT_SHARED:-../shared}
 name=$(basename "$0" .sh)
 if [ ! -d "$shared/data/upstream/test_t5_1_1_tiny" ]; then
@@ -10,8 +9,7 @@ if [ ! -d "$shared/data/upstream/test_t5_1_1_tiny" ]; then
     exit 0
 fi
 shared=$(cd "$shared" && pwd)
-M=$(mktemp -d)
-trap 'rm -rf "$M"' EXIT
+M=$dir
 export SPT_CONFIGS=$PWD/configs
 mkdir -p "$M/glue/SST-2" "$M/conf"
 { printf 'sentence\tlabel\n'; head -40 "$shared/data/sst2/train.tsv"; } >"$M/glue/SST-2/train.tsv"
@@ -41,43 +39,25 @@ relative_position_biases.RelativePositionBiases.num_buckets = 4
 relative_position_biases.RelativePositionBiases.max_distance = 8
 seqio.SentencePieceVocabulary.sentencepiece_model_file = '$shared/data/upstream/t5_vocab'
 EOF
-fails=0
-# check NAME CODE PATTERN ARGUMENTS...: exit code and what the story says.
-check() {
-    local id=$1 code=$2 pattern=$3 rc
-    shift 3
-    "$spt" train --tfds_data_dir="$M/glue" "$@" >"$M/out" 2>"$M/err"
-    rc=$?
-    if [ $rc -eq "$code" ] && grep -Eq -- "$pattern" "$M/err"; then
-        echo "ok $id"
-    else
-        echo "not ok $id"
-        echo "  exit $rc, wanted $code; wanted to see: $pattern"
-        sed 's/^/  /' "$M/err" | tail -5
-        fails=$((fails + 1))
-    fi
-}
+# trained NAME CODE PATTERN ARGUMENTS...: exit code and what the story says.
+trained() { check "$1" "$2" "$3" "$spt" train --tfds_data_dir="$M/glue" "${@:4}"; }
 holds() { # NAME DIR STEP: the last checkpoint is this one
-    if [ "$(ls "$2" | sed -n 's/^checkpoint_//p' | sort -n | tail -1)" = "$3" ]; then echo "ok $1"; else
-        echo "not ok $1"
-        ls "$2"
-        fails=$((fails + 1))
-    fi
+    equal "$1" "$(ls "$2" | sed -n 's/^checkpoint_//p' | sort -n | tail -1)" "$3"
 }
 gin=(--gin_search_paths="$C" --gin_file=$G)
-check a_nothing_to_train 3 'TRAIN_STEPS is 3 .*step 3 .*TRAIN_STEPS_RELATIVE' "${gin[@]}" --gin.TRAIN_STEPS=3 --gin.MODEL_DIR="'$M/a'"
-check b_fewer_steps_than_the_checkpoint 3 'TRAIN_STEPS is 2 .*step 3 .*TRAIN_STEPS_RELATIVE' "${gin[@]}" --gin.TRAIN_STEPS=2 --gin.MODEL_DIR="'$M/b'"
-[ ! -e "$M/a" ] && echo "ok a_writes_nothing" || { echo "not ok a_writes_nothing"; fails=$((fails + 1)); }
-check c_five_steps 0 'done: step 8 ' "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="'$M/c'"
+trained a_nothing_to_train 3 'TRAIN_STEPS is 3 .*step 3 .*TRAIN_STEPS_RELATIVE' "${gin[@]}" --gin.TRAIN_STEPS=3 --gin.MODEL_DIR="'$M/a'"
+trained b_fewer_steps_than_the_checkpoint 3 'TRAIN_STEPS is 2 .*step 3 .*TRAIN_STEPS_RELATIVE' "${gin[@]}" --gin.TRAIN_STEPS=2 --gin.MODEL_DIR="'$M/b'"
+expect a_writes_nothing test ! -e "$M/a"
+trained c_five_steps 0 'done: step 8 ' "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="'$M/c'"
 holds c_last_checkpoint "$M/c" 8
-check c_again_is_finished 0 'the run is finished' "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="'$M/c'"
-check d_relative_wins 0 'done: step 8 ' "${gin[@]}" --gin.TRAIN_STEPS=100 --gin.TRAIN_STEPS_RELATIVE=5 --gin.MODEL_DIR="'$M/d'"
-check e_quotes_eaten 3 "arrived as $M/e;" "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="$M/e"
-check e_remedy 3 "quote" "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="$M/e"
-check e_bare_word 3 "my_task" "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="'$M/e'" --gin.MIXTURE_OR_TASK_NAME=my_task
-check e_hash_in_quotes_is_data 0 'done: step 8 in .*/run #7' "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="'$M/run #7'"
-check e_hash_outside_is_said 0 'warning: .*as a comment' "${gin[@]}" --gin.TRAIN_STEPS='8 #9' --gin.MODEL_DIR="'$M/h'"
-check f_bindings_beat_files 0 'done: step 8 ' --gin.TRAIN_STEPS=8 "${gin[@]}" --gin.MODEL_DIR="'$M/f'"
-check missing_are_named_at_once 3 'missing: .*MODEL_DIR' --gin_file=prompt_tuning/configs/models/t5_1_1_base_prompt.gin --gin_file=prompt_tuning/configs/runs/prompt_finetune.gin
-check unknown_flags_suggest 2 'did you mean --gin_file' "${gin[@]}" --gin_fil=x
-exit $((fails > 0))
+trained c_again_is_finished 0 'the run is finished' "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="'$M/c'"
+trained d_relative_wins 0 'done: step 8 ' "${gin[@]}" --gin.TRAIN_STEPS=100 --gin.TRAIN_STEPS_RELATIVE=5 --gin.MODEL_DIR="'$M/d'"
+trained e_quotes_eaten 3 "arrived as $M/e;" "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="$M/e"
+trained e_remedy 3 "quote" "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="$M/e"
+trained e_bare_word 3 "my_task" "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="'$M/e'" --gin.MIXTURE_OR_TASK_NAME=my_task
+trained e_hash_in_quotes_is_data 0 'done: step 8 in .*/run #7' "${gin[@]}" --gin.TRAIN_STEPS=8 --gin.MODEL_DIR="'$M/run #7'"
+trained e_hash_outside_is_said 0 'warning: .*as a comment' "${gin[@]}" --gin.TRAIN_STEPS='8 #9' --gin.MODEL_DIR="'$M/h'"
+trained f_bindings_beat_files 0 'done: step 8 ' --gin.TRAIN_STEPS=8 "${gin[@]}" --gin.MODEL_DIR="'$M/f'"
+trained missing_are_named_at_once 3 'missing: .*MODEL_DIR' --gin_file=prompt_tuning/configs/models/t5_1_1_base_prompt.gin --gin_file=prompt_tuning/configs/runs/prompt_finetune.gin
+trained unknown_flags_suggest 2 'did you mean --gin_file' "${gin[@]}" --gin_fil=x
+finish
