@@ -195,7 +195,7 @@ fuzz: ## fuzz under clang's sanitizers: make fuzz FUZZ=msgpack TIME=60
 fuzz-volume: ## the same, built for speed: many executions of inputs already found
 	$(MAKE) CC="$(FUZZ_CC)" CXX="$(FUZZ_CXX)" VARIANT=fuzz-volume OPT="$(FUZZ_VOLUME_OPT)" \
 		$(FUZZ:%=build/fuzz-volume/tests/fuzz/fuzz_%)
-	FUZZ_CORPUS=build/fuzz/corpus tools/fuzz build/fuzz-volume $(TIME) $(FUZZ)
+	FUZZ_ARGS=-entropic=0 FUZZ_CORPUS=build/fuzz/corpus tools/fuzz build/fuzz-volume $(TIME) $(FUZZ)
 FUZZ_CC ?= clang
 FUZZ_CXX ?= clang++
 fuzz-short: ## every fuzz target for a few seconds

@@ -115,7 +115,8 @@ spt_status err_wrap(spt_err *err, spt_status st, const char *fmt, ...)
     const int n = vsnprintf(err->msg, sizeof err->msg, fmt, ap);
     va_end(ap);
     const size_t used = n < 0 ? 0 : (size_t)n < sizeof err->msg ? (size_t)n : sizeof err->msg - 1;
-    snprintf(err->msg + used, sizeof err->msg - used, ": %s", inner);
+    const int left = (int)(sizeof err->msg - used) - 3; /* what is too long is cut */
+    snprintf(err->msg + used, sizeof err->msg - used, ": %.*s", left > 0 ? left : 0, inner);
     text_tame(err->msg);
     err->code = st;
     return st;

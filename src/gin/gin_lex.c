@@ -265,10 +265,10 @@ static size_t operator_len(const char *s, size_t left)
     static const char *const two[] = {"!=", "%=", "&=", "**", "*=", "+=", "-=", "->", "//", "/=",
                                       ":=", "<<", "<=", "==", ">=", ">>", "@=", "^=", "|="};
     for (size_t i = 0; left >= 3 && i < sizeof three / sizeof *three; i++)
-        if (memcmp(s, three[i], 3) == 0)
+        if (s[0] == three[i][0] && memcmp(s, three[i], 3) == 0)
             return 3;
     for (size_t i = 0; left >= 2 && i < sizeof two / sizeof *two; i++)
-        if (memcmp(s, two[i], 2) == 0)
+        if (s[0] == two[i][0] && memcmp(s, two[i], 2) == 0)
             return 2;
     return *s && strchr("%&()*+,-./:;<=>@[]^{|}~", *s) ? 1 : 0;
 }

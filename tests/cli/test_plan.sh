@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # `spt plan` says before a weight is read what `spt train` then takes: bytes within 10 % of the measured
 # peak of the process, for several shapes and ways to compute; --memory chooses, or says what would fit.
+# run-tests: alone, it compares peaks of memory, which differ where threads are held up.
 . tests/support/checks.sh
 desk=demo/desk
 # A small model of another shape, plain activation, float32: widths that are no multiples of a panel.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One model held by several processes (--num-partitions): numbers of one process within rounding, the
 # same bits for the same number of parts, a share of the memory, bytes as planned.
+# run-tests: alone, it compares peaks of memory, which differ where processes are held up.
 . tests/dist/ranks.sh
 fixture 29
 common="--model $model --threads 1"
