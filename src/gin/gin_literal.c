@@ -100,8 +100,8 @@ bool gin_number(const char *s, size_t len, bool negative, gin_value *out, const 
         digits[n++] = s[i];
     }
     const bool imaginary = n && (digits[n - 1] | 32) == 'j';
-    digits[imaginary ? n - 1 : n] = 0;
-    const double f = strtod(digits, NULL);
+    digits[n] = 0;
+    const double f = strtod(digits, NULL); /* ends at a j */
     *out = (gin_value){.kind = imaginary ? GIN_IMAG : GIN_FLOAT};
     out->u.f = negative ? -f : f;
     return true;

@@ -452,24 +452,15 @@ spt_status gin_import_statement(gin_config *c, struct gin_context *ctx, const gi
     return SPT_OK;
 }
 
-/* The imports of a completed text join those of the configuration (distinct, first seen first). */
+/* The imports of a completed text join those of the configuration, first seen first. */
 spt_status gin_context_finish(gin_config *c, struct gin_context *ctx)
 {
-    for (struct gin_import *i = ctx->first, *next; i; i = next) {
-        next = i->next;
-        const struct gin_import *same = c->first_import;
-        while (same &&
-               (same->module != i->module || same->alias != i->alias || same->from != i->from))
-            same = same->next;
-        if (same)
-            continue;
-        i->next = NULL;
-        if (c->last_import)
-            c->last_import->next = i;
-        else
-            c->first_import = i;
-        c->last_import = i;
-    }
+    if (c->last_import)
+        c->last_import->next = ctx->first;
+    else
+        c->first_import = ctx->first;
+    if (ctx->last)
+        c->last_import = ctx->last;
     ctx->first = ctx->last = NULL;
     return SPT_OK;
 }

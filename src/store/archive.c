@@ -203,7 +203,7 @@ spt_status archive_find(const archive *a, const char *name, size_t *out, spt_err
         return err_set(err, SPT_E_NOTFOUND, "%s has %zu members that end in '%s'", a->path, found,
                        name);
     buf names;
-    buf_init(&names, 200);
+    buf_init(&names, 256); /* 149 characters, a comma, one name */
     for (size_t i = 0; i < a->count && i < MAX_SUGGESTED && names.len < 150; i++)
         buf_addf(&names, "%s%.60s", i ? ", " : "", a->member[i].name);
     const spt_status st =

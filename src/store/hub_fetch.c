@@ -681,7 +681,7 @@ static spt_status download(struct fetch *f, const struct hub_file *h, const char
     receiver_close(&v);
     if (!st)
         st = fs_rename(v.path, blob, err);
-    f->progress.done = v.base + (st ? 0 : h->size);
+    f->progress.done = v.base + h->size; /* nobody asks after a failure */
     buf_release(&path);
     return st ? err_wrap(err, st, "%s %s", f->r->id, h->name) : SPT_OK;
 }

@@ -322,6 +322,74 @@ static void lower_can_be_better(void **state)
         EXPECT_OK(ckpt_save(ck, &p.s, &err), &err);
     }
     expect_steps(dir, (const int64_t[]){2, 4}, 2);
+    struct sample p;
+    sample(&p, 5);
+    p.s.has_score = true;
+    p.s.score = 0.1; /* as good is not better */
+    EXPECT_OK(ckpt_save(ck, &p.s, &err), &err);
+    save(ck, 6);
+    expect_steps(dir, (const int64_t[]){2, 6}, 2);
+    ckpt_close(ck);
+}
+
+static void damage_that_no_block_shows(void **state)
+{
+    unsigned char bytes[2 * CKPT_BLOCK + 5] = {0};
+    struct manifest m = {0};
+    spt_err err;
+    EXPECT_OK(manifest_describe_state(&m, bytes, sizeof bytes, &err), &err);
+    EXPECT_EQ_I64(m.crc_count, 3);
+    EXPECT_OK(manifest_check_state(&m, bytes, sizeof bytes, "x", &err), &err);
+    EXPECT_STATUS(manifest_check_state(&m, bytes, sizeof bytes - 1, "x", &err), SPT_E_FORMAT);
+    EXPECT_STR(err.msg, "x has 32772 bytes, its manifest says 32773");
+    EXPECT_EQ_I64(err.offset, 32772);
+    for (size_t at = 0; at < sizeof bytes; at += CKPT_BLOCK / 2) {
+        bytes[at] = 1;
+        char want[80];
+        const size_t first = at / CKPT_BLOCK * CKPT_BLOCK,
+                     end = first + CKPT_BLOCK < sizeof bytes ? first + CKPT_BLOCK : sizeof bytes;
+        snprintf(want, sizeof want, "x is damaged between byte %zu and byte %zu", first, end - 1);
+        EXPECT_STATUS(manifest_check_state(&m, bytes, sizeof bytes, "x", &err), SPT_E_FORMAT);
+        EXPECT_STR(err.msg, want);
+        bytes[at] = 0;
+    }
+    m.state.hash = hash_bytes("", 0);
+    EXPECT_STATUS(manifest_check_state(&m, bytes, sizeof bytes, "x", &err), SPT_E_FORMAT);
+    EXPECT_STR(err.msg, "x: wrong checksum");
+    manifest_release(&m);
+}
+
+/* Both exports of a state go with it; a pattern is learned once, however many states there were. */
+static void two_exports(void **state)
+{
+    const char *dir = fresh("two");
+    const struct ckpt_opts opts = {.keep = 1};
+    spt_err err;
+    ckpt *ck;
+    EXPECT_OK(ckpt_open(dir, &opts, &ck, &err), &err);
+    for (int i = 1; i <= 12; i++) {
+        struct sample p;
+        char name[4][32];
+        sample(&p, i);
+        snprintf(name[0], sizeof name[0], "a-%d.txt", i);
+        snprintf(name[1], sizeof name[1], "b-%d.txt", i);
+        snprintf(name[2], sizeof name[2], "c-%d.txt", i);
+        struct ckpt_export e[3] = {{name[0], "x", 1}, {name[1], "y", 1}, {name[2], "z", 1}};
+        p.s.exports = e;
+        p.s.export_count = i < 12 ? 2 : 3;
+        EXPECT_OK(ckpt_save(ck, &p.s, &err), &err);
+        for (int k = 1; k <= i; k++) {
+            char path[32];
+            snprintf(path, sizeof path, "a-%d.txt", k);
+            EXPECT_EQ_I64(fs_exists(test_path(dir, path)), k == i);
+            path[0] = 'b';
+            EXPECT_EQ_I64(fs_exists(test_path(dir, path)), k == i);
+        }
+    }
+    EXPECT_OK(fs_write_all(test_path(dir, "c-3.txt"), "x", 1, &err), &err); /* of a state that is gone */
+    EXPECT_OK(fs_write_all(test_path(dir, "d-3.txt"), "x", 1, &err), &err);
+    save(ck, 13);
+    EXPECT_TRUE(!fs_exists(test_path(dir, "c-3.txt")) && fs_exists(test_path(dir, "d-3.txt")));
     ckpt_close(ck);
 }
 
@@ -769,7 +837,7 @@ int main(void)
         cmocka_unit_test(retention),
         cmocka_unit_test(exports_without_state),
         cmocka_unit_test(lower_can_be_better),
-        cmocka_unit_test(the_same_step_again),
+        cmocka_unit_test(damage_that_no_block_shows), cmocka_unit_test(two_exports), cmocka_unit_test(the_same_step_again),
         cmocka_unit_test(crash_leftovers_are_removed),
         cmocka_unit_test(every_flipped_byte_is_seen),
         cmocka_unit_test(damage_is_located),

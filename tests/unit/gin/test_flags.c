@@ -41,6 +41,15 @@ static spt_status parse(unsigned programs, gin_flags *out, spt_err *err, int arg
     return gin_flags_parse(argc + 1, argv, programs, out, err);
 }
 
+static void names_begin_with_a_dash(void **state)
+{
+    gin_flags f;
+    spt_err err;
+    EXPECT_OK(parse(GIN_PROGRAM_TRAIN, &f, &err, 2, "xflagfile=/none", "-"), &err);
+    EXPECT_STATUS(parse(GIN_PROGRAM_TRAIN, &f, &err, 1, "-flagfile=/none"), SPT_E_NOTFOUND);
+    EXPECT_STATUS(parse(GIN_PROGRAM_TRAIN, &f, &err, 1, "--flagfile=/none"), SPT_E_NOTFOUND);
+}
+
 static void kinds_of_flags(void **state)
 {
     gin_flags f;
@@ -261,7 +270,7 @@ int main(void)
         cmocka_unit_test(flag_files_and_wrong_values),
         cmocka_unit_test(the_table_of_flags),
         cmocka_unit_test(recorded_rewrites),
-        cmocka_unit_test(kinds_of_flags),
+        cmocka_unit_test(names_begin_with_a_dash), cmocka_unit_test(kinds_of_flags),
         cmocka_unit_test(search_paths_are_csv),
         cmocka_unit_test(programs_have_their_own_flags),
         cmocka_unit_test(end_of_flags_and_wrong_values),

@@ -318,10 +318,55 @@ static void every_definition_is_well_formed(void **state)
     EXPECT_TRUE(gin_registry_macro(registry, "NOTHING") == NULL);
 }
 
+/* 511 characters with the module. */
+static void names_as_long_as_they_may_be(void **state)
+{
+    (void)state;
+    static char name[512];
+    const gin_def d = {"fx", name, GIN_FUNCTION, "a", true, NULL};
+    for (size_t n = 508; n <= 509; n++) {
+        gin_registry *r;
+        spt_err err = {0};
+        memset(name, 'n', n);
+        EXPECT_OK(gin_registry_new(&r, &err), &err);
+        EXPECT_STATUS(gin_registry_add(r, &d, 1, &err), n == 508 ? SPT_OK : SPT_E_CONFIG);
+        if (n == 509)
+            EXPECT_MSG(&err, "is too long");
+        gin_registry_free(r);
+    }
+}
+
+/* All others are there once a file imports them. */
+static void few_names_need_no_import(void **state)
+{
+    (void)state;
+    buf names;
+    buf_init(&names, 4096);
+    for (size_t i = 0; i < gin_registry_count(registry); i++) {
+        const gin_def *d = gin_registry_at(registry, i);
+        if (d->registered)
+            buf_addf(&names, "%s.%s\n", d->module, d->name);
+    }
+    EXPECT_STR(buf_str(&names),
+               "gin.config.macro\n"
+               "gin.config.constant\n"
+               "gin.config.singleton\n"
+               "t5x.gin_utils.get_gin_config_str\n"
+               "t5x.gin_utils.summarize_gin_config\n"
+               "t5x.gin_utils.sum_fn\n"
+               "t5x.gin_utils.bool_fn\n"
+               "t5x.gin_utils.string_split_fn\n"
+               "t5x.checkpoints.SaveBestCheckpointer\n"
+               "t5x.checkpoints.OrbaxCheckpointManagerInterface\n"
+               "t5x.checkpoints.CheckpointManagerConstructor\n"
+               "t5x.checkpoints_utils.get_checkpoint_prefix\n");
+    buf_release(&names);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(queries_see_stored_values),
+        cmocka_unit_test(few_names_need_no_import), cmocka_unit_test(names_as_long_as_they_may_be), cmocka_unit_test(queries_see_stored_values),
         cmocka_unit_test(options_become_bindings),
         cmocka_unit_test(errors_have_their_place),
         cmocka_unit_test(objects_have_arguments_and_defaults),

@@ -594,6 +594,10 @@ static void text(void **state)
 {
     run_file("text", 7);
 }
+static void layout(void **state)
+{
+    run_file("layout", 80);
+}
 /* Every allocation of every recorded case fails, once and from there on. */
 static void every_allocation(void **state)
 {
@@ -617,7 +621,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values), cmocka_unit_test(statements), cmocka_unit_test(evaluation),
         cmocka_unit_test(more),   cmocka_unit_test(includes),   cmocka_unit_test(dynamic),
-        cmocka_unit_test(text),   cmocka_unit_test(overrides),
+        cmocka_unit_test(text),   cmocka_unit_test(overrides),  cmocka_unit_test(layout),
         cmocka_unit_test(every_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

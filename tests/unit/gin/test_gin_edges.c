@@ -27,6 +27,8 @@ static const gin_def defs[] = {
     {"fx", "Box", GIN_CLASS, "item, label='[,' ", true, NULL},
     {"fx", "Box.open", GIN_METHOD, "key=0", true, NULL},
     {"fx.mod", "dyn", GIN_CLASS, "a=1, b=(1, 2), c=\"x,y\"", false, NULL},
+    {"fy.mod", "dyn", GIN_CLASS, "a=1", false, NULL},
+    {"fz.mod", "dyn", GIN_CLASS, "a=1", false, NULL},
 };
 
 static gin_registry *registry;
@@ -383,6 +385,48 @@ static void looking_at_values(void **state)
     EXPECT_STR(gin_kind_name(&(gin_value){.kind = 99}), "?");
 }
 
+static void evaluations_are_counted_one_by_one(void **state)
+{
+    (void)state;
+    gin_value made;
+    const gin_value *stored;
+    given("pair.left = [@kw, @s/kw()]");
+    EXPECT_OK(gin_query(c, "pair.left", &stored, &err), &err);
+    size_t first[3] = {0};
+    for (int i = 0; i < 3; i++) {
+        EXPECT_OK(gin_evaluate(c, stored, "", &made, &err), &err);
+        first[0] = i ? first[0] : c->nodes;
+        EXPECT_EQ_I64(c->nodes, first[0]);
+        EXPECT_OK(gin_call_value(c, &made.u.items[0], "", NULL, 0, &made, &err), &err);
+        first[1] = i ? first[1] : c->nodes;
+        EXPECT_EQ_I64(c->nodes, first[1]);
+        EXPECT_OK(gin_call(c, "pair", NULL, 0, &made, &err), &err);
+        first[2] = i ? first[2] : c->nodes;
+        EXPECT_EQ_I64(c->nodes, first[2]);
+    }
+}
+
+static void text_is_utf8(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t bad; /* 99: none */
+    } of[] = {
+        {"", 99}, {"\x7f", 99}, {"a\x80", 1}, {"\xc1\xbf", 0}, {"\xc2\x80", 99}, {"\xdf\xbf", 99}, {"ab\xc2", 2},
+        {"\xc2\xc2\x80", 0}, {"\xe0\x9f\xbf", 0}, {"\xe0\xa0\x80", 99}, {"\xed\x9f\xbf", 99}, {"\xed\xa0\x80", 0},
+        {"\xee\x80\x80", 99}, {"\xef\xbf\xbf", 99}, {"x\xef\xbf", 1}, {"\xef\xbf\x7f", 0}, {"\xf0\x8f\xbf\xbf", 0},
+        {"\xf0\x90\x80\x80", 99}, {"\xf3\xbf\xbf\xbf", 99}, {"\xf4\x8f\xbf\xbf", 99}, {"\xf4\x90\x80\x80", 0},
+        {"\xf5\x80\x80\x80", 0}, {"\xf0\x90\x80", 0}, {"\xf0\x90\x80\xc0", 0}, {"\xff", 0},
+    };
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        size_t bad = 99;
+        const bool valid = gin_utf8_valid(of[i].text, strlen(of[i].text), &bad);
+        if (valid != (of[i].bad == 99) || (!valid && bad != of[i].bad))
+            fail_msg("text %zu: %d, %zu", i, valid, bad);
+    }
+}
+
 /* --- values ----------------------------------------------------------------------------------------- */
 
 static gin_value literal(const char *text)
@@ -571,10 +615,35 @@ static void errors_print(void **state)
     EXPECT_MSG(&err, "bad.gin:2: ");
     gin_error_print(c, &b);
     EXPECT_TRUE(strstr(buf_str(&b), "  File \"") && strstr(buf_str(&b), "bad.gin\", line 2\n    B = 1 2\n"));
+    test_write(test_path(dir, "open.gin"), "A = 1\nB = (1,\n", 14);
+    again();
+    EXPECT_STATUS(gin_parse_file(c, test_path(dir, "open.gin"), &err), SPT_E_CONFIG);
+    EXPECT_STR(gin_last_error(c)->kind, "TokenError");
+    EXPECT_STR(gin_last_error(c)->file, test_path(dir, "open.gin"));
     test_write(test_path(dir, "bytes.gin"), "A = \xff\n", 6);
     again();
     EXPECT_STATUS(gin_parse_file(c, test_path(dir, "bytes.gin"), &err), SPT_E_CONFIG);
     expect_text("bytes.gin");
+    again(); /* on one line */
+    EXPECT_STATUS(gin_parse_file(c, "none/a\nb\n\n  c.gin", &err), SPT_E_NOTFOUND);
+    EXPECT_MSG(&err, "none/a; b c.gin. Searched");
+    static const char *const escapes[][2] = {
+        {"A = '\\x1'", "(unicode error) truncated \\xXX escape"}, {"A = b'\\x1'", "(value error) invalid \\x escape"},
+        {"A = '\\u12'", "(unicode error) truncated \\uXXXX escape"},
+        {"A = '\\U0001'", "(unicode error) truncated \\UXXXXXXXX escape"},
+    };
+    for (size_t i = 0; i < sizeof escapes / sizeof *escapes; i++) {
+        again();
+        EXPECT_STATUS(parse(escapes[i][0]), SPT_E_CONFIG);
+        expect_text(escapes[i][1]);
+    }
+    /* a text that does not hold it */
+    given("pair.left = 1");
+    buf small;
+    buf_init(&small, 20);
+    EXPECT_STATUS(gin_config_text(c, false, &small, &err), SPT_E_CONFIG);
+    EXPECT_MSG(&err, "the configuration is too large to print");
+    buf_release(&small);
     /* a message longer than any line of ours */
     again();
     buf_clear(&b);
@@ -634,6 +703,22 @@ static void imports_under_several_names(void **state)
     EXPECT_OK(gin_config_new(registry, &other, &err), &err);
     EXPECT_OK(gin_parse_string(other, buf_str(&b), b.len, &err), &err); /* what is printed can be read */
     gin_config_free(other);
+    /* Three modules of one name, from three texts: what gin-config 0.5.0 prints. */
+    again();
+    for (int i = 0; i < 3; i++) {
+        char one[120];
+        snprintf(one, sizeof one, "from __gin__ import dynamic_registration\nfrom f%c import mod\nmod.dyn.a = %d\n",
+                 "xyz"[i], i + 1);
+        EXPECT_OK(parse(one), &err);
+    }
+    buf_clear(&b);
+    EXPECT_OK(gin_config_text(c, false, &b, &err), &err);
+#define PARAGRAPH(name, value)                                                                     \
+    "\n# Parameters for " name ":\n# ====================================================="         \
+    "=========================\n" name ".a = " value "\n"
+    EXPECT_STR(buf_str(&b), "from __gin__ import dynamic_registration\nfrom fx import mod\n"
+                            "from fy import mod as mod2\nfrom fz import mod as mod3\n"
+                            PARAGRAPH("mod.dyn", "1") PARAGRAPH("mod2.dyn", "2") PARAGRAPH("mod3.dyn", "3"));
     static const char *const bad[] = {
         "from __gin__ import dynamic_registration\nimport fx.none\n",
         "from __gin__ import dynamic_registration\nfrom fx import mod\nmod.none.a = 1\n",
@@ -691,7 +776,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(locked), CASE(parameters_that_are_not), CASE(queries), CASE(missing_settings),
         CASE(macros_and_references), CASE(arguments_that_nobody_gave), CASE(as_many_arguments_as_there_may_be),
-        CASE(singletons_and_constants), CASE(cycles), CASE(looking_at_values), CASE(values_compare),
+        CASE(singletons_and_constants), CASE(cycles), CASE(looking_at_values), CASE(evaluations_are_counted_one_by_one), CASE(text_is_utf8), CASE(values_compare),
         CASE(values_print), CASE(configurations_print_and_parse), CASE(errors_print), CASE(files_by_prefix),
         CASE(imports_under_several_names), CASE(lists_in_flags),
     };

@@ -413,6 +413,10 @@ static void refusals(void **state)
                      of[i].part);
     }
     unsetenv("HF_TOKEN");
+    char want[300];
+    answer("/resolve/.*config.json", "HEAD", 404, "\"X-Error-Code\": \"RevisionNotFound\"", "");
+    snprintf(want, sizeof want, "org/t5 on %s has no revision \"main\"", strstr(server.url, "://") + 3);
+    EXPECT("org/t5", HUB_MODEL, SPT_E_NOTFOUND, want);
     answer("/resolve/.*config.json", "GET", 404, "\"X-Error-Code\": \"EntryNotFound\"", "");
     EXPECT("org/t5", HUB_MODEL, SPT_E_NOTFOUND, "has no file config.json");
 }

@@ -40,6 +40,10 @@ static const struct {
     const char *refused; /* part of the message; NULL: accepted */
 } cases[] = {
     {H("'<f4'", "False", "(2, 3)"), 24, NULL},
+    {H("'U4'", "False", "(1,)"), 16, "descr 'U4' is strings, not numbers"},
+    {H("'Uf4'", "False", "(1,)"), 16, "descr 'Uf4' is strings, not numbers"},
+    {H("'<U4'", "False", "(1,)"), 16, "descr '<U4' is strings, not numbers"},
+    {H("''", "False", "(1,)"), 16, "descr '' is not a supported kind of number"},
     {H("'<f4'", "True", "(2, 3)"), 24, NULL},
     {H("'>f4'", "False", "(2, 3)"), 24, NULL},
     {H("'=f4'", "False", "(2, 3)"), 24, NULL},

@@ -39,6 +39,26 @@ static void make_archives(char *dir, size_t cap)
              "    z.writestr(n, 'content of ' + n)\n"
              "z.close()\n"
              "zipfile.ZipFile('empty.zip', 'w').close()\n"
+             "for f, names in (('six', '0 1 2 3 4 5'.split()), ('long', ['0' * 60, '0' * 61, '0' * 24, 'b']),\n"
+             "                 ('longer', ['0' * 60, '0' * 61, '0' * 26, 'b']), ('longest', ['0' * 60, '0' * 61, '0' * 25, 'b' * 70])):\n"
+             "    with zipfile.ZipFile(f + '.zip', 'w') as z:\n"
+             "        for n in names: z.writestr(n, '')\n"
+             "import tarfile\n"
+             "with tarfile.open('kinds.tar', 'w') as t:\n"
+             "    for kind in b'01234567AS':\n"
+             "        m = tarfile.TarInfo('of kind ' + chr(kind)); m.type = bytes([kind]); m.linkname = 'x'\n"
+             "        t.addfile(m)\n"
+             "def pax(name, headers, long=0, fmt=tarfile.PAX_FORMAT, change=()):\n"
+             "    with tarfile.open(name, 'w', format=fmt) as t:\n"
+             "        m = tarfile.TarInfo('n' * 60 + '/' + 'm' * 60 if long else 'n'); m.size = 3; m.pax_headers = headers\n"
+             "        import io; t.addfile(m, io.BytesIO(b'abc'))\n"
+             "    raw = open(name, 'rb').read()\n"
+             "    for a, b in change: assert raw.count(a) == 1; raw = raw.replace(a, b)\n"
+             "    open(name, 'wb').write(raw)\n"
+             "pax('second.tar', {'comment': 'x', 'path': 'the/name'})\n"
+             "pax('prefix.tar', {}, 1, tarfile.USTAR_FORMAT)\n"
+             "for i, size in enumerate(('3', '1x', '/', ':', '0', '72057594037927936')):\n"
+             "    pax('size%%d.tar' %% i, {'sizf': size}, change=[(b'sizf', b'size')])\n"
              "open('plain.txt', 'w').write('plain words')\n"
              "open('a.gz', 'wb').write(gzip.compress(b'zipped words'))\n"
              "open('zipped', 'wb').write(gzip.compress(b'zipped words'))\n"
@@ -66,8 +86,8 @@ static void members_are_found(void **state)
     EXPECT_STATUS(archive_find(a, "dev.tsv", &i, &err), SPT_E_NOTFOUND);
     EXPECT_MSG(&err, "has 2 members that end in 'dev.tsv'");
     EXPECT_STATUS(archive_find(a, "rain.tsv", &i, &err), SPT_E_NOTFOUND);
-    EXPECT_MSG(&err, "has no member 'rain.tsv' (it has SST-2/train.tsv, SST-2/dev.tsv");
-    EXPECT_MSG(&err, ", ...)");
+    EXPECT_MSG(&err, "has no member 'rain.tsv' (it has SST-2/train.tsv, SST-2/dev.tsv, QNLI/dev.tsv, "
+                     "__MACOSX/SST-2/train.tsv, top.tsv, x.tsv, ...)");
     EXPECT_EQ_I64(i, 99);
     EXPECT_STR(archive_path(a), test_path(dir, "two.zip"));
     archive_close(a);
@@ -75,6 +95,49 @@ static void members_are_found(void **state)
     EXPECT_EQ_I64(archive_kind(a), ARCHIVE_ZIP);
     EXPECT_STATUS(archive_find(a, "x", &i, &err), SPT_E_NOTFOUND);
     EXPECT_MSG(&err, "(it has none)");
+    archive_close(a);
+    EXPECT_OK(archive_open(test_path(dir, "six.zip"), &a, &err), &err);
+    EXPECT_STATUS(archive_find(a, "x", &i, &err), SPT_E_NOTFOUND);
+    EXPECT_MSG(&err, "(it has 0, 1, 2, 3, 4, 5)");
+    archive_close(a);
+    EXPECT_OK(archive_open(test_path(dir, "long.zip"), &a, &err), &err); /* 150 characters, then no more names */
+    EXPECT_STATUS(archive_find(a, "x", &i, &err), SPT_E_NOTFOUND);
+    char want[300];
+    snprintf(want, sizeof want, "(it has %060d, %060d, %024d, b)", 0, 0, 0);
+    EXPECT_MSG(&err, want);
+    archive_close(a);
+    EXPECT_OK(archive_open(test_path(dir, "longer.zip"), &a, &err), &err);
+    EXPECT_STATUS(archive_find(a, "x", &i, &err), SPT_E_NOTFOUND);
+    snprintf(want, sizeof want, "(it has %060d, %060d, %026d)", 0, 0, 0);
+    EXPECT_MSG(&err, want);
+    archive_close(a);
+    EXPECT_OK(archive_open(test_path(dir, "longest.zip"), &a, &err), &err);
+    EXPECT_STATUS(archive_find(a, "x", &i, &err), SPT_E_NOTFOUND);
+    char b60[61] = "";
+    memset(b60, 'b', 60);
+    snprintf(want, sizeof want, "(it has %060d, %060d, %025d, %s)", 0, 0, 0, b60);
+    EXPECT_MSG(&err, want);
+    archive_close(a);
+    EXPECT_OK(archive_open(test_path(dir, "second.tar"), &a, &err), &err);
+    EXPECT_STR(archive_name(a, 0), "the/name");
+    archive_close(a);
+    EXPECT_OK(archive_open(test_path(dir, "prefix.tar"), &a, &err), &err);
+    EXPECT_TRUE(strlen(archive_name(a, 0)) == 121 && archive_name(a, 0)[60] == '/');
+    archive_close(a);
+    for (int k = 0; k < 6; k++) {
+        char file[20];
+        snprintf(file, sizeof file, "size%d.tar", k);
+        const spt_status st = archive_open(test_path(dir, file), &a, &err);
+        EXPECT_STATUS(st, k == 0 ? SPT_OK : SPT_E_FORMAT);
+        if (!st)
+            archive_close(a);
+        else if (k < 4)
+            EXPECT_MSG(&err, "a damaged size in front of byte 1024");
+    }
+    EXPECT_OK(archive_open(test_path(dir, "kinds.tar"), &a, &err), &err); /* links, devices, directories are no files */
+    EXPECT_EQ_I64(archive_count(a), 2);
+    EXPECT_STR(archive_name(a, 0), "of kind 0");
+    EXPECT_STR(archive_name(a, 1), "of kind 7");
     archive_close(a);
     archive_close(NULL);
     static const struct {
@@ -317,6 +380,51 @@ static void writer_of_safetensors(void **state)
     EXPECT_TRUE(!safetensors_probe("x.safetensors", (const unsigned char *)"\2\0\0\0\1\0\0\0", 8, 8));
 }
 
+static void weights_of_adapters(void **state)
+{
+    (void)state;
+    char dir[4096];
+    spt_err err = {0};
+    store *s = NULL;
+    snprintf(dir, sizeof dir, "%s/weights", test_tmpdir());
+    EXPECT_OK(fs_make_dirs(dir, &err), &err);
+    EXPECT_STATUS(peft_store_open(dir, NULL, &s, &err), SPT_E_NOTFOUND);
+    EXPECT_MSG(&err, "a PEFT adapter without adapter_model.safetensors or adapter_model.bin");
+    test_write(test_path(dir, "adapter_model.bin"), "not a pickle", 12);
+    EXPECT_STATUS(peft_store_open(dir, NULL, &s, &err), SPT_E_FORMAT);
+    EXPECT_MSG(&err, "weights/adapter_model.bin: ");
+    test_write(test_path(dir, "adapter_model.safetensors"), "\xff\0\0\0\0\0\0\0{}", 10); /* the first that is there */
+    EXPECT_STATUS(peft_store_open(dir, NULL, &s, &err), SPT_E_FORMAT);
+    EXPECT_MSG(&err, "weights/adapter_model.safetensors: the header claims 255 bytes, the file has 2 (cut short)");
+    test_write(test_path(dir, "adapter_model.safetensors"), "\3\0\0\0\0\0\0\0{}", 10);
+    EXPECT_STATUS(peft_store_open(dir, NULL, &s, &err), SPT_E_FORMAT);
+    EXPECT_MSG(&err, "the header claims 3 bytes, the file has 2 (cut short)");
+}
+
+static void long_names_of_tensors(void **state)
+{
+    (void)state;
+    static char name[1026], path[4096];
+    spt_err err = {0};
+    store *s = NULL;
+    memset(name, 'n', 1025);
+    snprintf(path, sizeof path, "%s/long.safetensors", test_tmpdir());
+    for (size_t n = 1025; n >= 1024; n--) {
+        unsigned char file[1200] = {0};
+        name[n] = '\0';
+        const int len = snprintf((char *)file + 8, sizeof file - 8,
+                                 "{\"%s\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", name);
+        file[0] = (unsigned char)(len & 255);
+        file[1] = (unsigned char)(len >> 8);
+        test_write(path, file, 8 + (size_t)len + 4);
+        EXPECT_STATUS(store_open(path, NULL, &s, &err), n == 1025 ? SPT_E_FORMAT : SPT_OK);
+        if (n == 1025)
+            EXPECT_MSG(&err, "1025");
+    }
+    EXPECT_STR(store_at(s, 0)->name, name);
+    store_close(s);
+}
+
 static void non_finite_values(void **state)
 {
     (void)state;
@@ -395,7 +503,10 @@ static void indices_of_shards(void **state)
     EXPECT_TRUE(!truncate(test_path(dir, "model.safetensors.index.json"), (64 << 20) + 1)); /* sparse */
     store *s;
     EXPECT_STATUS(store_open(dir, NULL, &s, &err), SPT_E_FORMAT);
-    EXPECT_MSG(&err, "an index of 67108865 bytes");
+    EXPECT_MSG(&err, "an index of 67108865 bytes, more than 67108864");
+    EXPECT_TRUE(!truncate(test_path(dir, "model.safetensors.index.json"), 64 << 20));
+    EXPECT_STATUS(store_open(dir, NULL, &s, &err), SPT_E_FORMAT);
+    EXPECT_MSG(&err, "line 1");
     bool there = true;
     memset(path, 'p', sizeof path - 1);
     path[sizeof path - 1] = '\0';
@@ -877,6 +988,8 @@ int main(void)
         cmocka_unit_test(odd_rows_and_sizes),
         cmocka_unit_test(writer_of_safetensors),
         cmocka_unit_test(non_finite_values),
+        cmocka_unit_test(long_names_of_tensors),
+        cmocka_unit_test(weights_of_adapters),
         cmocka_unit_test(indices_of_shards),
         cmocka_unit_test(checkpoints_that_cannot_be_written),
         cmocka_unit_test(stale_names_are_kept_apart),

@@ -7,6 +7,7 @@
 
 #include "codec/gzip.h"
 #include "codec/msgpack.h"
+#include "base/limits.h"
 #include "store/t5x_checkpoint.h"
 #include "store/t5x_internal.h"
 #include "support/memfs.h"
@@ -455,6 +456,40 @@ static void refused_pieces(void **state)
     }
 }
 
+/* [n] in n pieces of one element. */
+static void as_many_pieces_as_there_may_be(void **state)
+{
+    for (int64_t n = T5X_MAX_PIECES; n <= T5X_MAX_PIECES + 1; n++) {
+        spt_err err;
+        buf b;
+        t5x_reader *r = NULL;
+        buf_init(&b, 1 << 20);
+        put_head(&b, 3);
+        msgpack_put_map(&b, 1);
+        put_key(&b, "w");
+        msgpack_put_map(&b, 3);
+        put_key(&b, "__msgpack_chunked_array__");
+        msgpack_put_bool(&b, true);
+        put_key(&b, "shape");
+        msgpack_put_map(&b, 1);
+        put_key(&b, "0");
+        msgpack_put_uint(&b, (uint64_t)n);
+        put_key(&b, "chunks");
+        msgpack_put_map(&b, (uint32_t)n);
+        for (int64_t i = 0; i < n; i++) {
+            char key[16];
+            snprintf(key, sizeof key, "%d", (int)i);
+            put_key(&b, key);
+            put_array(&b, DT_F32, shape_1d(1), four);
+        }
+        EXPECT_STATUS(open_buf(&b, NULL, &r, &err), n > T5X_MAX_PIECES ? SPT_E_FORMAT : SPT_OK);
+        if (n > T5X_MAX_PIECES)
+            EXPECT_MSG(&err, "not a map of 1 to 4096 pieces");
+        t5x_close(r);
+        buf_release(&b);
+    }
+}
+
 static void bare_trees_are_explained(void **state)
 {
     spt_err err;
@@ -515,7 +550,51 @@ static void listing_and_pruning(void **state)
     EXPECT_OK(t5x_list(dir, &steps, &n, &err), &err);
     EXPECT_TRUE(n == 2 && steps[0] == 5 && steps[1] == 100);
     mem_free(steps);
+    EXPECT_TRUE(!fs_exists(test_path(dir, "trash.checkpoint_10")));
     EXPECT_STATUS(t5x_latest(test_tmpdir(), &last, &err), SPT_E_NOTFOUND);
+}
+
+/* Whenever the power goes while an old checkpoint is removed, it is whole or not there. */
+static void pruning_and_power_cuts(void **state)
+{
+    (void)state;
+    spt_err err;
+    int64_t *steps;
+    size_t n, gone = 0;
+    memfs *m = memfs_new();
+    memfs_use(m);
+    for (int i = 1; i <= 2; i++) {
+        char dir[40];
+        snprintf(dir, sizeof dir, "/m/checkpoint_%d", i);
+        EXPECT_OK(fs_make_dirs(dir, &err), &err);
+        for (const char *name = "abc"; *name; name++) {
+            char path[60];
+            snprintf(path, sizeof path, "%s/%c", dir, *name);
+            EXPECT_OK(fs_write_all(path, "whole", 5, &err), &err);
+        }
+        EXPECT_OK(fs_sync_dir(dir, &err), &err);
+    }
+    EXPECT_OK(fs_sync_dir("/m", &err), &err);
+    EXPECT_OK(fs_sync_dir("/", &err), &err);
+    const size_t before = memfs_events(m);
+    EXPECT_OK(t5x_prune("/m", 1, &err), &err);
+    const size_t after = memfs_events(m);
+    EXPECT_TRUE(after > before + 4);
+    for (size_t k = before; k <= after; k++)
+        for (uint64_t seed = 1; seed <= 20; seed++) {
+            memfs *cut = memfs_cut(m, k, CUT_RANDOM, seed);
+            memfs_use(cut);
+            EXPECT_OK(t5x_list("/m", &steps, &n, &err), &err);
+            EXPECT_TRUE(n >= 1 && steps[n - 1] == 2);
+            gone += n == 1;
+            if (n == 2)
+                EXPECT_TRUE(fs_exists("/m/checkpoint_1/a") && fs_exists("/m/checkpoint_1/b") && fs_exists("/m/checkpoint_1/c"));
+            mem_free(steps);
+            memfs_use(NULL);
+            memfs_free(cut);
+        }
+    EXPECT_TRUE(gone > 20);
+    memfs_free(m);
 }
 
 /* Killed between renaming and removing: only whole names of ours go. */
@@ -863,10 +942,11 @@ int main(void)
         cmocka_unit_test(version_two_has_bfloat16_as_uint16),
         cmocka_unit_test(refused_values),
         cmocka_unit_test(refused_pieces),
+        cmocka_unit_test(as_many_pieces_as_there_may_be),
         cmocka_unit_test(bare_trees_are_explained),
         cmocka_unit_test(names_do_not_multiply),
         cmocka_unit_test(listing_and_pruning),
-        cmocka_unit_test(trash_is_emptied),
+        cmocka_unit_test(pruning_and_power_cuts), cmocka_unit_test(trash_is_emptied),
         cmocka_unit_test(pruning_under_faults),
         cmocka_unit_test(array_headers_of_every_size),
         cmocka_unit_test(detection),

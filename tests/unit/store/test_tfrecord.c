@@ -167,10 +167,26 @@ static spt_status every_call(void *ctx, spt_err *err)
     return read_all(ctx, &records, err);
 }
 
+/* A reader that could be opened knows its file's name. */
+static spt_status damaged(void *ctx, spt_err *err)
+{
+    tfrecord_reader *r;
+    const void *data;
+    size_t n;
+    spt_err why = {0};
+    TRY(tfrecord_open(ctx, &r, err));
+    EXPECT_STATUS(tfrecord_next(r, &data, &n, &why), SPT_E_FORMAT);
+    EXPECT_MSG(&why, ctx);
+    tfrecord_close(r);
+    return SPT_OK;
+}
+
 static void faults(void **state)
 {
     char *path = mem_strdup(test_path(test_tmpdir(), "faults"));
     EXPECT_TRUE(fault_every_alloc(every_call, path) > 4);
+    test_write(path, "0123456789abcdef", 16);
+    EXPECT_TRUE(fault_every_alloc(damaged, path) > 1);
     EXPECT_TRUE(fault_every_syscall(every_call, path, 5) > 8);
     mem_free(path);
 }

@@ -307,6 +307,8 @@ static const struct {
     {P("ccollections\nOrderedDict\n]N" "a\x85R."), "not pairs"},
     {P("ctorch._utils\n_rebuild_tensor_v2\n)R."), "not described"},
     {P("ctorch._utils\n_rebuild_parameter\n)R."), "parameter is not described"},
+    {P("ctorch._utils\n_rebuild_parameter\n(N\x89NtR."), "parameter is not described"},
+    {P("ctorch._utils\n_rebuild_parameter\n(NNtR."), "parameter is not described"},
     {P("h\x00."), "does not exist"},
     {P("j\xff\xff\xff\xff."), "does not exist"},
     {P("Nq\x01."), "not in order"},
@@ -519,6 +521,28 @@ static void doubled_names(void **state)
     buf_release(&z);
 }
 
+/* A pickle may have as many cells as it has bytes, and 4,096 more; every dict takes two. */
+static void as_many_values_as_there_may_be(void **state)
+{
+    (void)state;
+    for (int dicts = 4096; dicts <= 4097; dicts++) {
+        buf p, z;
+        buf_init(&p, 8 << 20);
+        buf_init(&z, 8 << 20);
+        buf_adds(&p, "NN\x86"); /* a pair: three; and there is one from the start */
+        for (int i = 0; i < dicts; i++)
+            buf_addc(&p, '}');
+        buf_addc(&p, '.');
+        bin_of(&z, &p, ZIP_PLAIN);
+        spt_err err = {0};
+        open_exact(buf_str(&z), z.len, &err);
+        if ((strstr(err.msg, "more values than its size justifies") != NULL) != (dicts == 4097))
+            fail_msg("%d dicts: %s", dicts, err.msg);
+        buf_release(&p);
+        buf_release(&z);
+    }
+}
+
 /* Few bytes, many values: the machine must not build what the bytes do not justify. */
 static void pickle_bombs(void **state)
 {
@@ -615,6 +639,54 @@ static void bad_containers(void **state)
     check_zip(npz, 1, "NumPy .npz");
     check_zip(no_pickle, 1, "without data.pkl");
     check_zip(big_endian, 2, "not little endian");
+    char name[200], want[200]; /* of long names 80 bytes are shown */
+    snprintf(name, sizeof name, "a/../%0100d", 0);
+    snprintf(want, sizeof want, "ZIP entry 'a/../%075d' has a forbidden name", 0);
+    const struct zip_file long_name[] = {pkl, {name, "x", 1}};
+    check_zip(long_name, 2, want);
+    snprintf(name, sizeof name, "a/../%075d", 0);
+    check_zip(long_name, 2, want);
+}
+
+/* An entry whose header lies inside the data of another one. */
+static void nested_entries(void **state)
+{
+    (void)state;
+    for (size_t more = 0; more < 2; more++) {
+        buf inner, z;
+        buf_init(&inner, 100);
+        buf_init(&z, 1 << 20);
+        le(&inner, 0x04034b50, 4);
+        le(&inner, 0, 2 + 2 + 2 + 4 + 4);
+        le(&inner, 16, 4);
+        le(&inner, 16, 4);
+        le(&inner, 3, 2);
+        le(&inner, 0, 2);
+        buf_adds(&inner, "a/y");
+        const size_t header = inner.len;
+        le(&inner, 0, more); /* the data of y begin in those of x, or just behind them */
+        const struct zip_file f[] = {{"a/data.pkl", "}.", 2}, {"a/x", buf_str(&inner), inner.len}, {"a/y", data4, 16}};
+        zip_of(&z, f, 3, ZIP_PLAIN);
+        size_t x = 0, last = 0;
+        for (size_t i = 0; i + 4 < z.len; i++) {
+            if (!x && !memcmp(z.data + i, "a/xPK", 5))
+                x = i + 3;
+            if (!memcmp(z.data + i, "PK\1\2", 4))
+                last = i;
+        }
+        EXPECT_TRUE(x && z.data[last + 42] && !z.data[last + 43] && header == 33);
+        z.data[last + 42] = (char)x;
+        spt_err err = {0};
+        const spt_status st = open_exact(buf_str(&z), z.len, &err);
+        if (more) {
+            EXPECT_STATUS(st, SPT_E_FORMAT);
+            EXPECT_MSG(&err, "ZIP entries 'a/x' and 'a/y' overlap");
+        } else {
+            EXPECT_OK(st, &err);
+        }
+        buf_release(&inner);
+        buf_release(&z);
+    }
 }
 
 /* One field of the directory or of a local header is replaced. */
@@ -1016,6 +1088,8 @@ int main(void)
         cmocka_unit_test(number_of_arguments),
         cmocka_unit_test(doubled_names),
         cmocka_unit_test(pickle_bombs),
+        cmocka_unit_test(as_many_values_as_there_may_be),
+        cmocka_unit_test(nested_entries),
         cmocka_unit_test(alias_bomb),
         cmocka_unit_test(bad_containers),
         cmocka_unit_test(changed_fields),

@@ -172,6 +172,16 @@ static void put_chunk(const char *dir, const char *name, const void *p, size_t n
     buf_release(&b);
 }
 
+static spt_status read_padded(void *ctx, spt_err *err)
+{
+    zarr_array a;
+    int16_t got[15] = {0};
+    TRY(zarr_open(ctx, &a, err));
+    TRY(zarr_read(ctx, &a, ZARR_MISSING_WEIGHTS, got, err));
+    EXPECT_EQ_I64(got[14], 14);
+    return SPT_OK;
+}
+
 /* [3, 5] of int16 in chunks of [2, 3]: padding in both directions. */
 static void edges_and_separators(void **state)
 {
@@ -202,6 +212,7 @@ static void edges_and_separators(void **state)
         EXPECT_OK(zarr_read(dir, &a, ZARR_MISSING_WEIGHTS, got, &err), &err);
         for (int i = 0; i < 15; i++)
             EXPECT_EQ_I64(got[i], i);
+        EXPECT_TRUE(fault_every_alloc(read_padded, (void *)dir) > 4);
     }
 }
 
@@ -240,6 +251,28 @@ static void absent_chunks(void **state)
     EXPECT_MSG(&err, "chunk file 0");
     EXPECT_OK(zarr_read(dir, &a, ZARR_MISSING_FILL, got, &err), &err);
     EXPECT_TRUE(got[3] == 7.5f && got[4] == 1);
+}
+
+static void names_of_chunks(void **state)
+{
+    static const struct {
+        const char *meta, *names;
+    } of[] = {{META("[2,3]", GZ, "<i2", "null", "", "[3,5]"), "d/0.0 d/0.1 d/1.0 d/1.1 "},
+              {META("[2,3]", GZ, "<i2", "null", ",\"dimension_separator\":\"/\"", "[4,3]"), "d/0/0 d/1/0 "},
+              {META("[]", GZ, "<i2", "null", "", "[]"), "d/0 "},
+              {META("[2]", GZ, "<i2", "null", "", "[0]"), ""}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        spt_err err;
+        zarr_array a;
+        fs_names names = {0};
+        char all[200] = "";
+        EXPECT_OK(parse(of[i].meta, &a, &err), &err);
+        EXPECT_OK(zarr_chunk_paths("d", &a, &names, &err), &err);
+        for (size_t k = 0; k < names.count; k++)
+            snprintf(all + strlen(all), sizeof all - strlen(all), "%s ", names.name[k]);
+        EXPECT_STR(all, of[i].names);
+        fs_names_free(&names);
+    }
 }
 
 static void damaged_chunks(void **state)
@@ -412,6 +445,7 @@ int main(void)
         cmocka_unit_test(the_real_ones),      cmocka_unit_test(fill_values),
         cmocka_unit_test(refused),            cmocka_unit_test(edges_and_separators),
         cmocka_unit_test(absent_chunks),      cmocka_unit_test(damaged_chunks),
+        cmocka_unit_test(names_of_chunks),
         cmocka_unit_test(lies_cost_nothing),  cmocka_unit_test(chunk_shapes_of_writers),
         cmocka_unit_test(writing),            cmocka_unit_test(random_chunks),
     };
