@@ -270,6 +270,12 @@ check-numbers: $(NUMBERS:%=$B/tests/%) ## N1, N2, N4: operations on N random sha
 	@grep '^N[124]:' $B/check-numbers.log
 check-nan: $B/tests/fault/test_nan ## N5: not-a-number in any tensor
 	$<
+# The places of MUTANTS, or N freshly drawn ones: make check-mutate MUTANTS= N=200 SEED=3. Goes on where it was stopped.
+MUTANTS ?= tests/mutation/sample.log
+check-mutate: ## C9: changed places of store, gin and ckpt that a test notices (an hour)
+	mkdir -p $B
+	tools/mutate $(if $(MUTANTS),--sample $(MUTANTS) --log $B/mutants.log,--count $N --seed $(SEED) --log $B/mutants-$(SEED).log) --jobs 2
+.PHONY: check-mutate
 check-symbols: $B/libspt.so ## G3: exported symbols
 	tools/check-symbols $B
 # What reads those formats: the units, the corpora, recorded files, and the hub and buckets over HTTP.

@@ -50,7 +50,7 @@ static bool take_apart(const char *text, bool org_needed, char *id, char *revisi
 {
     const size_t n = strcspn(text, "@");
     const char *slash = memchr(text, '/', n);
-    if (n >= HUB_TEXT || strlen(text) - n >= HUB_TEXT || (!slash && org_needed))
+    if (!slash && org_needed)
         return false;
     const char *name = slash ? slash + 1 : text;
     if (!is_part(name, (size_t)(text + n - name)) ||

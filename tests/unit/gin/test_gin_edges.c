@@ -27,6 +27,9 @@ static const gin_def defs[] = {
     {"fx", "Box", GIN_CLASS, "item, label='[,' ", true, NULL},
     {"fx", "Box.open", GIN_METHOD, "key=0", true, NULL},
     {"fx.mod", "dyn", GIN_CLASS, "a=1, b=(1, 2), c=\"x,y\"", false, NULL},
+    {"h", "q", GIN_FUNCTION, "a=0", true, NULL},
+    {"g.h", "q", GIN_FUNCTION, "a=0", true, NULL},
+    {"t.h", "q", GIN_FUNCTION, "a=0", true, NULL},
     {"fy.mod", "dyn", GIN_CLASS, "a=1", false, NULL},
     {"fz.mod", "dyn", GIN_CLASS, "a=1", false, NULL},
 };
@@ -687,6 +690,47 @@ static void files_by_prefix(void **state)
     EXPECT_MSG(&err, "OSError");
 }
 
+/* By the components of names and scopes from the last to the first: the order of gin-config 0.5.0. */
+static void order_of_sections(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"h.q", "a/h.q", "a/b/h.q", "g.h.q", "b/g.h.q", "gg/h.q", "t.h.q", "z/t.h.q", "z/h.q",
+                                       "zz/h.q"};
+    static const size_t given_as[] = {8, 1, 0, 2, 3, 4, 6, 7, 5, 9};
+    buf b, want;
+    buf_init(&b, 1 << 16);
+    buf_init(&want, 1 << 16);
+    for (size_t i = 0; i < 10; i++)
+        buf_addf(&b, "%s.a = 1\n", name[given_as[i]]);
+    given(buf_str(&b));
+    buf_clear(&b);
+    for (size_t i = 0; i < 10; i++)
+        buf_addf(&want, "%s# Parameters for %s:\n# %.78s\n%s.a = 1\n", i ? "\n" : "", name[i],
+                 "==============================================================================", name[i]);
+    EXPECT_OK(gin_config_text(c, false, &b, &err), &err);
+    EXPECT_STR(buf_str(&b), buf_str(&want));
+    buf_release(&b);
+    buf_release(&want);
+}
+
+static void prefixes_of_strings(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"rb", "br", "Rb", "bR", "BR", "u", "U", "r", "R", "b", "B", ""},
+                            *const bad[] = {"ru", "ur", "bu", "ub", "rr", "bb", "fb", "bf", "f", "rf", "fr", "uu", "rbx", "x"};
+    char text[40];
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        snprintf(text, sizeof text, "A = %s'x\\d'\n", good[i]);
+        given(text);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(text, sizeof text, "A = %s'x\\d'\n", bad[i]);
+        again();
+        if (parse(text) != SPT_E_CONFIG)
+            fail_msg("%s", text);
+    }
+}
+
 static void imports_under_several_names(void **state)
 {
     (void)state;
@@ -778,7 +822,7 @@ int main(void)
         CASE(macros_and_references), CASE(arguments_that_nobody_gave), CASE(as_many_arguments_as_there_may_be),
         CASE(singletons_and_constants), CASE(cycles), CASE(looking_at_values), CASE(evaluations_are_counted_one_by_one), CASE(text_is_utf8), CASE(values_compare),
         CASE(values_print), CASE(configurations_print_and_parse), CASE(errors_print), CASE(files_by_prefix),
-        CASE(imports_under_several_names), CASE(lists_in_flags),
+        CASE(imports_under_several_names), CASE(order_of_sections), CASE(prefixes_of_strings), CASE(lists_in_flags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -659,12 +659,66 @@ static void parts_that_were_left(void **state)
         /* right: nothing is asked for; damaged: what is left is fetched, then all of it */
         EXPECT_EQ_I64(test_server_count(&server, "GET /cdn/"), kind == 1 ? 0 : kind == 0 ? 2 : 1);
     }
+    /* damage without a part: it is not fetched twice */
+    fresh();
+    test_server_control(&server, "clear", "");
+    test_server_control(&server, "faults", "[{\"path\": \"/cdn/\", \"do\": \"corrupt\", \"after\": 5000, \"count\": -1}]");
+    EXPECT("org/t5", HUB_MODEL, SPT_E_FORMAT, "the checksum is");
+    EXPECT_EQ_I64(test_server_count(&server, "GET /cdn/"), 1);
     /* a damaged part, and damage again: neither is left */
     fresh();
     put(getenv("HF_HUB_CACHE"), below, "zz");
     test_server_control(&server, "faults", "[{\"path\": \"/cdn/\", \"do\": \"corrupt\", \"after\": 11000, \"count\": -1}]");
     EXPECT("org/t5", HUB_MODEL, SPT_E_FORMAT, "the checksum is");
     EXPECT_TRUE(!fs_exists(test_path(getenv("HF_HUB_CACHE"), below)));
+}
+
+static struct hub_progress seen;
+
+static bool look(void *ctx, const struct hub_progress *p)
+{
+    (void)ctx;
+    seen = *p;
+    return true;
+}
+
+/* Blobs without a snapshot are used, and counted as what was there before. */
+static void blobs_that_are_there(void **state)
+{
+    (void)state;
+    spt_err err = {0};
+    char path[9000], blob[600];
+    struct question q = {.text = "org/t5", .o = {.need = HUB_MODEL, .progress = look}};
+    test_server_control(&server, "clear", "");
+    fresh();
+    EXPECT_OK(find(&q, &err), &err);
+    EXPECT_EQ_I64(test_server_count(&server, "GET /cdn/"), 1);
+    EXPECT_EQ_I64(seen.before, 0);
+    EXPECT_EQ_I64(seen.total, 12003);
+    EXPECT_TRUE(seen.done <= 12003);
+    blob_of(q.found, blob, sizeof blob);
+    for (int part = 0; part < 3; part++) { /* the small file is fetched anew, the large one not or in part */
+        char link[600];
+        const ssize_t n = readlink(test_path(q.found, "config.json"), link, sizeof link - 1);
+        EXPECT_TRUE(n > 0);
+        link[n] = '\0';
+        snprintf(path, sizeof path, "%s/%s", q.found, link);
+        EXPECT_EQ_I64(unlink(path), 0);
+        EXPECT_OK(fs_remove_tree(q.found, &err), &err);
+        snprintf(path, sizeof path, "%s/" REPO "blobs/%s", getenv("HF_HUB_CACHE"), blob);
+        static const char zeros[13000];
+        if (part) {
+            EXPECT_EQ_I64(unlink(path), 0);
+            strcat(path, ".incomplete");
+            test_write(path, zeros, part == 1 ? 7000 : 13000);
+        }
+        test_server_control(&server, "clear", "");
+        seen = (struct hub_progress){0};
+        EXPECT_OK(find(&q, &err), &err);
+        EXPECT_EQ_I64(test_server_count(&server, "GET /cdn/"), part != 0);
+        EXPECT_EQ_I64(seen.before, part == 1 ? 7000 : 12000);
+        EXPECT_EQ_I64(seen.total, 12003);
+    }
 }
 
 static void interrupted(void **state)
@@ -717,6 +771,7 @@ int main(void)
         cmocka_unit_test(tokens),
         cmocka_unit_test(parts_that_were_left),
         cmocka_unit_test(interrupted),
+        cmocka_unit_test(blobs_that_are_there),
     };
     const int a = cmocka_run_group_tests(tests, NULL, NULL);
     return a + cmocka_run_group_tests(with_hub, start_hub, stop_hub);

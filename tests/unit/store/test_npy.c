@@ -40,6 +40,8 @@ static const struct {
     const char *refused; /* part of the message; NULL: accepted */
 } cases[] = {
     {H("'<f4'", "False", "(2, 3)"), 24, NULL},
+    {"{'fortran_order': False", 0, "',' or '}' expected"},
+    {"{'fortran_order': Fals", 0, "neither True nor False"},
     {H("'U4'", "False", "(1,)"), 16, "descr 'U4' is strings, not numbers"},
     {H("'Uf4'", "False", "(1,)"), 16, "descr 'Uf4' is strings, not numbers"},
     {H("'<U4'", "False", "(1,)"), 16, "descr '<U4' is strings, not numbers"},

@@ -39,6 +39,7 @@ static void make_archives(char *dir, size_t cap)
              "    z.writestr(n, 'content of ' + n)\n"
              "z.close()\n"
              "zipfile.ZipFile('empty.zip', 'w').close()\n"
+             "with zipfile.ZipFile('comment.zip', 'w') as z: z.comment = b'PK' * 400; z.writestr('a', 'b')\n"
              "for f, names in (('six', '0 1 2 3 4 5'.split()), ('long', ['0' * 60, '0' * 61, '0' * 24, 'b']),\n"
              "                 ('longer', ['0' * 60, '0' * 61, '0' * 26, 'b']), ('longest', ['0' * 60, '0' * 61, '0' * 25, 'b' * 70])):\n"
              "    with zipfile.ZipFile(f + '.zip', 'w') as z:\n"
@@ -95,6 +96,9 @@ static void members_are_found(void **state)
     EXPECT_EQ_I64(archive_kind(a), ARCHIVE_ZIP);
     EXPECT_STATUS(archive_find(a, "x", &i, &err), SPT_E_NOTFOUND);
     EXPECT_MSG(&err, "(it has none)");
+    archive_close(a);
+    EXPECT_OK(archive_open(test_path(dir, "comment.zip"), &a, &err), &err);
+    EXPECT_EQ_I64(archive_count(a), 1);
     archive_close(a);
     EXPECT_OK(archive_open(test_path(dir, "six.zip"), &a, &err), &err);
     EXPECT_STATUS(archive_find(a, "x", &i, &err), SPT_E_NOTFOUND);
