@@ -46,6 +46,11 @@ static void names_begin_with_a_dash(void **state)
     gin_flags f;
     spt_err err;
     EXPECT_OK(parse(GIN_PROGRAM_TRAIN, &f, &err, 2, "xflagfile=/none", "-"), &err);
+    gin_flags_release(&f);
+    EXPECT_OK(parse(GIN_PROGRAM_TRAIN, &f, &err, 3, "--nomultiprocess_gpu", "--nogin_file", "--nothing"), &err);
+    EXPECT_EQ_I64(f.rest.count, 2);
+    EXPECT_STR(f.rest.item[0], "--nogin_file");
+    gin_flags_release(&f);
     EXPECT_STATUS(parse(GIN_PROGRAM_TRAIN, &f, &err, 1, "-flagfile=/none"), SPT_E_NOTFOUND);
     EXPECT_STATUS(parse(GIN_PROGRAM_TRAIN, &f, &err, 1, "--flagfile=/none"), SPT_E_NOTFOUND);
 }

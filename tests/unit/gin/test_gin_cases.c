@@ -341,6 +341,7 @@ struct fault_of_case {
     const struct test_case *t;
     spt_status clean; /* how it ends when nothing fails */
     bool learning;
+    char *text; /* what it prints then */
 };
 
 static spt_status case_under_faults(void *ctx, spt_err *err)
@@ -358,8 +359,12 @@ static spt_status case_under_faults(void *ctx, spt_err *err)
         st = gin_config_new(r, &c, err);
     if (!st) {
         st = run_case(c, t, &out, err);
-        if (f->learning)
+        if (f->learning) {
             f->clean = st;
+            f->text = st ? NULL : mem_strdup(buf_str(&out));
+        }
+        if (!st && !f->clean && !buf_status(&out, "output", err) && strcmp(f->text, buf_str(&out)))
+            fail_msg("%s: prints another text when an allocation fails: %s", t->id, buf_str(&out));
         if (st == f->clean)
             st = SPT_OK;
         else if (!st) /* a text that was cut off */
@@ -373,7 +378,7 @@ static spt_status case_under_faults(void *ctx, spt_err *err)
 
 static void check_faults(const struct test_case *t)
 {
-    struct fault_of_case f = {t, SPT_OK, true};
+    struct fault_of_case f = {.t = t, .learning = true};
     spt_err err = {0};
     EXPECT_OK(case_under_faults(&f, &err), &err);
     f.learning = false;
@@ -382,6 +387,7 @@ static void check_faults(const struct test_case *t)
     fault_every_alloc(case_under_faults, &f);
     gin_pool_first = 2048;
     gin_pool_last = 256 * 1024;
+    mem_free(f.text);
 }
 
 /* Every case runs in its own empty directory, with its own registry. */
@@ -596,7 +602,7 @@ static void text(void **state)
 }
 static void layout(void **state)
 {
-    run_file("layout", 80);
+    run_file("layout", 98);
 }
 /* Every allocation of every recorded case fails, once and from there on. */
 static void every_allocation(void **state)
@@ -609,6 +615,7 @@ static void every_allocation(void **state)
     includes(state);
     dynamic(state);
     text(state);
+    layout(state);
     with_faults = false;
 }
 static void overrides(void **state)

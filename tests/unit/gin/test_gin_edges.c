@@ -16,7 +16,11 @@
 
 #define LONG_NAME "a_parameter_with_a_name_of_more_than_sixty_three_characters_in_all_of_it"
 
+#define NAME_61 "n_2345678901234567890123456789012345678901234567890123456789_"
+
 static const gin_def defs[] = {
+    {"fx", "n62", GIN_FUNCTION, NAME_61 "a=1", true, NULL},
+    {"fx", "n63", GIN_FUNCTION, NAME_61 "aa=1", true, NULL},
     {"fx", "pair", GIN_FUNCTION, "left=None, right=None", true, NULL},
     {"fx", "kw", GIN_FUNCTION, "**kwargs", true, NULL},
     {"fx", "one", GIN_FUNCTION, "a", true, NULL},
@@ -123,6 +127,16 @@ static void parameters_that_are_not(void **state)
     EXPECT_STATUS(parse("open.key = 1"), SPT_E_CONFIG);
     expect_text("Method 'open' referenced without class name 'Box'");
     EXPECT_OK(parse("Box.open.key = 1"), &err);
+    buf b; /* a method's class is shown, even where the method alone would do */
+    buf_init(&b, 4096);
+    EXPECT_OK(gin_config_text(c, false, &b, &err), &err);
+    EXPECT_TRUE(strstr(buf_str(&b), "\n# Parameters for Box.open:\n") || !strncmp(buf_str(&b), "# Parameters for Box.open:\n", 27));
+    EXPECT_TRUE(strstr(buf_str(&b), "\nBox.open.key = 1\n") != NULL);
+    buf_release(&b);
+    EXPECT_STATUS(parse("n62." NAME_61 "b = 1"), SPT_E_CONFIG); /* as long as is compared, and longer */
+    EXPECT_TRUE(gin_last_error(c)->hint != NULL);
+    EXPECT_STATUS(parse("n63." NAME_61 "a = 1"), SPT_E_CONFIG);
+    EXPECT_TRUE(!gin_last_error(c)->hint);
 }
 
 static void queries(void **state)
@@ -406,6 +420,8 @@ static void evaluations_are_counted_one_by_one(void **state)
         EXPECT_OK(gin_call(c, "pair", NULL, 0, &made, &err), &err);
         first[2] = i ? first[2] : c->nodes;
         EXPECT_EQ_I64(c->nodes, first[2]);
+        EXPECT_OK(gin_call(c, "pair", NULL, 0, &made, &err), &err);
+        EXPECT_EQ_I64(c->nodes, first[2]);
     }
 }
 
@@ -623,6 +639,10 @@ static void errors_print(void **state)
     EXPECT_STATUS(gin_parse_file(c, test_path(dir, "open.gin"), &err), SPT_E_CONFIG);
     EXPECT_STR(gin_last_error(c)->kind, "TokenError");
     EXPECT_STR(gin_last_error(c)->file, test_path(dir, "open.gin"));
+    test_write(test_path(dir, "hash.gin"), "A = 1\nB = {[1]: 2}\n", 20);
+    again();
+    EXPECT_STATUS(gin_parse_file(c, test_path(dir, "hash.gin"), &err), SPT_E_CONFIG);
+    EXPECT_MSG(&err, "hash.gin:2: TypeError: unhashable type: 'list'");
     test_write(test_path(dir, "bytes.gin"), "A = \xff\n", 6);
     again();
     EXPECT_STATUS(gin_parse_file(c, test_path(dir, "bytes.gin"), &err), SPT_E_CONFIG);
@@ -641,12 +661,18 @@ static void errors_print(void **state)
         expect_text(escapes[i][1]);
     }
     /* a text that does not hold it */
-    given("pair.left = 1");
+    given("pair.left = 1\nA = {'k': 1}\n");
     buf small;
-    buf_init(&small, 20);
-    EXPECT_STATUS(gin_config_text(c, false, &small, &err), SPT_E_CONFIG);
-    EXPECT_MSG(&err, "the configuration is too large to print");
+    buf_init(&small, 4096);
+    EXPECT_OK(gin_config_text(c, false, &small, &err), &err);
+    const size_t whole = small.len;
     buf_release(&small);
+    for (size_t cap = 1; cap < whole; cap++) {
+        buf_init(&small, cap);
+        EXPECT_STATUS(gin_config_text(c, false, &small, &err), SPT_E_CONFIG);
+        EXPECT_MSG(&err, "the configuration is too large to print");
+        buf_release(&small);
+    }
     /* a message longer than any line of ours */
     again();
     buf_clear(&b);

@@ -721,6 +721,33 @@ static void blobs_that_are_there(void **state)
     }
 }
 
+/* A branch that moved on is followed only where that is asked for. */
+static void refreshing(void **state)
+{
+    (void)state;
+    spt_err err = {0};
+    char path[9000], first[6000];
+    struct question q = {.text = "org/byt5", .o.need = HUB_MODEL};
+    test_server_control(&server, "clear", "");
+    fresh();
+    EXPECT_OK(find(&q, &err), &err);
+    snprintf(first, sizeof first, "%s", q.found);
+    snprintf(path, sizeof path, "%s/repos/org/byt5/main/config.json", base);
+    test_write(path, "{\"x\": 1}\n", 9);
+    test_server_control(&server, "clear", "");
+    EXPECT_OK(find(&q, &err), &err);
+    EXPECT_STR(q.found, first);
+    EXPECT_EQ_I64(test_server_count(&server, "GET /"), 0);
+    q.o.refresh = true;
+    EXPECT_OK(find(&q, &err), &err);
+    EXPECT_TRUE(strcmp(q.found, first) != 0);
+    struct fs_info info;
+    EXPECT_OK(fs_stat(test_path(q.found, "config.json"), &info, &err), &err);
+    EXPECT_EQ_I64(info.size, 9);
+    EXPECT_OK(fs_stat(test_path(first, "config.json"), &info, &err), &err);
+    EXPECT_EQ_I64(info.size, 3);
+}
+
 static void interrupted(void **state)
 {
     (void)state;
@@ -771,6 +798,7 @@ int main(void)
         cmocka_unit_test(tokens),
         cmocka_unit_test(parts_that_were_left),
         cmocka_unit_test(interrupted),
+        cmocka_unit_test(refreshing),
         cmocka_unit_test(blobs_that_are_there),
     };
     const int a = cmocka_run_group_tests(tests, NULL, NULL);

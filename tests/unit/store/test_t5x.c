@@ -490,6 +490,72 @@ static void as_many_pieces_as_there_may_be(void **state)
     }
 }
 
+/* target/<prefix>/<6 digits>, each nil, and one name of x letters with a text of y bytes. */
+static void long_tree(buf *b, size_t prefix, int leaves, size_t x, size_t y, size_t *names)
+{
+    static char letters[4000];
+    memset(letters, 'p', sizeof letters);
+    put_head(b, 3);
+    msgpack_put_map(b, 2);
+    msgpack_put_str(b, letters, prefix);
+    msgpack_put_map(b, (uint32_t)leaves);
+    for (int i = 0; i < leaves; i++) {
+        char key[12];
+        snprintf(key, sizeof key, "%06d", i);
+        put_key(b, key);
+        msgpack_put_nil(b);
+    }
+    msgpack_put_str(b, letters, x);
+    msgpack_put_str(b, letters, y);
+    *names = (size_t)leaves * (7 + prefix + 1 + 6 + 1) + 7 + x + 1 + strlen("state/step") + 1;
+}
+
+/* Names may take 2^18 bytes and four for every byte of the file. */
+static void names_as_long_as_they_may_be(void **state)
+{
+    (void)state;
+    bool just = false, over = false;
+    for (size_t x = 300; x < 420 && !(just && over); x++)
+        for (size_t y = 300; y < 340; y++) {
+            buf b;
+            size_t names;
+            spt_err err;
+            t5x_reader *r = NULL;
+            buf_init(&b, 1 << 20);
+            long_tree(&b, 912, 300, x, y, &names);
+            const size_t most = ((size_t)1 << 18) + b.len / 4 * 16;
+            if (names == most && !just) {
+                just = true;
+                EXPECT_OK(open_buf(&b, NULL, &r, &err), &err);
+                t5x_close(r);
+            } else if (names == most + 1 && !over) {
+                over = true;
+                EXPECT_STATUS(open_buf(&b, NULL, &r, &err), SPT_E_FORMAT);
+                EXPECT_MSG(&err, "more parameter names than");
+            }
+            buf_release(&b);
+        }
+    EXPECT_TRUE(just && over);
+    buf b; /* the larger the file the more */
+    t5x_reader *r;
+    spt_err err;
+    static char name[301], text[300];
+    memset(name, 'n', 300);
+    buf_init(&b, 1 << 20);
+    put_head(&b, 3);
+    msgpack_put_map(&b, 100);
+    for (int i = 0; i < 100; i++) {
+        name[0] = (char)('0' + i / 10);
+        name[1] = (char)('0' + i % 10);
+        put_key(&b, name);
+        msgpack_put_str(&b, text, sizeof text);
+    }
+    EXPECT_OK(open_buf(&b, NULL, &r, &err), &err);
+    EXPECT_EQ_I64(t5x_count(r), 101);
+    t5x_close(r);
+    buf_release(&b);
+}
+
 static void bare_trees_are_explained(void **state)
 {
     spt_err err;
@@ -943,6 +1009,7 @@ int main(void)
         cmocka_unit_test(refused_values),
         cmocka_unit_test(refused_pieces),
         cmocka_unit_test(as_many_pieces_as_there_may_be),
+        cmocka_unit_test(names_as_long_as_they_may_be),
         cmocka_unit_test(bare_trees_are_explained),
         cmocka_unit_test(names_do_not_multiply),
         cmocka_unit_test(listing_and_pruning),

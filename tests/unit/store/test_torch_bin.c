@@ -850,6 +850,71 @@ static void legacy_of(buf *b, const struct desc *d, bool little, const char *key
     buf_add(b, data4, 16);
 }
 
+/* torch.save(tensor) of an old torch; and a dict of which only one value is a tensor. */
+static void legacy_roots(void **state)
+{
+    (void)state;
+    static const struct desc d = {"torch\nFloatStorage", "94028312", 4, 1, 1, {3}, {1}, true};
+    for (int dict = 0; dict < 2; dict++) {
+        buf b;
+        buf_init(&b, 1 << 20);
+        buf_add(&b, "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", 15);
+        buf_add(&b, "\x80\x02M\xe9\x03.", 6);
+        buf_adds(&b, "\x80\x02}(");
+        op_str(&b, "protocol_version");
+        buf_adds(&b, "M\xe9\x03");
+        op_str(&b, "little_endian");
+        buf_adds(&b, "\x88");
+        op_str(&b, "type_sizes");
+        buf_adds(&b, "}(");
+        op_str(&b, "int");
+        buf_adds(&b, "K\x04uu.\x80\x02");
+        if (dict) {
+            buf_adds(&b, "}(");
+            op_str(&b, "w");
+        }
+        op_tensor(&b, &d);
+        buf_adds(&b, dict ? "u." : ".");
+        buf_adds(&b, "\x80\x02]");
+        op_str(&b, d.key);
+        buf_adds(&b, "a.");
+        le(&b, 4, 8);
+        buf_add(&b, data4, 16);
+        store *s = NULL;
+        spt_err err = {0};
+        float got[3];
+        EXPECT_OK(torch_bin_open_mem(buf_str(&b), b.len, &s, &err), &err);
+        EXPECT_EQ_I64(store_count(s), 1);
+        EXPECT_OK(store_read_f32(s, 0, got, &err), &err);
+        EXPECT_TRUE(!memcmp(got, data4 + 1, sizeof got));
+        store_close(s);
+        buf_release(&b);
+    }
+}
+
+static void long_names_are_cut_in_messages(void **state)
+{
+    (void)state;
+    for (size_t n = 80; n <= 81; n++) {
+        char name[100], want[200];
+        buf p, z;
+        buf_init(&p, 1000);
+        buf_init(&z, 1 << 20);
+        memset(name, 'n', n);
+        name[n] = '\0';
+        buf_adds(&p, "}");
+        op_str(&p, name);
+        buf_adds(&p, "Ns.");
+        bin_of(&z, &p, ZIP_PLAIN);
+        spt_err err = {0};
+        EXPECT_STATUS(open_exact(buf_str(&z), z.len, &err), SPT_E_FORMAT);
+        snprintf(want, sizeof want, "entry '%.80s' is None", name);
+        EXPECT_MSG(&err, want);
+        buf_release(&p);
+        buf_release(&z);
+    }
+}
+
 static void legacy_container(void **state)
 {
     (void)state;
@@ -1096,6 +1161,8 @@ int main(void)
         cmocka_unit_test(zip64_fields),
         cmocka_unit_test(truncated_and_changed),
         cmocka_unit_test(legacy_container),
+        cmocka_unit_test(legacy_roots),
+        cmocka_unit_test(long_names_are_cut_in_messages),
         cmocka_unit_test(legacy_two_storages),
         cmocka_unit_test(legacy_many_storages),
         cmocka_unit_test(bare_tensor),
