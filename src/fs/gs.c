@@ -399,6 +399,8 @@ static spt_status read_page(const buf *body, struct page *p, spt_err *err)
             st = json_skip(&r, err);
     }
     if (!st)
+        st = buf_status(&p->token, "nextPageToken", err);
+    if (!st)
         st = json_finish(&r, err);
     json_close(&r);
     return st ? err_wrap(err, st, "the storage service's listing of gs://%s/%s", p->bucket,

@@ -148,6 +148,8 @@ static spt_status read_text(json_reader *r, char **out, spt_err *err)
     buf_init(&b, MAX_TEXT);
     wipe(out);
     spt_status st = json_read_text(r, &b, err);
+    if (!st)
+        st = buf_status(&b, "text", err);
     if (!st && !(*out = mem_strndup(buf_str(&b), b.len)))
         st = err_nomem(err, b.len);
     if (b.data)
@@ -338,6 +340,7 @@ static spt_status make_jwt(buf *out, spt_err *err)
     json_end_object(&w);
     gs_add_base64(out, buf_str(&part), part.len, true);
     buf_addc(out, '.');
+    spt_status st = buf_status(&part, "signed request", err);
     buf_clear(&part);
     json_write_init(&w, &part, 0);
     json_begin_object(&w);
@@ -350,8 +353,11 @@ static spt_status make_jwt(buf *out, spt_err *err)
     json_i64(&w, now + JWT_SECONDS);
     json_end_object(&w);
     gs_add_base64(out, buf_str(&part), part.len, true);
+    if (!st)
+        st = buf_status(&part, "signed request", err);
     buf_clear(&part);
-    spt_status st = buf_status(out, "signed request", err);
+    if (!st)
+        st = buf_status(out, "signed request", err);
     if (!st)
         st = sign(out, &part, err);
     buf_addc(out, '.');
@@ -385,6 +391,8 @@ static spt_status take_answer(const struct http_response *r, spt_err *err)
             st = json_skip(&j, err);
     }
     json_close(&j);
+    if (!st)
+        st = buf_status(&me.token, "token", err);
     if (!st && !me.token.len)
         st = err_set(err, SPT_E_IO, "no access_token in the answer");
     for (size_t i = 0; i < me.token.len && !st; i++)

@@ -194,6 +194,8 @@ static spt_status copy_one(const char *bucket, const char *from, const char *to_
             else
                 st = json_skip(&j, err);
         }
+        if (!st)
+            st = buf_status(&token, "rewriteToken", err);
         idle = now > copied ? 0 : idle + 1;
         copied = now > copied ? now : copied;
         if (!st && !done && (!token.len || idle > MAX_IDLE || calls >= REWRITE_MAX_CALLS))

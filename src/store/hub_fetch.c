@@ -766,15 +766,18 @@ static spt_status lock(struct fetch *f, const struct hub_file *h, int *fd, spt_e
 }
 
 /* Is it the whole file that the hub names? Whoever links it first finds that out. */
-static bool is_file_of(struct fetch *f, const struct hub_file *h, int fd)
+static spt_status is_file_of(struct fetch *f, const struct hub_file *h, int fd, bool *is,
+                             spt_err *err)
 {
     struct os_stat info;
     struct check c;
     char got[65];
-    unsigned char *piece = NULL;
-    if (os_fstat(fd, &info) < 0 || !info.is_file || info.size != h->size ||
-        !(piece = mem_alloc(1, PIECE)))
-        return false;
+    *is = false;
+    if (os_fstat(fd, &info) < 0 || !info.is_file || info.size != h->size)
+        return SPT_OK;
+    unsigned char *piece = mem_alloc(1, PIECE);
+    if (!piece)
+        return err_nomem(err, PIECE);
     bool good = true;
     check_start(&c, h);
     for (uint64_t at = 0; good && c.kind != CHECK_NONE && at < h->size;) {
@@ -785,7 +788,8 @@ static bool is_file_of(struct fetch *f, const struct hub_file *h, int fd)
         at += good ? (uint64_t)n : 0;
     }
     mem_free(piece);
-    return good && check_end(&c, h->etag, got);
+    *is = good && check_end(&c, h->etag, got);
+    return SPT_OK;
 }
 
 /* A blob that lies there already is used when it is what the hub has; anything else goes. */
@@ -793,11 +797,12 @@ static spt_status find_blob(struct fetch *f, const struct hub_file *h, const cha
                             spt_err *err)
 {
     const int fd = os_open(blob, OS_READ | OS_OWN);
-    *here = fd >= 0 && is_file_of(f, h, fd);
+    *here = false;
+    const spt_status st = fd < 0 ? SPT_OK : is_file_of(f, h, fd, here, err);
     if (fd >= 0)
         os_close(fd);
-    if (*here || fd == -ENOENT)
-        return SPT_OK;
+    if (st || *here || fd == -ENOENT)
+        return st;
     if (!tell(f, 0, 0))
         return err_set(err, SPT_E_INTERRUPTED, "interrupted while checking %s", h->name);
     log_warning("%s: the blob in the hub's cache is not the file that the hub has; fetching it anew",

@@ -5,10 +5,12 @@
  *
  * The standard suite fails one allocation of every second distinct stack of calls, and system calls
  * in three kinds; SPT_TEST_SLOW=1 all allocations, SPT_TEST_FULL=1 all kinds. */
+#define _GNU_SOURCE
 #include "support/flows.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fs/fs.h"
 
@@ -72,6 +74,7 @@ FLOW(init, "init", "model", flow.model, "vocab", "bytes", "length", "3", "init",
 FLOW(inspect, "inspect", "", flow.kept, "json", "on")
 FLOW(convert, "convert", "", flow.kept, "", flow.npy, "quiet", "on")
 FLOW(extract, "extract", "", flow.model, "", "shared.weight", "", flow.npy, "quiet", "on")
+FLOW(find_module, "find-module", "", "prompt_tuning")
 FLOW(tokenize, "tokenize", "model", flow.model, "vocab", "bytes", "", flow.eval)
 
 static const struct flow flows[] = {
@@ -86,6 +89,7 @@ static const struct flow flows[] = {
     {"extract", flow_extract, flow_extract},
     {"inspect", flow_inspect, flow_inspect},
     {"tokenize", flow_tokenize, flow_tokenize},
+    {"find-module", flow_find_module, flow_find_module},
 };
 
 enum { FLOWS = sizeof flows / sizeof *flows };
@@ -102,11 +106,19 @@ static void every_system_call(void **state)
     flows_every_system_call(flows, FLOWS, 3);
 }
 
+static int setup(void **state)
+{
+    char here[4096];
+    if (getcwd(here, sizeof here))
+        setenv("SPT_DATA_DIR", here, 1); /* configs/ */
+    return flow_setup(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation),
         cmocka_unit_test(every_system_call),
     };
-    return cmocka_run_group_tests(tests, flow_setup, NULL);
+    return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -178,6 +178,12 @@ static spt_status list_tasks(void *ctx, spt_err *err)
                    "tfds-data-dir", "tfds", "n", "1");
 }
 
+static spt_status find_module(void *ctx, spt_err *err)
+{
+    (void)ctx;
+    return COMMAND(err, "find-module", "", "prompt_tuning");
+}
+
 static spt_status dry_run(void *ctx, spt_err *err)
 {
     (void)ctx;
@@ -202,18 +208,44 @@ static spt_status train_with_plugin(void *ctx, spt_err *err)
                  "--gin_file=shout/configs/ramp.gin");
 }
 
+/* Without gin files: the plug-in's code named by options, its arguments as bindings. */
+static spt_status plain_with_plugin(void *ctx, spt_err *err)
+{
+    (void)ctx;
+    flow_remove("coded");
+    return WORDS("train", err, "--model", flow.model, "--vocab", "bytes", "--train", "shout/data/train.tsv",
+                 "--eval", "shout/data/validation.tsv", "--plugin", "shout/shout.so", "--out", "coded",
+                 "--length", "2", "--batch", "2", "--steps", "1", "--seed", "1", "--threads", "1",
+                 "--init", "shout.ramp", "--gin.shout.ramp.scale=0.75", "--preprocess", "shout.pairs",
+                 "--metric", "shout.agreement", "--postprocess", "shout.loudness", "--max-output", "2",
+                 "--max-input", "6", "--max-target", "3", "--quiet");
+}
+
+static spt_status sweep_with_plugin(void *ctx, spt_err *err)
+{
+    (void)ctx;
+    flow_remove("coded");
+    return WORDS("sweep", err, "--model", flow.model, "--vocab", "bytes", "--train", flow.train, "--eval",
+                 flow.eval, "--plugin", "shout/shout.so", "--out", "coded", "--lengths", "2,3", "--batch",
+                 "2", "--steps", "1", "--seed", "1", "--threads", "1", "--init", "shout.ramp",
+                 "--gin.shout.ramp.scale=0.75", "--max-target", "3", "--quiet");
+}
+
 static const struct flow flows[] = {
     {"gin: print the configuration", dry_run, dry_run},
+    {"tasks", list_tasks, list_tasks},
+    {"find-module", find_module, find_module},
+    {"cache", cache_tasks, cache_tasks},
+    {"gin: infer, scores", infer_score, infer_score},
+    {"gin: infer, predictions", infer_predict, infer_predict},
+    {"gin: eval", evaluate, evaluate},
     {"gin: train", train_first, train_on},
     {"gin: train and continue", train_and_resume, train_on},
     {"gin: train, data position saved", train_with_a_mixture_saved, train_with_a_mixture_saved},
-    {"gin: eval", evaluate, evaluate},
-    {"gin: infer, predictions", infer_predict, infer_predict},
-    {"gin: infer, scores", infer_score, infer_score},
-    {"cache", cache_tasks, cache_tasks},
-    {"tasks", list_tasks, list_tasks},
 }, plugin_flows[] = {
     {"cache with a plug-in", with_plugin, with_plugin},
+    {"train with a plug-in", plain_with_plugin, plain_with_plugin},
+    {"sweep with a plug-in", sweep_with_plugin, sweep_with_plugin},
     {"gin: train with a plug-in", train_with_plugin, train_with_plugin},
 };
 enum {

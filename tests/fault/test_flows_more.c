@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static char both[600], one[300], two[300], predictions[300], stops[300], runs[300];
+#include "store/safetensors.h"
+
+static char both[600], one[300], two[300], predictions[300], stops[300], runs[300], half[300], ids[300];
 
 static int setup(void **state)
 {
@@ -26,6 +28,11 @@ static int setup(void **state)
     static const char table[] = "name\toptimizer\tlr\nx\tadamw\t0.1\ny\tadafactor\t1e30\n";
     snprintf(runs, sizeof runs, "%s/runs.tsv", flow.dir);
     test_write(runs, table, sizeof table - 1);
+    snprintf(half, sizeof half, "%s/half.safetensors", flow.dir);
+    const struct store_tensor h = {"x", {DT_BF16, shape_1d(3), (const unsigned char[6]){0}}};
+    EXPECT_OK(safetensors_write(half, &h, 1, NULL, 0, &err), &err);
+    snprintf(ids, sizeof ids, "%s/ids", flow.dir);
+    test_write(ids, "100 101 102\n", 12);
     EXPECT_OK(COMMAND(&err, "eval", "model", flow.model, "vocab", "bytes", "prompt", flow.kept, "data",
                       flow.eval, "threads", "1", "output", predictions, "quiet", "on"),
               &err);
@@ -45,6 +52,8 @@ FLOW(neighbors, "neighbors", "", flow.kept, "model", flow.model, "vocab", "bytes
 FLOW(neighbors_page, "neighbors", "", flow.kept, "model", flow.model, "vocab", "bytes", "start", one,
      "html", flow.out)
 FLOW(plan, "plan", USE, "train", flow.train, "eval", flow.eval, "length", "3", "memory", "100M")
+FLOW(plan_sweep, "plan", USE, "train", flow.train, "lengths", "2,3", "runs", runs, "ranks", "2", "bandwidth",
+     "1G", "steps", "2")
 FLOW(bench, "bench", "model", flow.model, "threads", "1", "steps", "1", "batch", "2", "tokens", "3",
      "targets", "1", "length", "2")
 FLOW(beam, "infer", USE, "prompt", flow.kept, "data", flow.eval, "generate", "on", "max-output", "3",
@@ -55,6 +64,11 @@ FLOW(sample_t5x, "infer", USE, "prompt", flow.kept, "data", flow.eval, "generate
      "3", "decode", "sample-t5x", "samples", "2", "seed", "3", "force-prefix", "a")
 FLOW(outputs, "infer", USE, "prompt", flow.kept, "data", flow.eval, "mode", "predict_with_aux",
      "max-output", "3", "beams", "2", "chunk", "1", "batch", "2", "out", flow.out)
+FLOW(prompts_decoded, "infer", USE, "prompts", both, "data", flow.eval, "generate", "on", "max-output", "2",
+     "json", "on")
+FLOW(data_convert, "data", "", "convert", "", flow.train, "", flow.out, "to", "jsonl", "quiet", "on")
+FLOW(extract_half, "extract", "", half, "", "x", "", flow.npy, "quiet", "on")
+FLOW(ids_to_text, "tokenize", "model", flow.model, "vocab", "bytes", "decode", "on", "", ids)
 FLOW(scores, "infer", USE, "prompt", flow.kept, "data", flow.eval, "mode", "score", "out", flow.out)
 FLOW(prompt_of_uniform, "init", USE, "length", "3", "init", "uniform", "seed", "1",
      "out", flow.npy)
@@ -111,12 +125,17 @@ static spt_status flow_session(void *ctx, spt_err *err)
 /* They measure the machine in every run, so only `make check-oom` has the time. */
 static const struct flow slow_flows[] = {
     CASE("plan", plan),
+    CASE("plan of a sweep", plan_sweep),
     CASE("bench", bench),
 };
 static const struct flow flows[] = {
     CASE("eval of an ensemble", ensemble),
     CASE("sweep", sweep),
     CASE("infer with two prompts", prompts),
+    CASE("infer with two prompts, decoded", prompts_decoded),
+    CASE("data convert", data_convert),
+    CASE("extract of bfloat16", extract_half),
+    CASE("tokenize, ids to text", ids_to_text),
     CASE("eval, calibrated", calibrate),
     CASE("score, all labels", rank),
     CASE("score, summary", summary),
@@ -156,7 +175,7 @@ static void every_allocation(void **state)
 {
     (void)state;
     flows_every_allocation(flows, sizeof flows / sizeof *flows, 8);
-    if (getenv("SPT_TEST_SLOW"))
+    if (getenv("SPT_TEST_SLOW") || getenv("SPT_TEST_SITES_ONLY"))
         flows_every_allocation(slow_flows, sizeof slow_flows / sizeof *slow_flows, 1);
 }
 

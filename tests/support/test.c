@@ -127,31 +127,51 @@ static void print_hit(void)
 
 /* --- which allocation sites were made to fail: return addresses, for tools/alloc-sites --- */
 
-enum { SITE_FRAMES = 7, SITE_SLOTS = 1 << 15 };
-static void *sites[SITE_SLOTS][SITE_FRAMES];
+/* Sites differ in the first NEAR frames; the others lead to the callers of libraries that call back. */
+enum { SITE_FRAMES = 7, NEAR = 4, SITE_SLOTS = 1 << 15 };
+typedef void *site[SITE_FRAMES];
+static site sites[SITE_SLOTS];
 static bool sites_wanted;
 
-/* SPT_TEST_SITES_ONLY=1: only to see where allocations fail. Each fails once, nothing is tried again. */
+/* SPT_TEST_SITES_ONLY=1: a program fails one allocation for every site with its nearest callers, and no
+ * system call. They are found by their stacks: numbers vary where a network has a say. */
 static bool sites_only(void)
 {
     return getenv("SPT_TEST_SITES_ONLY") != NULL;
 }
 
-static void note_site(void)
+static bool same_site(void *const *a, void *const *b)
 {
-    void *at[SITE_FRAMES + 2] = {0};
-    /* Frame 0 is this function or its caller; frames of the tests themselves do not matter. */
-    if (!sites_wanted || backtrace(at, SITE_FRAMES + 2) < 3)
-        return;
+    return !memcmp(a, b, NEAR * sizeof *a);
+}
+
+/* The slot of this stack, free or not; NULL: no room. */
+static void **site_slot(site *table, void *const *at)
+{
     uintptr_t h = 0;
-    for (int i = 1; i <= SITE_FRAMES; i++)
+    for (int i = 0; i < NEAR; i++)
         h = (h ^ (uintptr_t)at[i]) * 0x9e3779b97f4a7c15u;
-    for (size_t i = h >> 49; i < SITE_SLOTS; i++) {
-        if (sites[i][0] && memcmp(sites[i], at + 1, sizeof sites[i]))
-            continue;
-        memcpy(sites[i], at + 1, sizeof sites[i]);
-        return;
-    }
+    for (size_t i = h >> 49; i < SITE_SLOTS; i++)
+        if (!table[i][0] || same_site(table[i], at))
+            return table[i];
+    return NULL;
+}
+
+static void note_site(site *table, void *const *at)
+{
+    void **slot = site_slot(table, at);
+    if (slot)
+        memcpy(slot, at, sizeof(site));
+}
+
+static site *found;       /* sites of a run without a fault that have not failed yet; NULL: not wanted */
+static void *const *next; /* the site to fail; NULL: by number */
+
+static void find_site(void *const *at)
+{
+    void **slot = site_slot(sites, at);
+    if (slot && !slot[0])
+        note_site(found, at);
 }
 
 /* SPT_TEST_SITES names a directory: one line of addresses per site that was seen, program first. */
@@ -182,13 +202,9 @@ static uint64_t stack_hash[STACK_SLOTS];
 static int64_t *stack_first; /* numbers of allocations, NULL: not wanted */
 static int64_t stacks;
 
-static void note_stack(int64_t number)
+static void note_stack(void *const *at, int n, int64_t number)
 {
-    void *at[STACK_FRAMES] = {0};
     uint64_t h = 1;
-    if (!stack_first)
-        return;
-    const int n = backtrace(at, STACK_FRAMES);
     for (int i = 0; i < n; i++)
         h = (h ^ (uintptr_t)at[i]) * 0x9e3779b97f4a7c15u, h ^= h >> 29;
     for (size_t i = h % STACK_SLOTS;; i = (i + 1) % STACK_SLOTS) {
@@ -205,9 +221,19 @@ static void note_stack(int64_t number)
 static void *fault_realloc(void *ctx, void *p, size_t size)
 {
     (void)ctx;
-    note_stack(alloc_seen + 1);
-    if (hit(++alloc_seen, alloc_fail_at)) {
-        note_site();
+    void *at[STACK_FRAMES + 1] = {0}; /* the first frame is this function */
+    const int64_t number = ++alloc_seen;
+    if (stack_first)
+        note_stack(at + 1, backtrace(at, STACK_FRAMES + 1) - 1, number);
+    if (found || (next && !alloc_fail_at))
+        backtrace(at, SITE_FRAMES + 1);
+    if (found)
+        find_site(at + 1);
+    if (next && !alloc_fail_at && same_site(at + 1, next))
+        alloc_fail_at = number;
+    if (hit(number, alloc_fail_at)) {
+        if (sites_wanted && backtrace(at, SITE_FRAMES + 1) > 1)
+            note_site(sites, at + 1);
         return NULL;
     }
     struct block *old = p ? (struct block *)p - 1 : NULL;
@@ -401,10 +427,12 @@ void fault_set_after(fault_case retry)
 static void retry(const char *what, int64_t at, void *ctx)
 {
     spt_err err = {0};
-    if (!after_fault || sites_only())
+    if (!after_fault)
         return;
     const int64_t alloc_at = alloc_fail_at, sys_at = sys_fail_at;
+    void *const *const site_at = next;
     alloc_fail_at = sys_fail_at = 0;
+    next = NULL;
     const spt_status st = after_fault(ctx, &err);
     if (st)
         FAULT_FAIL("%s %lld failed; trying again without a fault: %s (%s)", what, (long long)at,
@@ -412,6 +440,15 @@ static void retry(const char *what, int64_t at, void *ctx)
     check_clean(what, at);
     alloc_fail_at = alloc_at;
     sys_fail_at = sys_at;
+    next = site_at;
+}
+
+/* NEAR frames of its own: what runs the case has no part in the sites. */
+__attribute__((noinline)) static spt_status attempt(fault_case run, void *ctx, int depth, spt_err *err)
+{
+    const spt_status st = depth ? attempt(run, ctx, depth - 1, err) : run(ctx, err);
+    __asm__ volatile("" ::: "memory"); /* no jump in place of the call */
+    return st;
 }
 
 static void run_clean(fault_case run, void *ctx)
@@ -419,7 +456,7 @@ static void run_clean(fault_case run, void *ctx)
     spt_err err = {0};
     alloc_fail_at = sys_fail_at = 0;
     alloc_seen = sys_seen = 0;
-    EXPECT_OK(run(ctx, &err), &err);
+    EXPECT_OK(attempt(run, ctx, NEAR, &err), &err);
     check_clean("without a fault,", 0);
 }
 
@@ -428,7 +465,8 @@ static void fail_alloc(fault_case run, void *ctx, int64_t at, int64_t of)
     spt_err err = {0};
     alloc_seen = 0;
     alloc_fail_at = at;
-    const spt_status st = run(ctx, &err);
+    const spt_status st = attempt(run, ctx, NEAR, &err);
+    at = alloc_fail_at; /* found by its site, perhaps */
     if (st != SPT_E_NOMEM && st != SPT_OK)
         FAULT_FAIL("allocation %lld of %lld failing: %s (%s), wanted out of memory", (long long)at,
                    (long long)of, spt_status_text(st), err.msg);
@@ -437,49 +475,76 @@ static void fail_alloc(fault_case run, void *ctx, int64_t at, int64_t of)
 }
 
 /* which: numbers of the allocations to fail; NULL: all of them. */
-static int64_t every_alloc(fault_case run, void *ctx, const int64_t *which, int64_t count)
+static void every_alloc(fault_case run, void *ctx, const int64_t *which, int64_t count)
 {
     const int64_t n = alloc_seen;
-    for (int pass = 0; pass < (sites_only() ? 1 : 2); pass++) {
+    for (int pass = 0; pass < 2; pass++) {
         fail_persistently = pass == 1;
-        for (int64_t i = 0; i < (which ? count : n); i++)
+        for (int64_t i = 0; i < count; i++)
             fail_alloc(run, ctx, which ? which[i] : i + 1, n);
     }
     fail_persistently = false;
     run_clean(run, ctx);
     fault_remove();
-    return which ? count : n;
+}
+
+/* Returns how many allocations the case has. */
+static int64_t every_site(fault_case run, void *ctx)
+{
+    site *list = calloc(SITE_SLOTS, sizeof *list);
+    EXPECT_TRUE(list != NULL);
+    found = list;
+    run_clean(run, ctx);
+    found = NULL;
+    const int64_t n = alloc_seen;
+    for (int pass = 0; pass < 2; pass++) {
+        fail_persistently = pass == 1;
+        for (size_t i = 0; i < SITE_SLOTS; i++)
+            if (list[i][0]) {
+                next = list[i];
+                fail_alloc(run, ctx, 0, n);
+                next = NULL;
+            }
+    }
+    fail_persistently = false;
+    free(list);
+    run_clean(run, ctx);
+    fault_remove();
+    return n;
 }
 
 int64_t fault_every_alloc(fault_case run, void *ctx)
 {
     fault_install();
     run_clean(run, ctx);
-    return every_alloc(run, ctx, NULL, 0);
+    if (sites_only())
+        return every_site(run, ctx);
+    const int64_t n = alloc_seen;
+    every_alloc(run, ctx, NULL, n);
+    return n;
 }
 
 int64_t fault_every_alloc_stack(fault_case run, void *ctx, int64_t stride)
 {
+    if (getenv("SPT_TEST_FULL") || sites_only())
+        return fault_every_alloc(run, ctx);
     fault_install();
     run_clean(run, ctx); /* what is made only once is there now */
-    if (!getenv("SPT_TEST_FULL")) {
-        int64_t *first = calloc(STACK_SLOTS, sizeof *first);
-        EXPECT_TRUE(first != NULL);
-        memset(stack_hash, 0, sizeof stack_hash);
-        stacks = 0;
-        stack_first = first;
-        run_clean(run, ctx);
-        stack_first = NULL;
-        if (getenv("SPT_TEST_SLOW"))
-            stride = 1;
-        for (int64_t i = stride / 2; i < stacks; i += stride)
-            first[i / stride] = first[i];
-        stacks = (stacks + stride - 1 - stride / 2) / stride;
-        const int64_t n = every_alloc(run, ctx, first, stacks);
-        free(first);
-        return n;
-    }
-    return every_alloc(run, ctx, NULL, 0);
+    int64_t *first = calloc(STACK_SLOTS, sizeof *first);
+    EXPECT_TRUE(first != NULL);
+    memset(stack_hash, 0, sizeof stack_hash);
+    stacks = 0;
+    stack_first = first;
+    run_clean(run, ctx);
+    stack_first = NULL;
+    if (getenv("SPT_TEST_SLOW"))
+        stride = 1;
+    for (int64_t i = stride / 2; i < stacks; i += stride)
+        first[i / stride] = first[i];
+    const int64_t n = (stacks + stride - 1 - stride / 2) / stride;
+    every_alloc(run, ctx, first, n);
+    free(first);
+    return n;
 }
 
 int64_t fault_every_syscall(fault_case run, void *ctx, int errno_value)
@@ -488,7 +553,7 @@ int64_t fault_every_syscall(fault_case run, void *ctx, int errno_value)
     run_clean(run, ctx);
     const int64_t n = sys_seen;
     sys_errno_value = errno_value;
-    for (int pass = 0; pass < 2; pass++) {
+    for (int pass = sites_only() ? 2 : 0; pass < 2; pass++) {
         fail_persistently = pass == 1;
         for (int64_t i = 1; i <= n; i++) {
             spt_err err = {0};

@@ -124,21 +124,24 @@ static spt_status mark(const char *path, spt_err *err)
     return st;
 }
 
-static bool marked(const char *path)
+static spt_status marked(const char *path, bool *yes, spt_err *err)
 {
     buf marker;
     buf_init(&marker, PATH_BYTES);
     buf_addf(&marker, "%s.COMPLETED", path);
-    const bool yes = fs_exists(buf_str(&marker)) && fs_exists(path);
+    const spt_status st = buf_status(&marker, "path", err);
+    *yes = !st && fs_exists(buf_str(&marker)) && fs_exists(path);
     buf_release(&marker);
-    return yes;
+    return st;
 }
 
 /* What the process that writes finds counts for all. */
 static spt_status is_marked(const struct inference *f, const char *path, bool *yes, spt_err *err)
 {
     comm *ranks = f->job->s->comm;
-    unsigned bits = comm_leads(ranks) && marked(path);
+    bool here = false;
+    TRY(comm_agree(ranks, comm_leads(ranks) ? marked(path, &here, err) : SPT_OK, err));
+    unsigned bits = here;
     TRY(comm_any(ranks, &bits, err));
     *yes = bits;
     return SPT_OK;
@@ -190,7 +193,9 @@ static spt_status merge(struct inference *f, const struct task_set *s, size_t ch
         size_t size;
         buf_init(&path, PATH_BYTES);
         chunk_path(f, s, i, &path);
-        st = fs_read_all(buf_str(&path), CHUNK_BYTES, &text, &size, err);
+        st = buf_status(&path, "path", err);
+        if (!st)
+            st = fs_read_all(buf_str(&path), CHUNK_BYTES, &text, &size, err);
         if (!st) {
             st = fs_write(w, text, size, err);
             mem_free(text);
@@ -206,7 +211,9 @@ static spt_status merge(struct inference *f, const struct task_set *s, size_t ch
     buf dir;
     buf_init(&dir, PATH_BYTES);
     tmp_dir(f, s, &dir);
-    st = fs_remove_tree(buf_str(&dir), err);
+    st = buf_status(&dir, "path", err);
+    if (!st)
+        st = fs_remove_tree(buf_str(&dir), err);
     buf_release(&dir);
     return st;
 }
@@ -224,6 +231,8 @@ static spt_status infer_task(struct inference *f, const struct task_set *s, spt_
     comm *ranks = f->job->s->comm;
     bool done = false;
     spt_status st = buf_status(&final, "path", err);
+    if (!st)
+        st = buf_status(&dir, "path", err);
     if (!st)
         st = is_marked(f, buf_str(&final), &done, err);
     if (!st && done) {

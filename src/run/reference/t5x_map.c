@@ -148,14 +148,18 @@ static void tell_made(const struct t5x_view *v, const store *s, const struct sto
 spt_status t5x_view_adapt(void *ctx, store *in, store **out, spt_err *err)
 {
     struct t5x_view *v = ctx;
-    TRY(t5_names_list(&v->config, &v->name, &v->count, err));
+    spt_status st = t5_names_list(&v->config, &v->name, &v->count, err);
+    if (st) {
+        store_close(in);
+        return st;
+    }
     struct store_alias *a = mem_zalloc(v->count + 1, sizeof *a);
     char *names = mem_alloc(v->count + 1, NAME_BYTES);
     bool *taken = mem_zalloc(store_count(in) + 1, sizeof *taken);
     v->in = in;
     v->index = mem_zalloc(v->count + 1, sizeof *v->index);
-    spt_status st =
-        a && names && taken && v->index ? SPT_OK : err_nomem(err, v->count * NAME_BYTES);
+    if (!a || !names || !taken || !v->index)
+        st = err_nomem(err, v->count * NAME_BYTES);
     for (size_t i = 0; !st && i < v->count; i++) {
         char *full = names + i * NAME_BYTES;
         snprintf(full, NAME_BYTES, "target/%s", v->name[i].t5x);

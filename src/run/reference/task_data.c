@@ -197,13 +197,9 @@ static spt_status keep_ids(record *to, const char *name, const int32_t *ids, siz
 }
 
 /* All features of the task in the order of the reference's files. */
-static spt_status keep(struct task_set *s, size_t *cap, const struct task_example *x, spt_err *err)
+static spt_status keep_fields_of(record *r, const struct task_example *x, spt_err *err)
 {
     static const char in[] = "inputs_pretokenized", out[] = "targets_pretokenized";
-    const size_t had = *cap;
-    TRY(mem_grow(&s->fields, cap, s->n + 1, sizeof *s->fields, UINT32_MAX, err));
-    memset(s->fields + had, 0, (*cap - had) * sizeof *s->fields);
-    record *r = &s->fields[s->n];
     const record *from = x->fields;
     for (size_t i = 0; i < from->fields; i++)
         if (strcmp(from->field[i].name, in) && strcmp(from->field[i].name, out))
@@ -214,6 +210,17 @@ static spt_status keep(struct task_set *s, size_t *cap, const struct task_exampl
     if (record_find(from, out))
         TRY(keep_field(r, record_find(from, out), err));
     return keep_ids(r, "targets", x->target, x->target_len, err);
+}
+
+static spt_status keep(struct task_set *s, size_t *cap, const struct task_example *x, spt_err *err)
+{
+    TRY(mem_grow(&s->fields, cap, s->n + 1, sizeof *s->fields, UINT32_MAX, err));
+    record *r = &s->fields[s->n];
+    *r = (record){0};
+    const spt_status st = keep_fields_of(r, x, err);
+    if (st)
+        record_release(r);
+    return st;
 }
 
 static spt_status load_all(struct task_set *s, pipeline *p, uint64_t most, bool keep_fields,

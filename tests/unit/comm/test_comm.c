@@ -300,6 +300,35 @@ static void counts_what_it_would_send(void **state)
     }
 }
 
+/* What a rank allocates for the others, who need not be there. */
+static spt_status one_of_four(void *ctx, spt_err *err)
+{
+    enum { LONG = 20000 };
+    static float x[LONG];
+    comm *c = NULL, *part, *data;
+    struct comm_bytes all = {0};
+    (void)ctx;
+    TRY(comm_count_open(2, 4, &c, err));
+    spt_status st = comm_split(c, 2, &part, &data, err);
+    if (!st)
+        st = comm_sum(c, x, 7, err);
+    if (!st)
+        st = comm_sum(data, x, LONG, err);
+    if (!st)
+        st = comm_gather(part, SPT_OK, "abc", 3, &all, err);
+    comm_bytes_release(&all);
+    comm_leave(c);
+    return st;
+}
+
+static void every_allocation(void **state)
+{
+    (void)state;
+    fault_set_after(one_of_four);
+    EXPECT_TRUE(fault_every_alloc(one_of_four, NULL) > 15);
+    fault_set_after(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +341,7 @@ int main(void)
         cmocka_unit_test(ranks_that_do_different_things),
         cmocka_unit_test(alone),
         cmocka_unit_test(counts_what_it_would_send),
+        cmocka_unit_test(every_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

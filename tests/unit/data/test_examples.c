@@ -398,11 +398,30 @@ static spt_status run_faults(void *ctx, spt_err *err)
     return st;
 }
 
+/* The first without a text, the second with one. */
+static spt_status add_both(void *ctx, spt_err *err)
+{
+    static int32_t ids[] = {4, 1};
+    examples *e;
+    (void)ctx;
+    TRY(examples_new(&e, err));
+    struct example x = {.line = 1, .label = -1, .input = ids, .input_len = 2, .target = ids, .target_len = 1};
+    spt_status st = examples_add(e, &x, err);
+    x.input_text = "a", x.target_text = "b";
+    if (!st)
+        st = examples_add(e, &x, err);
+    if (!st)
+        EXPECT_EQ_I64(examples_count(e), 2);
+    examples_free(e);
+    return st;
+}
+
 static void allocations_and_calls_may_fail(void **state)
 {
     char *path = mem_strdup(FILE_OF("t.tsv", "a b\tx\nc\ty z\nd\tx\ne\ty z\n"));
     fault_install();
     EXPECT_TRUE(fault_every_alloc(run_faults, path) > 20);
+    EXPECT_TRUE(fault_every_alloc(add_both, NULL) > 3);
     EXPECT_TRUE(fault_every_syscall(run_faults, path, EIO) > 3);
     fault_remove();
     mem_free(path);

@@ -372,12 +372,32 @@ static spt_status run_faults(void *ctx, spt_err *err)
     return st;
 }
 
+/* A column that gets a name, and one of lines of JSON. */
+static spt_status name_columns(void *ctx, spt_err *err)
+{
+    records *r;
+    size_t slot;
+    bool more;
+    TRY(records_open(&(struct records_options){.path = ctx, .header = HEADER_NO}, &r, err));
+    spt_status st = records_table_kind(r) == TABLE_JSONL ? SPT_OK : records_name_column(r, 1, "other", err);
+    if (!st)
+        st = records_column(r, records_table_kind(r) == TABLE_JSONL ? "label" : "other", &slot, err);
+    if (!st)
+        st = records_next(r, &more, err);
+    records_close(r);
+    return st;
+}
+
 static void allocations_and_calls_may_fail(void **state)
 {
     const char *csv = FILE_OF("f.csv", "text,label\n\"a \"\"b\"\"\",c\n");
     char *path = mem_strdup(csv);
     fault_install();
     EXPECT_TRUE(fault_every_alloc(run_faults, path) > 8);
+    EXPECT_TRUE(fault_every_alloc(name_columns, path) > 8);
+    char *lines = mem_strdup(FILE_OF("f.jsonl", "{\"text\": \"a\", \"label\": \"c\"}\n"));
+    EXPECT_TRUE(fault_every_alloc(name_columns, lines) > 8);
+    mem_free(lines);
     EXPECT_TRUE(fault_every_syscall(run_faults, path, EIO) > 2);
     fault_remove();
     mem_free(path);

@@ -288,6 +288,44 @@ static void operative_arguments(void **state)
     gin_registry_free(r);
 }
 
+/* An import named wrongly in a very long line: the message does not fit the stack. */
+static spt_status long_refusal(void *ctx, spt_err *err)
+{
+    gin_registry *r = NULL;
+    gin_config *c = NULL;
+    spt_err why = {0};
+    spt_status st = gin_registry_new(&r, err);
+    if (!st)
+        st = gin_config_new(r, &c, err);
+    if (!st) {
+        st = gin_parse_string(c, ctx, strlen(ctx), &why);
+        if (st == SPT_E_NOMEM)
+            *err = why;
+        else
+            EXPECT_TRUE(st != SPT_OK);
+        st = st == SPT_E_NOMEM ? st : SPT_OK;
+    }
+    gin_config_free(c);
+    gin_registry_free(r);
+    return st;
+}
+
+static void every_allocation_of_a_refusal(void **state)
+{
+    static char text[8000];
+    (void)state;
+    size_t n = 0;
+    text[n++] = 'f';
+    while (n < 3000)
+        text[n++] = 'x';
+    strcpy(text + n, ".a = 1\n");
+    EXPECT_TRUE(fault_every_alloc(long_refusal, text) > 5);
+    n = 0;
+    for (int i = 0; i < 20; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%*sx:\n", i, "");
+    EXPECT_TRUE(fault_every_alloc(long_refusal, text) > 5);
+}
+
 static void every_allocation_of_a_large_configuration(void **state)
 {
     static char text[20000];
@@ -319,6 +357,7 @@ int main(void)
         cmocka_unit_test(accessors_of_other_kinds),
         cmocka_unit_test(long_values_are_laid_out),
         cmocka_unit_test(every_allocation_of_a_large_configuration),
+        cmocka_unit_test(every_allocation_of_a_refusal),
     };
     return cmocka_run_group_tests(tests, open_config, close_config);
 }

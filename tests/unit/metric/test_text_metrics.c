@@ -216,6 +216,9 @@ static spt_status run_faults(void *ctx, spt_err *err)
     double em, f1, v;
     struct rouge_scores s;
     struct edit_scores e;
+    size_t which[2], kept;
+    TRY(metric_first_of_groups((const uint64_t[]){7, 7}, 2, which, &kept, err));
+    EXPECT_EQ_I64(kept, 1);
     TRY(metric_squad(r, p, 2, &em, &f1, err));
     TRY(metric_rouge(t, p, 2, &s, err));
     TRY(metric_bleu(r, p, 2, &v, err));

@@ -338,11 +338,46 @@ static spt_status whole_life(void *ctx, spt_err *err)
     return st;
 }
 
+/* One of two ranks that hold a model together; the other one is only counted. */
+static spt_status half_a_life(void *ctx, spt_err *err)
+{
+    struct fixture *f = ctx;
+    const struct t5_getter get = params_getter(&f->params);
+    struct t5_acts_plan plan = batch_plan(&f->batch.b, 3, 0);
+    plan.backward = true;
+    const struct t5_prompts p = {.enc = f->prompt, .count = 1, .P = 3};
+    const struct t5_loss_opts opts = {0};
+    struct t5_loss loss = {0};
+    float grad[48] = {0};
+    comm *ranks = NULL;
+    ops *o = NULL;
+    t5_model *m = NULL;
+    t5_acts *acts = NULL;
+    spt_status st = comm_count_open(1, 2, &ranks, err);
+    if (!st)
+        st = ops_ref_open_f32(&o, err);
+    if (!st)
+        st = t5_model_new_part_from(o, &get, T5_BACKWARD, ranks, &m, err);
+    if (!st)
+        st = t5_acts_new(m, &plan, &acts, err);
+    if (!st)
+        st = t5_forward(m, &p, &f->batch.b, 0, 3, &opts, NULL, acts, &loss, err);
+    if (!st)
+        st = t5_backward(m, &f->batch.b, acts, NULL, grad, NULL, err);
+    t5_acts_free(acts);
+    t5_model_free(m);
+    ops_close(o);
+    comm_leave(ranks);
+    /* without the other half the numbers mean nothing */
+    return st == SPT_E_NONFINITE ? SPT_OK : st;
+}
+
 static void memory_runs_out_everywhere(void **state)
 {
     struct fixture f;
     setup(&f);
     EXPECT_TRUE(fault_every_alloc(whole_life, &f) > 50);
+    EXPECT_TRUE(fault_every_alloc(half_a_life, &f) > 50);
     teardown(&f);
 }
 

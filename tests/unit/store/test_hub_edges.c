@@ -534,6 +534,13 @@ static spt_status fetch(void *ctx, spt_err *err)
     return find(ctx, err);
 }
 
+/* The blobs are there and are looked through; nothing links them. */
+static spt_status link_again(void *ctx, spt_err *err)
+{
+    TRY(fs_remove_tree(test_path(getenv("HF_HUB_CACHE"), "models--org--bin/snapshots"), err));
+    return find(ctx, err);
+}
+
 static void fetching_with_failures(void **state)
 {
     (void)state;
@@ -549,6 +556,13 @@ static void fetching_with_failures(void **state)
         EXPECT_TRUE(fault_every_alloc_stack(fetch, &q, 1) > 20);
         fault_set_after(NULL);
     }
+    struct question q = {.text = "org/bin", .o.need = HUB_ANY};
+    fresh();
+    spt_err err = {0};
+    EXPECT_OK(find(&q, &err), &err);
+    test_server_control(&server, "clear", "");
+    EXPECT_TRUE(fault_every_alloc(link_again, &q) > 20);
+    EXPECT_EQ_I64(test_server_count(&server, "GET /org/bin/resolve"), 0); /* not for want of memory either */
     unsetenv("HF_TOKEN");
 }
 

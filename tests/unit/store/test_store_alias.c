@@ -61,10 +61,15 @@ static spt_status open_one(void *ctx, spt_err *err)
 {
     store *in, *s;
     float got[4], base = 1;
-    const struct store_alias list[] = {{.name = "m", .made = true, .shape = shape_1d(4)}};
+    const struct store_alias list[] = {{.name = "m", .made = true, .shape = shape_1d(4)},
+                                       {.name = "x", .index = 0}};
     TRY(store_open(ctx, NULL, &in, err));
-    TRY(store_alias_open(in, list, 1, fill, &base, &s, err));
-    const spt_status st = store_read_f32(s, 0, got, err);
+    TRY(store_alias_open(in, list, 2, fill, &base, &s, err));
+    static const size_t both[] = {0, 1};
+    spt_status st = store_expect(s, both, 2, err);
+    size_t i = 0;
+    if (!st && store_find(s, "m", &i))
+        st = store_read_f32(s, i, got, err);
     store_close(s);
     return st;
 }

@@ -68,6 +68,22 @@ static void make_archives(char *dir, size_t cap)
     EXPECT_EQ_I64(system(command), 0);
 }
 
+static spt_status open_archive(void *ctx, spt_err *err)
+{
+    archive *a;
+    archive_stream *s;
+    char text[8];
+    size_t got;
+    TRY(archive_open(ctx, &a, err));
+    spt_status st = archive_read(a, 0, &s, err);
+    if (!st) {
+        st = archive_stream_read(s, text, sizeof text, &got, err);
+        archive_stream_close(s);
+    }
+    archive_close(a);
+    return st;
+}
+
 static void members_are_found(void **state)
 {
     (void)state;
@@ -174,6 +190,7 @@ static void members_are_found(void **state)
         EXPECT_EQ_I64(got, 0);
         archive_stream_close(s);
         archive_close(a);
+        EXPECT_TRUE(fault_every_alloc(open_archive, (void *)(uintptr_t)test_path(dir, single[k].file)) > 3);
     }
     archive_stream_close(NULL);
 }

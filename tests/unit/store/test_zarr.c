@@ -388,6 +388,28 @@ static spt_status write_and_read(void *ctx, spt_err *err)
     return SPT_OK;
 }
 
+/* Chunks of 4 x 3 of an array of 10 x 7: each is put together, and taken apart. */
+static spt_status in_pieces(void *ctx, spt_err *err)
+{
+    char dir[300], got[280];
+    const struct tensor_view v = {DT_F32, {2, {10, 7}}, ctx};
+    const struct tensor_shape chunk = {2, {4, 3}};
+    savedir *d = NULL;
+    zarr_array a;
+    snprintf(dir, sizeof dir, "%s/out", test_tmpdir());
+    TRY(savedir_begin(test_path(test_tmpdir(), "out.tmp"), dir, NULL, &d, err));
+    spt_status st = zarr_write_chunked(d, "x", &v, &chunk, err);
+    if (st) {
+        savedir_abort(d);
+        return st;
+    }
+    TRY(savedir_publish(d, err));
+    TRY(zarr_open(test_path(dir, "x"), &a, err));
+    TRY(zarr_read(test_path(dir, "x"), &a, ZARR_MISSING_WEIGHTS, got, err));
+    EXPECT_TRUE(!memcmp(got, ctx, sizeof got));
+    return SPT_OK;
+}
+
 static void writing(void **state)
 {
     static unsigned char data[3000];
@@ -401,6 +423,7 @@ static void writing(void **state)
     for (size_t i = 0; i < sizeof views / sizeof *views; i++)
         EXPECT_OK(write_and_read((void *)&views[i], &err), &err);
     EXPECT_TRUE(fault_every_alloc(write_and_read, (void *)&views[0]) > 10);
+    EXPECT_TRUE(fault_every_alloc(in_pieces, data) > 10);
     EXPECT_TRUE(fault_every_syscall(write_and_read, (void *)&views[0], 28) > 10);
 }
 

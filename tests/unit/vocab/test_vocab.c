@@ -572,7 +572,12 @@ static spt_status open_dir(void *ctx, spt_err *err)
     vocab *v = NULL;
     struct vocab_ids ids = {0};
     struct vocab_writable w;
+    buf text;
+    buf_init(&text, 1000);
     spt_status st = vocab_open(ctx, NULL, &v, err);
+    if (!st)
+        st = vocab_decode(v, (const int32_t[]){3, 4, 1}, 3, &text, err);
+    buf_release(&text);
     if (!st)
         st = vocab_encode(v, "ab </s> \xe2\x96\x81x  <extra_id_0> b", 29, &ids, err);
     if (!st)
@@ -595,6 +600,13 @@ static void faults_are_survived(void **state)
     write_text(test_path(dir, "tokenizer.json"),
                "{" JSON_ADDED ", " JSON_VOCAB ", " METASPACE("first") "}");
     EXPECT_TRUE(fault_every_alloc(open_dir, dir) > 20);
+    char at[1100];
+    snprintf(at, sizeof at, "%s/tokenizer.json", dir); /* the file itself, and beside a checkpoint */
+    EXPECT_TRUE(fault_every_alloc(open_dir, at) > 20);
+    snprintf(at, sizeof at, "%s/checkpoint_1", dir);
+    spt_err err = {0};
+    EXPECT_OK(fs_make_dirs(at, &err), &err);
+    EXPECT_TRUE(fault_every_alloc(open_dir, at) > 20);
 }
 
 int main(void)
