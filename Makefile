@@ -231,9 +231,12 @@ test: tests check ## build and run every test; last line: N passed, N failed
 quick: tests ## unit tests only
 	tools/run-tests $B unit
 
-check: ## layering and style rules of the tree
+check: check-options ## layering and style rules of the tree, a case of every option
 	tools/check-layers
 	tools/check-limits
+check-options: $B/spt ## G2: every option of every command has a case, and every exit code
+	tools/option-cases $<
+.PHONY: check-options
 
 # One folder of tests, or one file: make test-unit/store, make test-golden SPT_GOLDEN=DIR
 test-%: tests

@@ -21,11 +21,21 @@ static void keep_standard_descriptors(void)
             (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
+static int line_is_open; /* a progress line stands on the terminal */
+
+static void end_line(void)
+{
+    if (line_is_open)
+        fputs("\r\033[K", stderr);
+    line_is_open = 0;
+}
+
 static int stdout_errno; /* of the write that failed */
 
 static int write_stdout(void *ctx, const void *bytes, size_t n)
 {
     (void)ctx;
+    end_line();
     if (!n || (fwrite(bytes, 1, n, stdout) == n && !fflush(stdout)))
         return 0;
     stdout_errno = errno;
@@ -36,15 +46,6 @@ struct story {
     const char *command;
     int quiet;
 };
-
-static int line_is_open; /* a progress line stands on the terminal */
-
-static void end_line(void)
-{
-    if (line_is_open)
-        fputs("\r\033[K", stderr);
-    line_is_open = 0;
-}
 
 static void show_progress(void *ctx, const char *line)
 {
@@ -166,6 +167,7 @@ static int help(int argc, char **argv)
 int main(int argc, char **argv)
 {
     keep_standard_descriptors();
+    signal(SIGPIPE, SIG_IGN); /* a reader that has gone is seen in what is written */
     if (argc < 2) {
         cli_help(stderr, NULL);
         return spt_status_exit_code(SPT_E_USAGE);
@@ -187,7 +189,6 @@ int main(int argc, char **argv)
     spt_job *job;
     if (spt_job_new(command, &job, &err))
         return spt_job_speaks(NULL) ? complain(NULL, &err) : spt_status_exit_code(err.code);
-    signal(SIGPIPE, SIG_IGN);
     sigaction(SIGBUS, &(struct sigaction){.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO},
               NULL);
     signal(SIGXFSZ, SIG_IGN); /* ulimit -f: the write fails and says so */

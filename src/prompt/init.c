@@ -59,7 +59,7 @@ static spt_status init_file(const struct prompt_init *init, int64_t P, int64_t E
                             spt_err *err)
 {
     struct prompt *p = NULL;
-    const struct prompt_read_opts opts = {.width = E};
+    const struct prompt_read_opts opts = {.width = E, .npy_bf16 = init->npy_bf16};
     if (!init->file)
         return err_set(err, SPT_E_USAGE, "no prompt file to start from");
     TRY(prompt_read(init->file, &opts, &p, err));

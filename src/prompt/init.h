@@ -31,6 +31,7 @@ struct prompt_init {
     const char *const *texts; /* LABELS: the label texts; STRING: texts[0] */
     size_t text_count;
     const char *file;   /* FILE */
+    bool npy_bf16;      /* FILE: |V2 arrays are bfloat16 */
     const struct prompt_init *fallback; /* LABELS, STRING: rows that no text fills; NULL: uniform
                                            with scale 0.01 */
     prompt_code_fn code; /* CODE */

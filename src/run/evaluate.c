@@ -252,6 +252,8 @@ static spt_status for_each_range(struct evaluator *v, const struct t5_prompts *p
             st = set_prompts(v, &b, &prompt_of, &cap, err);
         if (!st)
             st = cut_batch(&p, encode, fn, ctx, err);
+        if (!st && v->progress)
+            answer_progress_add(v->progress, n * (size_t)comm_size(v->engine->data));
     }
     mem_free(prompt_of);
     batch_release(&b);
@@ -278,6 +280,8 @@ static spt_status for_each_whole_batch(struct evaluator *v, const struct t5_prom
             st = set_prompts(v, &b, &prompt_of, &cap, err);
         if (!st)
             st = cut_batch(&p, false, fn, ctx, err);
+        if (!st && v->progress)
+            answer_progress_add(v->progress, n - at < B ? n - at : B);
     }
     mem_free(prompt_of);
     mem_free(which);

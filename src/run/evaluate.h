@@ -3,6 +3,7 @@
 #ifndef SPT_RUN_EVALUATE_H
 #define SPT_RUN_EVALUATE_H
 
+#include "run/answer_progress.h"
 #include "run/dataset.h"
 #include "run/generate.h"
 #include "run/gradient.h"
@@ -61,6 +62,7 @@ struct evaluator {
     int64_t longest;                  /* decoder rows of the longest target */
     uint64_t first_number; /* of the first example, for sampling: its place in the file */
     struct rng_key chain; /* the reference's sampling: split once per batch; starts as the seed's */
+    struct answer_progress *progress; /* NULL: not told */
     const struct prompt_mix *mix; /* while evaluate_mixed runs */
     const int32_t *prompt_of, *task_of;
 };

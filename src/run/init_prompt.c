@@ -115,6 +115,7 @@ spt_status prompt_start(const struct settings *s, struct engine *e, const label_
     init.texts = texts;
     init.text_count = kind == PROMPT_INIT_STRING ? 1 : K;
     init.file = s->init_file;
+    init.npy_bf16 = s->npy_bf16;
     init.fallback = &sampled; /* rows that no text fills: vocabulary pieces, not noise */
     spt_status st = kind == PROMPT_INIT_CODE ? code_init(s, &init, err) : SPT_OK;
     if (!st)

@@ -38,6 +38,22 @@ continues() { # NAME N
 
 during hangs STOP 1 3 6 "rank 1 of 3 \($host\) has not answered for 2 s \(--comm-timeout\).*found by rank 0" --comm-timeout 2
 during first_hangs STOP 0 2 6 "rank 0 of 2 \($host\) has not answered for 2 s.*found by rank 1" --comm-timeout 2
+# The same of the commands that answer: a rank is stopped once both have read the examples.
+for i in $(seq 3); do cut -f 1,2 $desk/train.tsv; done >"$dir/many.tsv"
+silent() { # COMMAND OPTION...
+    local name=$1
+    ranks 2 "$spt" "$@" --model $model --data "$dir/many.tsv" --output "$dir/$name.out" --threads 1 >"$dir/out" 2>"$dir/err" &
+    expect "${name}_begins" until_true 60 answering
+    kill -STOP "$(rank_pid "$dir/$name.out" 1 | head -n 1)"
+    wait $!
+    equal "${name}_silent_rank" $? 6
+    expect "${name}_silent_rank_is_named" grep -qE "spt: $name: .*rank 1 of 2 .* has not answered for 2 s \(--comm-timeout\)" "$dir/err"
+    expect "${name}_nobody_left" until_true 5 nobody_left
+}
+answering() { grep -q ' examples  [0-9]* a second' "$dir/err"; }
+silent eval --comm-timeout 2 --progress always
+silent infer --comm-timeout 2 --progress always --max-output 2
+silent score --comm-timeout 2 --progress always
 during terminated TERM 1 2 75 'interrupted after saving step'
 continues terminated 3
 during part_terminated TERM 1 2 75 'interrupted after saving step' --num-partitions 2

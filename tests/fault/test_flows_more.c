@@ -70,10 +70,10 @@ FLOW(data_convert, "data", "", "convert", "", flow.train, "", flow.out, "to", "j
 FLOW(extract_half, "extract", "", half, "", "x", "", flow.npy, "quiet", "on")
 FLOW(ids_to_text, "tokenize", "model", flow.model, "vocab", "bytes", "decode", "on", "", ids)
 FLOW(scores, "infer", USE, "prompt", flow.kept, "data", flow.eval, "mode", "score", "out", flow.out)
-FLOW(prompt_of_uniform, "init", USE, "length", "3", "init", "uniform", "seed", "1",
-     "out", flow.npy)
-FLOW(prompt_of_text, "init", USE, "length", "3", "init", "text", "init-text", "abc", "seed", "1", "out",
-     flow.npy)
+FLOW(prompt_of_uniform, "init", "model", flow.model, "vocab", "bytes", "length", "3", "init",
+     "uniform", "seed", "1", "out", flow.npy)
+FLOW(prompt_of_text, "init", "model", flow.model, "vocab", "bytes", "length", "3", "init", "text",
+     "init-text", "abc", "seed", "1", "out", flow.npy)
 
 #define TRAIN "train", USE, "train", flow.train, "eval", flow.eval, "out", flow.out, "length", "3", \
     "batch", "2", "steps", "1", "seed", "5", "quiet", "on"

@@ -49,7 +49,9 @@ static spt_status command(const struct demo *d,
     if (answers)
         buf_clear(answers);
     TRY(settings_init(&s, word[0], err));
-    spt_status st = settings_set(&s, "threads", d->threads, err);
+    spt_status st = SPT_OK;
+    if (strcmp(word[0], "init") != 0) /* which has none */
+        st = settings_set(&s, "threads", d->threads, err);
     size_t i = 1;
     for (; !st && word[i] && strcmp(word[i], "--") != 0; i += 2)
         st = settings_set(&s, word[i], word[i + 1], err);

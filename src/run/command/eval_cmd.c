@@ -222,6 +222,7 @@ struct eval {
     struct generation generation;
     struct evaluate_opts opts;
     struct evaluator v;
+    struct answer_progress progress;
     int64_t load_ns, answer_ns; /* loading the base, answering */
 };
 
@@ -371,6 +372,11 @@ static spt_status answer_all(struct eval *e, spt_err *err)
     TRY(members_evaluator(&e->u, e->s, &e->opts, longest_input, longest_target, &e->v, err));
     TRY(same_everywhere(e, err));
     ops_profile_reset(e->u.engine.ops);
+    uint64_t all = 0;
+    for (size_t i = 0; i < e->u.count; i++)
+        all += examples_count(e->x[i]);
+    answer_progress_begin(&e->progress, e->s, e->out->sink, all);
+    e->v.progress = &e->progress;
     const int64_t from = os_monotonic_ns();
     for (size_t i = 0; i < e->u.count; i++) {
         const struct t5_prompts p = prompts_of(e->u.m[i].prompt);
@@ -380,6 +386,7 @@ static spt_status answer_all(struct eval *e, spt_err *err)
         figures_of(&e->a[i], e->x[i], &e->u.m[i].task, &e->figure[i], NULL);
     }
     e->answer_ns = os_monotonic_ns() - from;
+    answer_progress_end(&e->progress);
     return SPT_OK;
 }
 

@@ -69,6 +69,7 @@ struct infer {
     struct feed_chunk chunk;
     enum line_style style;
     bool targets; /* the log-likelihood of each target is asked for */
+    struct answer_progress progress;
     double sum;   /* of the targets' log-likelihoods */
     uint64_t examples, tokens;
 };
@@ -85,6 +86,7 @@ static enum line_style style_of(const struct settings *s)
 
 static void infer_close(struct infer *j)
 {
+    answer_progress_end(&j->progress);
     evaluator_close(&j->v);
     feed_chunk_release(&j->chunk);
     feed_close(j->feed);
@@ -148,7 +150,10 @@ static spt_status infer_load(struct infer *j, spt_err *err)
         longest_target = t->max_target > longest_target ? t->max_target : longest_target;
     }
     TRY(members_load(j->s, &j->opts, &j->u, err));
-    return members_evaluator(&j->u, j->s, &j->opts, longest_input, longest_target, &j->v, err);
+    TRY(members_evaluator(&j->u, j->s, &j->opts, longest_input, longest_target, &j->v, err));
+    answer_progress_begin(&j->progress, j->s, j->out->sink, 0);
+    j->v.progress = &j->progress;
+    return SPT_OK;
 }
 
 /* --- infer

@@ -71,7 +71,7 @@ struct counted {
 static spt_status count_ranks(struct training *a, struct counted *c, spt_err *err)
 {
     const struct settings *s = a->s;
-    const bool plans = !strcmp(s->command, "plan");
+    const bool plans = !strcmp(s->command, "plan") || !strcmp(s->command, "check");
     const int64_t parts = s->partitions > 1 ? s->partitions : 1;
     const int64_t size = plans ? (s->ranks > parts ? s->ranks : parts) : comm_size(s->comm);
     if (size == 1)

@@ -11,24 +11,30 @@ enum { LINE_MAX_BYTES = 1 << 24 };
 
 /* --- the plan ------------------------------------------------------------------------------------ */
 
+static const char *place_text(const struct prompt_use *u)
+{
+    return u->side == PROMPT_DECODER          ? "in front of the decoder"
+           : u->combine == T5_PREFIX_AFTER_BOS ? "behind the first id of the encoder's input"
+           : u->combine == T5_SUFFIX           ? "behind the encoder's input"
+                                               : "in front of the encoder";
+}
+
 static void tell_lengths(const struct training *a)
 {
-    const struct prompt_use *u = &a->run[0].prompt->use;
     const struct train_plan *p = &a->run[0].plan;
     char n[32], frozen[32];
-    const char *side = u->side == PROMPT_DECODER ? "decoder" : "encoder";
+    const char *place = place_text(&a->run[0].prompt->use);
     count_text(config_parameters(&a->engine.config), frozen);
     if (a->runs == 1) {
-        log_info("prompt: %lld x %lld = %s trainable numbers in front of the %s (%s); %s frozen",
-                 (long long)p->P, (long long)p->E, count_text(p->P * p->E, n), side, p->init_text,
-                 frozen);
+        log_info("prompt: %lld x %lld = %s trainable numbers %s (%s); %s frozen", (long long)p->P,
+                 (long long)p->E, count_text(p->P * p->E, n), place, p->init_text, frozen);
         return;
     }
     int64_t all = 0;
     for (size_t i = 0; i < a->runs; i++)
         all += a->run[i].plan.P * p->E;
-    log_info("%zu prompts of width %lld, %s trainable numbers in front of the %s; %s frozen",
-             a->runs, (long long)p->E, count_text(all, n), side, frozen);
+    log_info("%zu prompts of width %lld, %s trainable numbers %s; %s frozen", a->runs,
+             (long long)p->E, count_text(all, n), place, frozen);
 }
 
 static void tell_run(const struct trainer *t)
@@ -56,7 +62,9 @@ void train_tell_plan(const struct training *a)
         buf_init(&text, 4096);
         label_set_describe(a->task.labels, &text);
         log_info("labels (%s): %s; answers by %s", a->task.labels_from, buf_str(&text),
-                 a->generate ? "decoding" : "ranking them");
+                 a->generate                ? "decoding"
+                 : a->run->s->length_normalize ? "ranking them, per token"
+                                               : "ranking them");
         buf_release(&text);
     } else {
         log_info("targets are free text; answers by decoding");
@@ -108,9 +116,7 @@ void train_plan_json(const struct training *a, json_writer *w)
 
 static bool wants_progress(const struct training *a)
 {
-    const char *p = a->s->progress;
-    return !a->s->quiet && a->out->sink->progress && strcmp(p, "never") &&
-           (a->out->sink->terminal || !strcmp(p, "always"));
+    return progress_wanted(a->s, a->out->sink);
 }
 
 /* Seconds for the examples that are still to come. */
