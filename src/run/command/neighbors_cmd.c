@@ -115,11 +115,14 @@ static spt_status find_start(struct engine *e, const struct prompt *p, const cha
         *what = mem_strdup(path);
         return *what ? SPT_OK : err_nomem(err, strlen(path));
     }
-    spt_err ignored = {0};
-    if (remake(e, p, rows, text, sizeof text, &ignored)) {
+    spt_err why = {0};
+    const spt_status st = remake(e, p, rows, text, sizeof text, &why);
+    if (st == SPT_E_NOMEM)
+        return err_set(err, st, "%s", why.msg);
+    if (st) {
         log_info("the start of the prompt cannot be made again (%s): no drift; --start FILE gives "
                  "one",
-                 ignored.msg);
+                 why.msg);
         return SPT_OK;
     }
     if (*rows && !(*what = mem_strdup(text)))
@@ -367,6 +370,8 @@ static void put_html_table(buf *out, const struct neighborhood *n, const vocab *
 void neighborhood_html(buf *out, const struct neighborhood *n, const vocab *v)
 {
     double *y = mem_alloc((size_t)n->P, sizeof *y);
+    if (!y && !out->st) /* a page without its bars is not whole */
+        out->st = SPT_E_NOMEM;
     buf_adds(out, "<div class=\"grid\">");
     html_heat(out, "Cosine between the prompt's rows", n->row_cosine, (size_t)n->P);
     buf_adds(out, "<div>");
