@@ -234,6 +234,7 @@ quick: tests ## unit tests only
 check: check-options ## layering and style rules of the tree, a case of every option
 	tools/check-layers
 	tools/check-limits
+	tools/check-fixes --list
 check-options: $B/spt ## G2: every option of every command has a case, and every exit code
 	tools/option-cases $<
 .PHONY: check-options
@@ -293,6 +294,9 @@ check-mutate: ## C9: changed places of store, gin and ckpt that a test notices (
 	mkdir -p $B
 	tools/mutate $(if $(MUTANTS),--sample $(MUTANTS) --log $B/mutants.log,--count $N --seed $(SEED) --log $B/mutants-$(SEED).log) --jobs 2
 .PHONY: check-mutate
+check-fixes: ## G5: every fixed fault has a test that fails without the fix: make check-fixes FIXES="25b 31"
+	tools/check-fixes $(FIXES)
+.PHONY: check-fixes
 check-symbols: $B/libspt.so ## G3: exported symbols
 	tools/check-symbols $B
 # What reads those formats: the units, the corpora, recorded files, and the hub and buckets over HTTP.

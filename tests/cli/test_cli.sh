@@ -75,6 +75,10 @@ cp -r "$dir/run" "$dir/died"
 rm -r "$dir/died/numpy_checkpoints" # a run that died between its last save and its end
 check end_is_made_up_for 0 'nothing to train' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --resume --out "$dir/died"
 expect end_has_numpy cmp "$dir/run/numpy_checkpoints/checkpoint_2/encoder.prompt.prompt.prompt" "$dir/died/numpy_checkpoints/checkpoint_2/encoder.prompt.prompt.prompt"
+cp -r "$dir/run" "$dir/behind"
+for n in 0 1; do cp -r "$dir/run/state-2" "$dir/behind/state-$n"; done # it died before it deleted old states
+"$spt" train --model $model --train $desk/train.tsv --length 4 --steps 2 --batch 8 --seed 1 --resume --out "$dir/behind" --keep 1 --quiet 2>"$dir/err"
+expect old_states_go_at_the_end test "$(cd "$dir/behind" && echo state-*)" = state-2
 expect end_has_no_backup test "$(ls "$dir/run/numpy_checkpoints")" = checkpoint_2
 check unfinished_needs_resume 3 '--resume' "$spt" train --model $model --train $desk/train.tsv --length 4 --steps 3 --batch 8 --seed 1 --out "$dir/run"
 check init_file_length 0 '4 x 256' "$spt" init --model $model --init file --init-file "$dir/run" --out "$dir/copy.npy"

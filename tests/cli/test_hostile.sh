@@ -2,7 +2,7 @@
 # Servers that lie and caches that somebody else has been at, seen from the commands (tests/unit/fs/test_hostile.c
 # has the many cases): files planted in the hub's cache, links, a mirror without end, signals while fetching.
 . tests/support/checks.sh
-within='timeout 60'
+within="timeout -k 5 ${SPT_TEST_LIMIT:-60}"
 . tests/server/lib.sh
 unset HF_HUB_CACHE HUGGINGFACE_HUB_CACHE XDG_CACHE_HOME HF_TOKEN HUGGING_FACE_HUB_TOKEN HF_TOKEN_PATH SPT_DATA_MIRROR \
     HF_HUB_OFFLINE TRANSFORMERS_OFFLINE HF_HUB_DISABLE_SYMLINKS http_proxy https_proxy all_proxy SPT_OFFLINE
@@ -71,6 +71,8 @@ stop() { # NAME COMMAND...: SIGTERM while the content stalls
     sleep 0.3
     from=$(date +%s)
     kill -TERM $pid
+    for _ in $(seq $((${SPT_TEST_LIMIT:-20} * 10))); do kill -0 $pid 2>/dev/null || break; sleep 0.1; done
+    kill -KILL $pid 2>/dev/null
     wait $pid
     local rc=$?
     expect "$name" test $rc -eq 75 -a $(($(date +%s) - from)) -lt 20

@@ -112,11 +112,20 @@ int flow_setup(void **state)
     return 0;
 }
 
+/* SPT_TEST_FLOW=NAME: that one alone. */
+static bool is_wanted(const struct flow *f)
+{
+    const char *only = getenv("SPT_TEST_FLOW");
+    return !only || !strcmp(only, f->name);
+}
+
 void flows_every_allocation(const struct flow *f, size_t n, int64_t stride)
 {
     if (getenv("SPT_TEST_CALLS_ONLY"))
         return;
     for (size_t i = 0; i < n; i++) {
+        if (!is_wanted(&f[i]))
+            continue;
         fault_set_after(f[i].again);
         const int64_t k =
             stride ? fault_every_alloc_stack(f[i].run, NULL, stride) : fault_every_alloc(f[i].run, NULL);
@@ -133,6 +142,8 @@ void flows_every_system_call(const struct flow *f, size_t n, size_t few)
         return;
     const size_t count = getenv("SPT_TEST_FULL") ? sizeof kinds / sizeof *kinds : few;
     for (size_t i = 0; i < n; i++) {
+        if (!is_wanted(&f[i]))
+            continue;
         fault_set_after(f[i].again);
         for (size_t k = 0; k < count; k++) {
             const int64_t calls = fault_every_syscall(f[i].run, NULL, kinds[k]);

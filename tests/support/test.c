@@ -14,6 +14,14 @@
 
 static char tmpdir[64];
 
+/* SPT_TEST_CASE=NAME: of every test program that case alone; * and ? are wildcards. */
+__attribute__((constructor)) static void choose_case(void)
+{
+    const char *name = getenv("SPT_TEST_CASE");
+    if (name)
+        cmocka_set_test_filter(name);
+}
+
 static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
 {
     (void)st, (void)flag, (void)ftw;

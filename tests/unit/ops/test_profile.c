@@ -158,6 +158,42 @@ static void memory_runs_out(void **state)
     fault_every_alloc(life, NULL);
 }
 
+/* Attention takes its scratch when it knows the lengths, and returns nothing: ops_check tells. */
+static spt_status attend(void *watch, spt_err *err)
+{
+    static const float x[2 * 8] = {1};
+    static const int64_t off[] = {0, 2};
+    float out[2 * 8];
+    ops *inner = NULL, *o = NULL;
+    const struct ops_attention a = {.B = 1, .heads = 1, .head_dim = 8, .q_off = off, .k_off = off,
+                                    .q = x, .k = x, .v = x, .q_stride = 8, .k_stride = 8,
+                                    .v_stride = 8};
+    spt_status st = ops_open(&(struct ops_config){.threads = 1}, &inner, err);
+    if (!st && watch)
+        st = ops_profile_open(inner, &o, err);
+    if (st) {
+        ops_close(inner);
+        return st;
+    }
+    o = watch ? o : inner;
+    o->t->attention(o, &a, out);
+    st = ops_check(o, err);
+    if (!st && out[0] != out[0])
+        st = err_set(err, SPT_E_USAGE, "attention gave NaN and ops_check nothing");
+    ops_close(o);
+    return st;
+}
+
+static void attention_without_memory(void **state)
+{
+    fault_every_alloc(attend, NULL);
+}
+
+static void watched_attention_without_memory(void **state)
+{
+    fault_every_alloc(attend, "watched");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +201,8 @@ int main(void)
         cmocka_unit_test(operations_by_hand),
         cmocka_unit_test(backward_stops_at_the_prompt),
         cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(attention_without_memory),
+        cmocka_unit_test(watched_attention_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

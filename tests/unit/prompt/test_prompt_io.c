@@ -235,6 +235,34 @@ static void a_run_directory_means_its_best_prompt(void **state)
     prompt_free(p);
 }
 
+/* What cannot be looked at is not absent: another prompt must not be taken for the best one. */
+static spt_status find_best(void *dir, spt_err *err)
+{
+    buf path;
+    buf_init(&path, 1000);
+    spt_status st = prompt_best_path(dir, &path, err);
+    if (!st && !strstr(buf_str(&path), "prompt-20."))
+        st = err_set(err, SPT_E_USAGE, "%s is not the best prompt", buf_str(&path));
+    buf_release(&path);
+    return st;
+}
+
+static void failures_do_not_change_the_best_prompt(void **state)
+{
+    char dir[400], name[PROMPT_NAME_TEXT];
+    spt_err err = {0};
+    struct prompt *p = sample(2, 4);
+    strcpy(dir, test_tmpdir());
+    for (int step = 20; step <= 70; step += 50)
+        EXPECT_OK(prompt_write(p, test_path(dir, prompt_file_name(step, name)), PROMPT_SAFETENSORS,
+                               NULL, NULL, &err), &err);
+    const struct prompt_best best = {"prompt-20.safetensors", 20, "accuracy", 0.75};
+    EXPECT_OK(prompt_best_write(dir, &best, &err), &err);
+    EXPECT_TRUE(fault_every_alloc(find_best, dir) > 1);
+    EXPECT_TRUE(fault_every_syscall(find_best, dir, EIO) > 2);
+    prompt_free(p);
+}
+
 /* --- refusals (field case 08) --------------------------------------------------------------- */
 
 static void write_npy(const char *path, enum dtype t, struct tensor_shape shape, const void *data)
@@ -519,6 +547,7 @@ int main(void)
         cmocka_unit_test(peft_directories_round_trip),
         cmocka_unit_test(formats_follow_the_name),
         cmocka_unit_test(a_run_directory_means_its_best_prompt),
+        cmocka_unit_test(failures_do_not_change_the_best_prompt),
         cmocka_unit_test(odd_arrays_are_refused_by_name),
         cmocka_unit_test(zero_rows_are_warned_about),
         cmocka_unit_test(released_prompts_are_read),
