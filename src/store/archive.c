@@ -3,6 +3,8 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "store/zip_format.h"
+
 enum { RATIO_FREE = 1 << 20, MAX_SUGGESTED = 6 };
 
 /* --- decoding a whole file ------------------------------------------------------------------ */
@@ -62,7 +64,7 @@ static bool dangerous(const char *name, size_t len)
 
 spt_status archive_add(archive *a, const char *name, size_t len, struct member m, spt_err *err)
 {
-    const int shown = len > 80 ? 80 : (int)len;
+    const int shown = zip_shown(len);
     if (dangerous(name, len))
         return err_set(err, SPT_E_FORMAT, "the member '%.*s' would lie outside its directory",
                        shown, name);

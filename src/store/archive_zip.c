@@ -132,7 +132,7 @@ static spt_status read_entry(archive *a, cursor *c, uint64_t base, uint64_t limi
     if (!cursor_ok(c) || signature != CENTRAL_SIGNATURE)
         return err_at(err, SPT_E_FORMAT, at, "the ZIP directory is damaged at byte %llu",
                       (unsigned long long)at);
-    const int shown = name_len > 80 ? 80 : (int)name_len;
+    const int shown = zip_shown(name_len);
     if (!zip_read_zip64(cursor_make(extra, extra_len), &s, true))
         return err_at(err, SPT_E_FORMAT, at, "the member '%.*s' lacks its ZIP64 sizes", shown,
                       name);

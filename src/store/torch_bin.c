@@ -15,6 +15,7 @@
 #include "store/store_internal.h"
 #include "store/torch_pickle.h"
 #include "store/torch_zip.h"
+#include "store/zip_format.h"
 
 enum {LEGACY_MAGIC = 15, LEGACY_PROTOCOL = 1001 };
 static const unsigned char legacy_magic[LEGACY_MAGIC] = {0x80, 0x02, 0x8a, 0x0a, 0x6c,
@@ -119,11 +120,6 @@ static const struct store_format format = {"torch_bin", torch_bin_load, torch_bi
 
 /* --- opening ------------------------------------------------------------------------------ */
 
-static int shown(size_t n)
-{
-    return n > 80 ? 80 : (int)n;
-}
-
 static int compare_keys(const char *a, size_t an, const char *b, size_t bn)
 {
     const int c = memcmp(a, b, an < bn ? an : bn);
@@ -161,11 +157,11 @@ static spt_status locate(const struct storages *s, const struct pickle_storage *
         const struct zip_entry *e = torch_zip_find(s->zip, "data/", st->key, st->key_len);
         if (!e)
             return err_set(err, SPT_E_FORMAT, "storage '%.*s' is not in the file",
-                           shown(st->key_len), st->key);
+                           zip_shown(st->key_len), st->key);
         if (st->count > e->size / size)
             return err_at(err, SPT_E_FORMAT, e->offset,
                           "storage '%.*s' has %zu bytes, its %llu elements of %s need more",
-                          shown(st->key_len), st->key, e->size, (unsigned long long)st->count,
+                          zip_shown(st->key_len), st->key, e->size, (unsigned long long)st->count,
                           dtype_name(st->dtype));
         *offset = e->offset;
         return SPT_OK;
@@ -173,7 +169,7 @@ static spt_status locate(const struct storages *s, const struct pickle_storage *
     const struct legacy_storage *l = find_legacy(s, st->key, st->key_len);
     if (!l || !l->found || l->dtype != st->dtype || l->count != st->count)
         return err_set(err, SPT_E_FORMAT, "storage '%.*s' is not in the file as it is described",
-                       shown(st->key_len), st->key);
+                       zip_shown(st->key_len), st->key);
     *offset = l->offset;
     return SPT_OK;
 }
@@ -200,7 +196,7 @@ static spt_status add_tensor(struct torch_bin *f, store *s, const struct storage
     pickle_tensor_get(p, v, &t);
     spt_status st = locate(where, &t.storage, &b.offset, err);
     if (st)
-        return err_wrap(err, st, "tensor '%.*s'", shown(len), name);
+        return err_wrap(err, st, "tensor '%.*s'", zip_shown(len), name);
     TRY(store_add(s, name, len, t.storage.dtype, &t.shape, err));
     const size_t size = dtype_size(t.storage.dtype);
     const size_t elements = store_at(s, f->count)->elements;
@@ -250,7 +246,7 @@ static spt_status add_dict(struct torch_bin *f, store *s, const struct storages 
         if (pickle_tag_of(v) != PICKLE_TENSOR)
             return err_set(err, SPT_E_FORMAT,
                            "entry '%.*s' is %s, not a tensor: this is not a plain state dict%s",
-                           shown(len), name, pickle_tag_name(pickle_tag_of(v)),
+                           zip_shown(len), name, pickle_tag_name(pickle_tag_of(v)),
                            pickle_tag_of(v) == PICKLE_DICT ? " (a training checkpoint? save its "
                                                              "model part alone)"
                                                            : "");
@@ -370,14 +366,14 @@ static spt_status read_storage(const struct pickle *keys, pickle_value key, curs
     struct legacy_storage *l = find_legacy(s, name, len);
     const size_t at = cursor_offset(c);
     if (!l || l->found)
-        return err_at(err, SPT_E_FORMAT, at, "storage '%.*s' is %s", shown(len), name,
+        return err_at(err, SPT_E_FORMAT, at, "storage '%.*s' is %s", zip_shown(len), name,
                       l ? "listed twice" : "used by no tensor, so its size is unknown");
     const uint64_t count = cursor_u64le(c);
     if (!cursor_ok(c) || count != l->count || count > cursor_left(c) / dtype_size(l->dtype))
         return err_at(err, SPT_E_FORMAT, at,
                       "storage '%.*s' at byte %zu has %llu elements (the pickle says %llu), "
                       "%zu bytes remain",
-                      shown(len), name, at, (unsigned long long)count,
+                      zip_shown(len), name, at, (unsigned long long)count,
                       (unsigned long long)l->count, cursor_left(c));
     l->offset = cursor_offset(c);
     l->found = true;

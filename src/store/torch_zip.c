@@ -83,7 +83,7 @@ static spt_status check_local(const unsigned char *p, size_t size, struct zip_en
     const uint16_t name_len = cursor_u16le(&c), extra_len = cursor_u16le(&c);
     const unsigned char *name = cursor_take(&c, name_len);
     const unsigned char *extra = cursor_take(&c, extra_len);
-    const int shown = e->name_len > 80 ? 80 : (int)e->name_len;
+    const int shown = zip_shown(e->name_len);
     if (!cursor_ok(&c) || signature != LOCAL_SIGNATURE || !name || name_len != e->name_len ||
         memcmp(name, e->name, name_len))
         return err_at(err, SPT_E_FORMAT, central->local,
@@ -130,7 +130,7 @@ static spt_status read_entry(const unsigned char *p, size_t size, uint64_t limit
     cursor_take(c, comment_len);
     if (!cursor_ok(c) || signature != CENTRAL_SIGNATURE || !e->name)
         return err_at(err, SPT_E_FORMAT, at, "ZIP directory entry at byte %zu is damaged", at);
-    const int shown = name_len > 80 ? 80 : (int)name_len;
+    const int shown = zip_shown(name_len);
     if (!zip_read_zip64(cursor_make(extra, extra_len), &s, true))
         return err_at(err, SPT_E_FORMAT, at, "ZIP entry '%.*s' lacks its ZIP64 sizes", shown,
                       e->name);
@@ -181,8 +181,8 @@ static spt_status check_overlap(struct torch_zip *z, spt_err *err)
         const struct zip_entry *a = &z->entry[i - 1], *b = &z->entry[i];
         if (b->offset - a->offset < a->size || b->offset == a->offset)
             return err_at(err, SPT_E_FORMAT, b->offset, "ZIP entries '%.*s' and '%.*s' overlap",
-                          a->name_len > 80 ? 80 : (int)a->name_len, a->name,
-                          b->name_len > 80 ? 80 : (int)b->name_len, b->name);
+                          zip_shown(a->name_len), a->name,
+                          zip_shown(b->name_len), b->name);
     }
     return SPT_OK;
 }
@@ -198,7 +198,7 @@ static spt_status strip_prefix(struct torch_zip *z, spt_err *err)
     const char *prefix = first->name;
     for (size_t i = 0; i < z->count; i++) {
         struct zip_entry *e = &z->entry[i];
-        const int shown = e->name_len > 80 ? 80 : (int)e->name_len;
+        const int shown = zip_shown(e->name_len);
         if (e->name_len >= 4 && !memcmp(e->name + e->name_len - 4, ".npy", 4))
             return err_set(err, SPT_E_FORMAT,
                            "this is a NumPy .npz archive (it holds '%.*s'); extract the array "
@@ -207,7 +207,7 @@ static spt_status strip_prefix(struct torch_zip *z, spt_err *err)
         if (!n || e->name_len < n || memcmp(e->name, prefix, n))
             return err_set(err, SPT_E_FORMAT,
                            "a ZIP file, but not from torch.save: entry '%.*s' is outside '%.*s'",
-                           shown, e->name, n > 80 ? 80 : (int)n, prefix);
+                           shown, e->name, zip_shown(n), prefix);
         e->name += n;
         e->name_len -= n;
     }
@@ -221,7 +221,7 @@ static spt_status check_names(struct torch_zip *z, spt_err *err)
     for (size_t i = 1; i < z->count; i++)
         if (by_name(&z->entry[i - 1], &z->entry[i]) == 0)
             return err_set(err, SPT_E_FORMAT, "two ZIP entries are named '%.*s'",
-                           z->entry[i].name_len > 80 ? 80 : (int)z->entry[i].name_len,
+                           zip_shown(z->entry[i].name_len),
                            z->entry[i].name);
     return SPT_OK;
 }

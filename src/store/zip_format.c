@@ -1,5 +1,10 @@
 #include "store/zip_format.h"
 
+int zip_shown(size_t name_len)
+{
+    return name_len > 80 ? 80 : (int)name_len;
+}
+
 bool zip_find_end(const unsigned char *tail, size_t n, size_t *at)
 {
     for (size_t comment = 0; comment + END_SIZE <= n && comment <= MAX_COMMENT; comment++) {

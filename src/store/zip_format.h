@@ -26,6 +26,9 @@ static inline uint32_t peek32(const unsigned char *p)
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
+/* How many bytes of a member's name a message shows. */
+int zip_shown(size_t name_len);
+
 /* Where the end record starts in the last n bytes of a file: the one whose comment ends the file.
  */
 bool zip_find_end(const unsigned char *tail, size_t n, size_t *at);

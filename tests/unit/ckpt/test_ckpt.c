@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "ckpt/ckpt.h"
 #include "ckpt/ckpt_internal.h"
+#include "support/server.h"
 
 static char warnings[8192];
 
@@ -753,6 +754,41 @@ static void make_fixture(void **state)
 
 /* --- faults --- */
 
+/* In a bucket a directory does not appear whole: without its manifest it is a save that was not finished,
+ * which is no damage; with a damaged one it is. */
+static void states_in_a_bucket(void **state)
+{
+    const char *dir = fresh("bucket");
+    char bucket[600];
+    spt_err err;
+    ckpt *ck;
+    struct test_server server;
+    EXPECT_OK(ckpt_open(dir, NULL, &ck, &err), &err);
+    for (int i = 1; i <= 4; i++)
+        save(ck, i);
+    ckpt_close(ck);
+    EXPECT_EQ_I64(unlink(test_path(dir, "state-4/MANIFEST")), 0);
+    test_write(test_path(dir, "state-3/MANIFEST"), "x", 1);
+    snprintf(bucket, sizeof bucket, "runs=%s", dir);
+    test_server_start(&server, (const char *[]){"--bucket", bucket, NULL});
+    setenv("STORAGE_EMULATOR_HOST", server.host, 1);
+    setenv("SPT_HTTP_RETRIES", "0", 1);
+    ckpt_loaded *l;
+    EXPECT_OK(ckpt_load_latest("gs://runs", &l, &err), &err);
+    expect_state(l, 2);
+    ckpt_loaded_free(l);
+    EXPECT_TRUE(!strstr(warnings, "state of step 4 is not used"));
+    EXPECT_TRUE(strstr(warnings, "state of step 3 is not used") != NULL);
+    EXPECT_TRUE(strstr(warnings, "continuing from the state of step 2") != NULL);
+    warnings[0] = '\0';
+    EXPECT_OK(ckpt_load_latest(dir, &l, &err), &err); /* on a disk it is damage */
+    ckpt_loaded_free(l);
+    EXPECT_TRUE(strstr(warnings, "state of step 4 is not used") != NULL);
+    fs_release();
+    test_server_stop(&server);
+    unsetenv("STORAGE_EMULATOR_HOST");
+}
+
 static spt_status whole_life(void *ctx, spt_err *err)
 {
     const char *dir = ctx;
@@ -837,7 +873,7 @@ int main(void)
         cmocka_unit_test(retention),
         cmocka_unit_test(exports_without_state),
         cmocka_unit_test(lower_can_be_better),
-        cmocka_unit_test(damage_that_no_block_shows), cmocka_unit_test(two_exports), cmocka_unit_test(the_same_step_again),
+        cmocka_unit_test(damage_that_no_block_shows), cmocka_unit_test(two_exports), cmocka_unit_test(states_in_a_bucket), cmocka_unit_test(the_same_step_again),
         cmocka_unit_test(crash_leftovers_are_removed),
         cmocka_unit_test(every_flipped_byte_is_seen),
         cmocka_unit_test(damage_is_located),

@@ -892,6 +892,35 @@ static void legacy_roots(void **state)
     }
 }
 
+static void storages_of_every_kind(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *storage;
+        enum dtype t;
+    } of[] = {{"torch\nFloatStorage", DT_F32},    {"torch\nDoubleStorage", DT_F64}, {"torch\nHalfStorage", DT_F16},
+              {"torch\nBFloat16Storage", DT_BF16}, {"torch\nLongStorage", DT_I64},   {"torch\nIntStorage", DT_I32},
+              {"torch\nShortStorage", DT_I16},    {"torch\nCharStorage", DT_I8},    {"torch\nByteStorage", DT_U8},
+              {"torch\nBoolStorage", DT_BOOL},    {"torch.storage\nUntypedStorage", DT_U8}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        const int64_t n = 16 / (int64_t)dtype_size(of[i].t);
+        const struct desc d = {of[i].storage, "0", n, 0, 1, {n}, {1}, false};
+        buf p, z;
+        store *s = NULL;
+        spt_err err = {0};
+        buf_init(&p, 1 << 20);
+        buf_init(&z, 1 << 20);
+        pickle_of(&p, &d);
+        bin_of(&z, &p, ZIP_TORCH);
+        EXPECT_OK(torch_bin_open_mem(buf_str(&z), z.len, &s, &err), &err);
+        EXPECT_EQ_I64(store_at(s, 0)->dtype, of[i].t);
+        EXPECT_EQ_I64(store_at(s, 0)->elements, n);
+        store_close(s);
+        buf_release(&p);
+        buf_release(&z);
+    }
+}
+
 static void long_names_are_cut_in_messages(void **state)
 {
     (void)state;
@@ -1162,6 +1191,7 @@ int main(void)
         cmocka_unit_test(truncated_and_changed),
         cmocka_unit_test(legacy_container),
         cmocka_unit_test(legacy_roots),
+        cmocka_unit_test(storages_of_every_kind),
         cmocka_unit_test(long_names_are_cut_in_messages),
         cmocka_unit_test(legacy_two_storages),
         cmocka_unit_test(legacy_many_storages),
