@@ -754,6 +754,39 @@ static void make_fixture(void **state)
 
 /* --- faults --- */
 
+/* Eight patterns of names are remembered, each once. */
+static void eight_patterns(void **state)
+{
+    const char *dir = fresh("eight");
+    const struct ckpt_opts opts = {.keep = 1};
+    spt_err err;
+    ckpt *ck;
+    EXPECT_OK(ckpt_open(dir, &opts, &ck, &err), &err);
+    for (int step = 1; step <= 3; step++) {
+        struct sample p;
+        char name[9][16];
+        struct ckpt_export e[9];
+        sample(&p, step);
+        for (int i = 0; i < 9; i++) {
+            snprintf(name[i], sizeof name[i], "%c-%d.txt", 'a' + i, step);
+            e[i] = (struct ckpt_export){name[i], "x", 1};
+        }
+        p.s.exports = e;
+        p.s.export_count = step < 3 ? 1 : 9;
+        EXPECT_OK(ckpt_save(ck, &p.s, &err), &err);
+    }
+    for (char c = 'a'; c <= 'i'; c++) { /* of states that are gone */
+        const char name[] = {c, '-', '1', '.', 't', 'x', 't', '\0'};
+        EXPECT_OK(fs_write_all(test_path(dir, name), "x", 1, &err), &err);
+    }
+    save(ck, 4);
+    for (char c = 'a'; c <= 'i'; c++) {
+        const char name[] = {c, '-', '1', '.', 't', 'x', 't', '\0'};
+        EXPECT_EQ_I64(fs_exists(test_path(dir, name)), c == 'i');
+    }
+    ckpt_close(ck);
+}
+
 /* In a bucket a directory does not appear whole: without its manifest it is a save that was not finished,
  * which is no damage; with a damaged one it is. */
 static void states_in_a_bucket(void **state)
@@ -873,7 +906,7 @@ int main(void)
         cmocka_unit_test(retention),
         cmocka_unit_test(exports_without_state),
         cmocka_unit_test(lower_can_be_better),
-        cmocka_unit_test(damage_that_no_block_shows), cmocka_unit_test(two_exports), cmocka_unit_test(states_in_a_bucket), cmocka_unit_test(the_same_step_again),
+        cmocka_unit_test(damage_that_no_block_shows), cmocka_unit_test(two_exports), cmocka_unit_test(eight_patterns), cmocka_unit_test(states_in_a_bucket), cmocka_unit_test(the_same_step_again),
         cmocka_unit_test(crash_leftovers_are_removed),
         cmocka_unit_test(every_flipped_byte_is_seen),
         cmocka_unit_test(damage_is_located),

@@ -493,7 +493,8 @@ static void listings(void **state)
     static const char *const odd[] = {
         "[]", "{}", "{\\\"sha\\\": \\\"main\\\"}", "{\\\"sha\\\": 7}", "{\\\"siblings\\\": {}}",
         "{\\\"siblings\\\": [7]}", "{\\\"siblings\\\": [[]]}", "{\\\"siblings\\\": [{7}]}",
-        "{\\\"siblings\\\": [{\\\"a\\\": tru}]}", "{\\\"siblings\\\": [{\\\"rfilename\\\": tru}]}", "{\\\"b\\\": tru}"};
+        "{\\\"siblings\\\": [{\\\"a\\\": tru}]}", "{\\\"siblings\\\": [{\\\"rfilename\\\": tru}]}", "{\\\"b\\\": tru}",
+        "{\\\"x\\\": NaN, \\\"sha\\\": \\\"" COMMIT "\\\", \\\"siblings\\\": []}"};
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
         answer("/api/models/", "GET", 200, "", odd[i]);
         EXPECT("org/none", HUB_MODEL, SPT_E_FORMAT, "the answer of");
@@ -526,6 +527,33 @@ static void what_is_chosen(void **state)
     strcat(commit, strrchr(q.found, '/') + 1);
     fresh(), EXPECT(commit, HUB_MODEL, SPT_OK, "models--org--t5");
     EXPECT_TRUE(!fs_exists(test_path(getenv("HF_HUB_CACHE"), REPO "refs")));
+}
+
+/* What is not there is noted where it may be asked for again. */
+static void what_is_absent(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *name;
+        unsigned need;
+        bool noted;
+    } of[] = {{"org/byt5", "byt5", HUB_ANY, true}, {"org/byt5", "byt5", HUB_MODEL | HUB_VOCAB, true},
+              {"org/byt5", "byt5", HUB_MODEL, false}, {"org/bin", "bin", HUB_ANY, false}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        char path[9000];
+        spt_err err = {0};
+        struct question q = {.text = of[i].text, .o.need = of[i].need};
+        test_server_control(&server, "clear", "");
+        fresh();
+        EXPECT_OK(find(&q, &err), &err);
+        static const char *const file[] = {"spiece.model", "tokenizer.json"};
+        for (size_t k = 0; k < 2; k++) {
+            snprintf(path, sizeof path, "%s/models--org--%s/.no_exist/%s/%s", getenv("HF_HUB_CACHE"), of[i].name,
+                     strrchr(q.found, '/') + 1, file[k]);
+            if (fs_exists(path) != of[i].noted)
+                fail_msg("%s, need %u: %s", of[i].text, of[i].need, path);
+        }
+    }
 }
 
 static spt_status fetch(void *ctx, spt_err *err)
@@ -808,6 +836,7 @@ int main(void)
         cmocka_unit_test(facts),
         cmocka_unit_test(listings),
         cmocka_unit_test(what_is_chosen),
+        cmocka_unit_test(what_is_absent),
         cmocka_unit_test(fetching_with_failures),
         cmocka_unit_test(tokens),
         cmocka_unit_test(parts_that_were_left),
