@@ -784,6 +784,7 @@ static void eight_patterns(void **state)
         const char name[] = {c, '-', '1', '.', 't', 'x', 't', '\0'};
         EXPECT_EQ_I64(fs_exists(test_path(dir, name)), c == 'i');
     }
+    EXPECT_TRUE(!fs_exists(test_path(dir, "i-3.txt"))); /* that one its state told */
     ckpt_close(ck);
 }
 

@@ -201,6 +201,21 @@ static void missing_settings(void **state)
     EXPECT_OK(gin_parse_string(c, buf_str(&text), text.len, &err), &err);
     EXPECT_STATUS(gin_finalize(c, &err), SPT_E_CONFIG);
     EXPECT_MSG(&err, "300 settings are missing: N0_0, N1_0");
+    buf_clear(&text); /* names are told up to 300 characters */
+    static const int length[] = {60, 58, 58, 58, 58, 58};
+    char want[400] = "6 settings are missing: ";
+    for (int i = 0; i < 6; i++) {
+        char name[80];
+        snprintf(name, sizeof name, "A%d%0*d", i, length[i] - 2, 0);
+        buf_addf(&text, "kw.a%d = %%%s\n", i, name);
+        if (i < 5)
+            snprintf(want + strlen(want), sizeof want - strlen(want), "%s%s", i ? ", " : "", name);
+    }
+    again();
+    EXPECT_OK(gin_parse_string(c, buf_str(&text), text.len, &err), &err);
+    EXPECT_STATUS(gin_finalize(c, &err), SPT_E_CONFIG);
+    EXPECT_MSG(&err, want);
+    EXPECT_TRUE(!strstr(err.msg, "A5"));
     /* from a file: where it is named */
     const char *path = test_path(test_tmpdir(), "x.gin");
     test_write(path, "pair.left = %F\n", 15);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "fs/fs.h"
 #include "os/os.h"
 #include "store/hub_internal.h"
@@ -346,7 +347,8 @@ static int start_hub(void **state)
              "echo '{\"weight_map\": {\"a\": \"model-1.safetensors\"}}' >model.safetensors.index.json && cd ../.. && "
              "echo '{}' >none/main/config.json && cp none/main/config.json bin/main/adapter_config.json && "
              "echo w >bin/main/adapter_model.bin && cp none/main/config.json byt5/main && "
-             "echo p >byt5/main/pytorch_model.bin", repos);
+             "echo p >byt5/main/pytorch_model.bin && mkdir -p ada/main && cp none/main/config.json ada/main/adapter_config.json && "
+             "echo s >ada/main/adapter_model.safetensors", repos);
     EXPECT_EQ_I64(system(command), 0);
     static const char *options[] = {"--hub", NULL, "--hub-token", "good", NULL};
     options[1] = repos;
@@ -515,6 +517,7 @@ static void what_is_chosen(void **state)
     fresh(), EXPECT("org/none", HUB_MODEL, SPT_E_FORMAT, "no weights that spt reads");
     fresh(), EXPECT("org/none", HUB_ADAPTER, SPT_E_FORMAT, "is no PEFT adapter");
     fresh(), EXPECT("org/bin", HUB_ADAPTER, SPT_OK, "models--org--bin");
+    fresh(), EXPECT("org/ada", HUB_ADAPTER, SPT_OK, "models--org--ada");
     fresh(), EXPECT("org/bin", HUB_ANY, SPT_OK, "models--org--bin");
     fresh(), EXPECT("org/bin", HUB_MODEL, SPT_E_FORMAT, "is no model: it has no config.json");
     fresh(), EXPECT("org/byt5", HUB_ANY, SPT_OK, "models--org--byt5"); /* no vocabulary: noted */
@@ -724,6 +727,15 @@ static bool look(void *ctx, const struct hub_progress *p)
     return true;
 }
 
+static char fetched[300];
+
+static void keep_figures(void *ctx, enum log_level level, const char *line)
+{
+    (void)ctx, (void)level;
+    if (strstr(line, " MB fetched in "))
+        snprintf(fetched, sizeof fetched, "%s", line);
+}
+
 /* Blobs without a snapshot are used, and counted as what was there before. */
 static void blobs_that_are_there(void **state)
 {
@@ -756,7 +768,11 @@ static void blobs_that_are_there(void **state)
         }
         test_server_control(&server, "clear", "");
         seen = (struct hub_progress){0};
+        fetched[0] = '\0';
+        log_set_sink(keep_figures, NULL);
         EXPECT_OK(find(&q, &err), &err);
+        log_set_sink(NULL, NULL);
+        EXPECT_TRUE(strstr(fetched, "org/t5: 0.0 MB fetched in ") != NULL);
         EXPECT_EQ_I64(test_server_count(&server, "GET /cdn/"), part != 0);
         EXPECT_EQ_I64(seen.before, part == 1 ? 7000 : 12000);
         EXPECT_EQ_I64(seen.total, 12003);
@@ -780,8 +796,16 @@ static void refreshing(void **state)
     EXPECT_OK(find(&q, &err), &err);
     EXPECT_STR(q.found, first);
     EXPECT_EQ_I64(test_server_count(&server, "GET /"), 0);
+    EXPECT_EQ_I64(unlink(test_path(first, "config.json")), 0); /* completed as it is: by its commit */
+    snprintf(path, sizeof path, "GET /api/models/org/byt5/revision/%s", strrchr(first, '/') + 1);
+    find(&q, &err);
+    EXPECT_EQ_I64(test_server_count(&server, path), 1);
+    EXPECT_EQ_I64(test_server_count(&server, "GET /api/models/org/byt5/revision/main"), 0);
+    test_write(test_path(first, "config.json"), "{}\n", 3);
+    test_server_control(&server, "clear", "");
     q.o.refresh = true;
     EXPECT_OK(find(&q, &err), &err);
+    EXPECT_EQ_I64(test_server_count(&server, "GET /api/models/org/byt5/revision/main"), 1);
     EXPECT_TRUE(strcmp(q.found, first) != 0);
     struct fs_info info;
     EXPECT_OK(fs_stat(test_path(q.found, "config.json"), &info, &err), &err);

@@ -401,6 +401,27 @@ static void writer_of_safetensors(void **state)
     EXPECT_TRUE(!safetensors_probe("x.safetensors", (const unsigned char *)"\2\0\0\0\1\0\0\0", 8, 8));
 }
 
+static void metadata_of_models(void **state)
+{
+    (void)state;
+    char dir[4096];
+    spt_err err = {0};
+    store *s = NULL;
+    const struct store_tensor t = {"a", {DT_F32, {1, {2}}, rows}};
+    const struct store_meta meta[] = {{"format", "pt"}, {"made", "by hand"}};
+    snprintf(dir, sizeof dir, "%s/meta", test_tmpdir());
+    EXPECT_OK(fs_make_dirs(dir, &err), &err);
+    test_write(test_path(dir, "config.json"), "{}", 2);
+    EXPECT_OK(safetensors_write(test_path(dir, "model.safetensors"), &t, 1, meta, 2, &err), &err);
+    EXPECT_OK(store_open(dir, NULL, &s, &err), &err);
+    EXPECT_EQ_I64(store_meta_count(s), 2);
+    for (size_t i = 0; i < 2; i++) {
+        EXPECT_STR(store_meta_at(s, i)->key, meta[i].key);
+        EXPECT_STR(store_meta_at(s, i)->value, meta[i].value);
+    }
+    store_close(s);
+}
+
 static void weights_of_adapters(void **state)
 {
     (void)state;
@@ -1011,6 +1032,7 @@ int main(void)
         cmocka_unit_test(non_finite_values),
         cmocka_unit_test(long_names_of_tensors),
         cmocka_unit_test(weights_of_adapters),
+        cmocka_unit_test(metadata_of_models),
         cmocka_unit_test(indices_of_shards),
         cmocka_unit_test(checkpoints_that_cannot_be_written),
         cmocka_unit_test(stale_names_are_kept_apart),

@@ -556,6 +556,55 @@ static void names_as_long_as_they_may_be(void **state)
     buf_release(&b);
 }
 
+static void steps_of_every_kind(void **state)
+{
+    (void)state;
+    static const int64_t seven = 7, minus = -1;
+    static const float f = 7;
+    static const struct {
+        enum dtype t;
+        const void *value;
+        const char *part; /* NULL: step 7 */
+    } of[] = {{DT_I32, &seven, NULL}, {DT_U32, &seven, NULL}, {DT_I64, &seven, NULL}, {DT_F32, &f, "state/step has dtype"},
+              {DT_I16, &seven, "state/step has dtype"}, {DT_I32, &minus, "state/step is negative"},
+              {DT_I64, &minus, "state/step is negative"}, {DT_U64, &seven, "state/step has dtype"}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        spt_err err;
+        buf b;
+        t5x_reader *r;
+        buf_init(&b, 1000);
+        msgpack_put_map(&b, 2);
+        put_key(&b, "version");
+        msgpack_put_uint(&b, 3);
+        put_key(&b, "optimizer");
+        msgpack_put_map(&b, 2);
+        put_key(&b, "state");
+        msgpack_put_map(&b, 1);
+        put_key(&b, "step");
+        put_array(&b, of[i].t, (struct tensor_shape){0}, of[i].value);
+        put_key(&b, "target");
+        msgpack_put_map(&b, 0);
+        EXPECT_STATUS(open_buf(&b, NULL, &r, &err), of[i].part ? SPT_E_FORMAT : SPT_OK);
+        if (of[i].part) {
+            EXPECT_MSG(&err, of[i].part);
+        } else {
+            EXPECT_EQ_I64(t5x_step(r), 7);
+            t5x_close(r);
+        }
+        memfs *m = memfs_new(); /* the directory of a file at the top */
+        memfs_use(m);
+        buf dir;
+        buf_init(&dir, 100);
+        EXPECT_OK(fs_write_all("/checkpoint", buf_str(&b), b.len, &err), &err);
+        EXPECT_OK(t5x_resolve("/checkpoint", &dir, &err), &err);
+        EXPECT_STR(buf_str(&dir), "/");
+        memfs_use(NULL);
+        memfs_free(m);
+        buf_release(&dir);
+        buf_release(&b);
+    }
+}
+
 static void bare_trees_are_explained(void **state)
 {
     spt_err err;
@@ -1010,6 +1059,7 @@ int main(void)
         cmocka_unit_test(refused_pieces),
         cmocka_unit_test(as_many_pieces_as_there_may_be),
         cmocka_unit_test(names_as_long_as_they_may_be),
+        cmocka_unit_test(steps_of_every_kind),
         cmocka_unit_test(bare_trees_are_explained),
         cmocka_unit_test(names_do_not_multiply),
         cmocka_unit_test(listing_and_pruning),

@@ -260,6 +260,7 @@ static void names_of_chunks(void **state)
     } of[] = {{META("[2,3]", GZ, "<i2", "null", "", "[3,5]"), "d/0.0 d/0.1 d/1.0 d/1.1 "},
               {META("[2,3]", GZ, "<i2", "null", ",\"dimension_separator\":\"/\"", "[4,3]"), "d/0/0 d/1/0 "},
               {META("[]", GZ, "<i2", "null", "", "[]"), "d/0 "},
+              {META("[1,1,1,1,1,1,1,1]", GZ, "<i2", "null", "", "[1,1,1,1,1,1,1,2]"), "d/0.0.0.0.0.0.0.0 d/0.0.0.0.0.0.0.1 "},
               {META("[2]", GZ, "<i2", "null", "", "[0]"), ""}};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
         spt_err err;
