@@ -221,11 +221,13 @@ static spt_status string_end(gin_lexer *x, size_t at, size_t quote, gin_token *t
         if (ch == '\\' && p + 1 < x->line_end) {
             const bool newline = x->text[p + 1] == '\n';
             p += 2;
-            if (newline && !triple && p >= x->size) {
+            if (triple || p < x->size)
+                continue;
+            if (newline) {
                 read_line(x);
                 return token_error(x, "EOF in multi-line string", first_line);
             }
-            continue;
+            p--; /* the text ends with the character behind the backslash */
         }
         if (ch == q &&
             (!triple || (p + 2 < x->line_end && x->text[p + 1] == q && x->text[p + 2] == q))) {

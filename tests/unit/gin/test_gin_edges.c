@@ -772,6 +772,40 @@ static void prefixes_of_strings(void **state)
     }
 }
 
+/* What gin-config 0.5.0 says where a text ends in a string, and of words. */
+static void strings_and_words_that_are_wrong(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *kind, *part;
+    } of[] = {
+        {"A = 'a\\", "SyntaxError", "Unable to parse value."}, {"A = 'ab\\c", "SyntaxError", "Unable to parse value."},
+        {"A = 'a\\\nb\\c", "SyntaxError", "Unable to parse value."}, {"A = 'ab\\'", "SyntaxError", "Unable to parse value."},
+        {"A = ['ab\\c", "SyntaxError", "Unable to parse value."}, {"A = '''ab\\c", "TokenError", "EOF in multi-line string"},
+        {"A = 'ab\\c\n", "SyntaxError", "Unable to parse value."}, {"A = 'a\\\n", "TokenError", "EOF in multi-line string"},
+        {"A = 'a\\\\\nb'\n", "SyntaxError", "Unable to parse value."},
+        {"A = False_\n", "SyntaxError", "a bare word"}, {"A = None_", "SyntaxError", "a bare word"},
+        {"A = and", "SyntaxError", "invalid syntax"}, {"A = class", "SyntaxError", "invalid syntax"},
+        {"A = import", "SyntaxError", "invalid syntax"}, {"A = lambda", "SyntaxError", "invalid syntax"},
+        {"A = yield_", "SyntaxError", "a bare word"}, {"A = while", "SyntaxError", "invalid syntax"},
+        {"A = with", "SyntaxError", "invalid syntax"},
+    };
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        again();
+        if (parse(of[i].text) != SPT_E_CONFIG || strcmp(gin_last_error(c)->kind, of[i].kind) ||
+            !strstr(gin_last_error(c)->text, of[i].part))
+            fail_msg("%s: %s: %s", of[i].text, gin_last_error(c)->kind, gin_last_error(c)->text);
+    }
+    static const char *const good[] = {"A = 'a\\\nb'\n", "A = 'x\\\ny' 'z'\n", "A = 'a\\bc'", "A = r'a\\\nb'\n"},
+                            *const value[] = {"ab", "xyz", "a\bc", "a\\\nb"};
+    for (size_t i = 0; i < 4; i++) {
+        const gin_value *v;
+        given(good[i]);
+        EXPECT_OK(gin_query(c, "%A", &v, &err), &err);
+        EXPECT_STR(gin_as_str(v), value[i]);
+    }
+}
+
 static void imports_under_several_names(void **state)
 {
     (void)state;
@@ -863,7 +897,7 @@ int main(void)
         CASE(macros_and_references), CASE(arguments_that_nobody_gave), CASE(as_many_arguments_as_there_may_be),
         CASE(singletons_and_constants), CASE(cycles), CASE(looking_at_values), CASE(evaluations_are_counted_one_by_one), CASE(text_is_utf8), CASE(values_compare),
         CASE(values_print), CASE(configurations_print_and_parse), CASE(errors_print), CASE(files_by_prefix),
-        CASE(imports_under_several_names), CASE(order_of_sections), CASE(prefixes_of_strings), CASE(lists_in_flags),
+        CASE(imports_under_several_names), CASE(order_of_sections), CASE(strings_and_words_that_are_wrong), CASE(prefixes_of_strings), CASE(lists_in_flags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
