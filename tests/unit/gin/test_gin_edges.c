@@ -676,17 +676,21 @@ static void errors_print(void **state)
         expect_text(escapes[i][1]);
     }
     /* a text that does not hold it */
-    given("pair.left = 1\nA = {'k': 1}\n");
-    buf small;
-    buf_init(&small, 4096);
-    EXPECT_OK(gin_config_text(c, false, &small, &err), &err);
-    const size_t whole = small.len;
-    buf_release(&small);
-    for (size_t cap = 1; cap < whole; cap++) {
-        buf_init(&small, cap);
-        EXPECT_STATUS(gin_config_text(c, false, &small, &err), SPT_E_CONFIG);
-        EXPECT_MSG(&err, "the configuration is too large to print");
+    static const char *const texts[] = {"pair.left = 1\nA = {'k': 1}\n",
+                                        "from __gin__ import dynamic_registration\nfrom fx import mod\n"};
+    for (size_t i = 0; i < 2; i++) {
+        given(texts[i]);
+        buf small;
+        buf_init(&small, 4096);
+        EXPECT_OK(gin_config_text(c, false, &small, &err), &err);
+        const size_t whole = small.len;
         buf_release(&small);
+        for (size_t cap = 1; cap < whole; cap++) {
+            buf_init(&small, cap);
+            EXPECT_STATUS(gin_config_text(c, false, &small, &err), SPT_E_CONFIG);
+            EXPECT_MSG(&err, "the configuration is too large to print");
+            buf_release(&small);
+        }
     }
     /* a message longer than any line of ours */
     again();
