@@ -901,7 +901,8 @@ int main(void)
         CASE(macros_and_references), CASE(arguments_that_nobody_gave), CASE(as_many_arguments_as_there_may_be),
         CASE(singletons_and_constants), CASE(cycles), CASE(looking_at_values), CASE(evaluations_are_counted_one_by_one), CASE(text_is_utf8), CASE(values_compare),
         CASE(values_print), CASE(configurations_print_and_parse), CASE(errors_print), CASE(files_by_prefix),
-        CASE(imports_under_several_names), CASE(order_of_sections), CASE(strings_and_words_that_are_wrong), CASE(prefixes_of_strings), CASE(lists_in_flags),
+        CASE(imports_under_several_names), CASE(order_of_sections),
+        cmocka_unit_test_setup_teardown(strings_and_words_that_are_wrong, setup, teardown), CASE(prefixes_of_strings), CASE(lists_in_flags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
