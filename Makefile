@@ -312,8 +312,8 @@ check-asan: ## C10: tests under ASan and UBSan, reports counted: make check-asan
 	$(MAKE) SAN=address,undefined DEBUG= tests
 	tools/clean-run asan build/san-address-undefined $(PARTS)
 check-tsan: ## C10: the tests with threads under TSan
-	$(MAKE) SAN=thread DEBUG= $(TSAN_PARTS:%=build/san-thread/tests/%) build/san-thread/spt
-	tools/clean-run tsan build/san-thread $(TSAN_PARTS)
+	$(MAKE) SAN=thread DEBUG= $(patsubst %.c,build/san-thread/tests/%,$(TSAN_PARTS:%=%.c)) build/san-thread/spt
+	tools/clean-run tsan build/san-thread $(TSAN_PARTS:%=%.c)
 TSAN_PARTS ?= unit/comm/test_comm unit/fs/test_http unit/fs/test_gs unit/test_fs prop/test_ops_threads prop/test_invariance
 check-valgrind: ## C10: unit tests of what reads bytes, under valgrind: make check-valgrind VALGRIND_PARTS="unit/gin"
 	$(MAKE) tests

@@ -3,7 +3,8 @@
 #include <stdlib.h>
 
 static struct os_ops quick;
-static int64_t moved_ns, told_ns, divided;
+static _Atomic int64_t moved_ns; /* threads that upload sleep, too */
+static int64_t told_ns, divided;
 
 static int quick_sleep(int64_t ns)
 {

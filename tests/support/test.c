@@ -97,8 +97,8 @@ static _Atomic int64_t alloc_seen, sys_seen; /* worker threads call the system, 
 static int64_t alloc_fail_at, sys_fail_at;
 static bool fail_persistently;
 static int sys_errno_value;
-static size_t bytes_now, bytes_peak;
-static int64_t blocks_now;
+static _Atomic size_t bytes_now, bytes_peak;
+static _Atomic int64_t blocks_now;
 static _Atomic int64_t fds_now;
 
 extern const char __executable_start;
@@ -251,9 +251,9 @@ static void *fault_realloc(void *ctx, void *p, size_t size)
         return NULL;
     b->size = size;
     blocks_now += old ? 0 : 1;
-    bytes_now += size - old_size;
-    if (bytes_now > bytes_peak)
-        bytes_peak = bytes_now;
+    const size_t now = bytes_now += size - old_size;
+    if (now > bytes_peak)
+        bytes_peak = now;
     return b + 1;
 }
 
