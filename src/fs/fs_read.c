@@ -73,7 +73,7 @@ static spt_status read_some(int fd, bool is_file, const char *path, void *p, siz
         r = is_file ? 0 : os_wait_readable(fd);
         if (r >= 0)
             r = os_read(fd, p, n);
-    } while (r == -EINTR || r == -EAGAIN);
+    } while (r == -EINTR || (r == -EAGAIN && !is_file));
     if (r < 0)
         return fs_error(err, (int)r, "cannot read", path);
     *got = (size_t)r;

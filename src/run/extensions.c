@@ -137,25 +137,27 @@ static spt_status run_init(void *ctx, const struct prompt_init_env *env, const u
                                   err);
 }
 
-bool extensions_initializer(gin_config *c, const gin_value *v, struct prompt_init *init)
+spt_status extensions_initializer(gin_config *c, const gin_value *v, struct prompt_init *init,
+                                  bool *is, spt_err *err)
 {
     extensions *x = gin_attached(c);
     const gin_def *d = v->kind == GIN_OBJECT ? gin_def_of(v) : NULL;
     const struct plugin_code *k = x && d ? x->code : NULL;
     while (k && &k->def != d)
         k = k->next;
-    if (!k || k->kind != CODE_INITIALIZER)
-        return false;
+    *is = k && k->kind == CODE_INITIALIZER;
+    if (!*is)
+        return SPT_OK;
     struct bound_init *b = mem_zalloc(1, sizeof *b);
     if (!b)
-        return false;
+        return err_nomem(err, sizeof *b);
     *b = (struct bound_init){x->bound, k, {c, *v}};
     x->bound = b;
     init->kind = PROMPT_INIT_CODE;
     init->code = run_init;
     init->code_ctx = b;
     init->code_name = k->def.name;
-    return true;
+    return SPT_OK;
 }
 
 bool extensions_own(gin_config *c, const char *path)

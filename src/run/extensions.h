@@ -26,9 +26,10 @@ spt_status extensions_define(extensions *x, gin_registry *r, spt_err *err);
 spt_status extensions_apply(extensions *x, gin_config *c, spt_err *err);
 task_registry *extensions_tasks(const extensions *x);
 
-/* When v is a call of a plug-in's initialiser: true, and init does what it asks for. The
+/* When v is a call of a plug-in's initialiser: *is, and init does what it asks for. The
  * configuration's extensions answer; without any this is false. */
-bool extensions_initializer(gin_config *c, const gin_value *v, struct prompt_init *init);
+spt_status extensions_initializer(gin_config *c, const gin_value *v, struct prompt_init *init,
+                                  bool *is, spt_err *err);
 
 /* Whether the configurable of this path ("shout.ramp") is a plug-in's. */
 bool extensions_own(gin_config *c, const char *path);

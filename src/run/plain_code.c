@@ -31,8 +31,13 @@ spt_status code_init(const struct settings *s, struct prompt_init *init, spt_err
 {
     gin_value v;
     spt_err why = {0};
-    if (!s->gin || !extensions_own(s->gin, s->init) ||
-        gin_call(s->gin, s->init, NULL, 0, &v, &why) || !extensions_initializer(s->gin, &v, init))
+    bool is = s->gin && extensions_own(s->gin, s->init);
+    spt_status st = is ? gin_call(s->gin, s->init, NULL, 0, &v, &why) : SPT_OK;
+    if (is && !st)
+        st = extensions_initializer(s->gin, &v, init, &is, &why);
+    if (st == SPT_E_NOMEM)
+        return err_nomem(err, 0);
+    if (!is || st)
         return err_set(err, SPT_E_CONFIG,
                        "--init %s: no plug-in that is loaded has this initialiser (--plugin "
                        "FILE.so)%s%s",

@@ -488,11 +488,8 @@ static spt_status open_object(struct spt_plugin_self *p, const char *path, spt_e
         return err_set(err, SPT_E_USAGE, "a plug-in must be a local file: the system loads it");
     buf_init(&full, 65536);
     buf_addf(&full, "%s%s", slash ? "" : "./", path);
-    p->path = mem_strdup(buf_str(&full));
-    buf_release(&full);
-    p->dir = !slash          ? mem_strdup(".")
-             : slash == path ? mem_strdup("/")
-                             : mem_strndup(path, (size_t)(slash - path));
+    p->path = buf_detach(&full);
+    p->dir = mem_strndup(slash ? path : ".", slash > path ? (size_t)(slash - path) : 1);
     if (!p->path || !p->dir)
         return err_nomem(err, strlen(path));
     TRY(fs_stat(p->path, &info, err));

@@ -158,4 +158,6 @@ expect begun_needs_resume test $? = 3
 expect most_runs test $? = 0 -a "$(grep -c '"event": "run"' "$dir/most.out")" = 180
 "$spt" sweep "${common[@]}" --out "$dir/dry" --lrs 0.1,0.2 --steps 3 --dry-run >"$dir/dry.out" 2>"$dir/dry.err"
 expect dry_run_writes_nothing test $? = 0 -a ! -e "$dir/dry" -a -n "$(grep 'lr0.2: ' "$dir/dry.err")"
+"$spt" plan --model demo/t5-mini --train "$dir/train.tsv" --header no --lrs 0.1,0.2 --ranks 2 2>"$dir/plan.err"
+expect plan_for_ranks_refused test $? = 2 -a -n "$(grep 'runs as one process' "$dir/plan.err")"
 finish

@@ -68,8 +68,8 @@ FLOW(neighbors, "neighbors", "", flow.kept, "model", flow.model, "vocab", "bytes
 FLOW(neighbors_page, "neighbors", "", flow.kept, "model", flow.model, "vocab", "bytes", "start", one,
      "html", flow.out)
 FLOW(plan, "plan", USE, "train", flow.train, "eval", flow.eval, "length", "3", "memory", "100M")
-FLOW(plan_sweep, "plan", USE, "train", flow.train, "lengths", "2,3", "runs", runs, "ranks", "2", "bandwidth",
-     "1G", "steps", "2")
+FLOW(plan_sweep, "plan", USE, "train", flow.train, "lengths", "2,3", "runs", runs, "steps", "2")
+FLOW(plan_ranks, "plan", USE, "train", flow.train, "length", "3", "ranks", "2", "bandwidth", "1G", "steps", "2")
 FLOW(bench, "bench", "model", flow.model, "threads", "1", "steps", "1", "batch", "2", "tokens", "3",
      "targets", "1", "length", "2")
 FLOW(beam, "infer", USE, "prompt", flow.kept, "data", flow.eval, "generate", "on", "max-output", "3",
@@ -82,7 +82,7 @@ FLOW(outputs, "infer", USE, "prompt", flow.kept, "data", flow.eval, "mode", "pre
      "max-output", "3", "beams", "2", "chunk", "1", "batch", "2", "out", flow.out)
 FLOW(prompts_decoded, "infer", USE, "prompts", both, "data", flow.eval, "generate", "on", "max-output", "2",
      "json", "on")
-FLOW(data_convert, "data", "", "convert", "", flow.train, "", flow.out, "to", "jsonl", "quiet", "on")
+FLOW(data_convert, "data", "", "convert", "", flow.train, "", flow.out, "to", "csv", "quiet", "on")
 FLOW(extract_half, "extract", "", half, "", "x", "", flow.npy, "quiet", "on")
 FLOW(ids_to_text, "tokenize", "model", flow.model, "vocab", "bytes", "decode", "on", "", ids)
 FLOW(scores, "infer", USE, "prompt", flow.kept, "data", flow.eval, "mode", "score", "out", flow.out)
@@ -142,6 +142,7 @@ static spt_status flow_session(void *ctx, spt_err *err)
 static const struct flow slow_flows[] = {
     CASE("plan", plan),
     CASE("plan of a sweep", plan_sweep),
+    CASE("plan for ranks", plan_ranks),
     CASE("bench", bench),
 };
 static const struct flow flows[] = {

@@ -35,6 +35,9 @@ static int setup(void **state)
              "-subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 2>/dev/null",
              dir);
     has_keys = !system(command);
+    static const char plain[] = "{\"type\": \"authorized_user\", \"client_id\": \"c\", \"client_secret\": "
+                                "\"s\", \"refresh_token\": \"r\"}";
+    test_write(test_path(dir, "plain.json"), plain, sizeof plain - 1);
     static char repos[600];
     snprintf(repos, sizeof repos, "%s/repos", test_tmpdir());
     snprintf(made, sizeof made,
@@ -80,7 +83,7 @@ static int teardown(void **state)
 
 /* --- who we are ----------------------------------------------------------------------------- */
 
-enum who { SOMEBODY, SERVICE, USER, MACHINE };
+enum who { SOMEBODY, SERVICE, USER, MACHINE, USER_OF_GOOGLE };
 
 static void become(enum who who)
 {
@@ -98,6 +101,8 @@ static void become(enum who who)
         setenv("GOOGLE_APPLICATION_CREDENTIALS", test_path(dir, "service.json"), 1);
     else if (who == USER)
         setenv("CLOUDSDK_CONFIG", dir, 1);
+    else if (who == USER_OF_GOOGLE)
+        setenv("GOOGLE_APPLICATION_CREDENTIALS", test_path(dir, "plain.json"), 1);
     else
         setenv("GCE_METADATA_HOST", host, 1);
     fs_release();
@@ -212,6 +217,16 @@ static spt_status as_machine(void *ctx, spt_err *err)
     return read_as(ctx, err);
 }
 
+/* Whose tokens come from the public service: nothing gets there from here. */
+static spt_status as_user_of_google(void *ctx, spt_err *err)
+{
+    setenv("https_proxy", "http://127.0.0.1:1", 1);
+    become(USER_OF_GOOGLE);
+    const spt_status st = read_as(ctx, err);
+    unsetenv("https_proxy");
+    return st == SPT_E_IO ? SPT_OK : st;
+}
+
 static spt_status as_somebody(void *ctx, spt_err *err)
 {
     become(SOMEBODY);
@@ -223,10 +238,11 @@ static const struct flow flows[] = {
     {"a model of the hub", fetch, find_on_hub},
     {"bucket as a machine", as_machine, as_machine},
     {"bucket as a user", as_user, as_user},
+    {"bucket as a user of Google", as_user_of_google, as_user_of_google},
     {"bucket as a service", as_service, as_service},
     {"a file of the web", read_https, read_https},
 };
-enum { FLOWS = sizeof flows / sizeof *flows, WITHOUT_KEYS = 3 };
+enum { FLOWS = sizeof flows / sizeof *flows, WITHOUT_KEYS = 2 };
 
 static void every_allocation(void **state)
 {

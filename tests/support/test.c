@@ -99,6 +99,8 @@ static bool fail_persistently;
 static int sys_errno_value;
 static _Atomic size_t bytes_now, bytes_peak;
 static _Atomic int64_t blocks_now;
+static bool only_marked;
+static _Thread_local bool marked;
 static _Atomic int64_t fds_now;
 
 extern const char __executable_start;
@@ -136,7 +138,7 @@ static void print_hit(void)
 /* --- which allocation sites were made to fail: return addresses, for tools/alloc-sites --- */
 
 /* Sites differ in the first NEAR frames; the others lead to the callers of libraries that call back. */
-enum { SITE_FRAMES = 7, NEAR = 4, SITE_SLOTS = 1 << 15 };
+enum { SITE_FRAMES = 7, NEAR = 3, SITE_SLOTS = 1 << 15 };
 typedef void *site[SITE_FRAMES];
 static site sites[SITE_SLOTS];
 static bool sites_wanted;
@@ -226,24 +228,43 @@ static void note_stack(void *const *at, int n, int64_t number)
     }
 }
 
+void fault_only_marked(bool yes)
+{
+    only_marked = yes;
+}
+
+void fault_mark_thread(bool yes)
+{
+    marked = yes;
+}
+
+/* Whether this call of the allocator fails. */
+__attribute__((noinline)) static bool alloc_fails(void)
+{
+    if (only_marked && !marked)
+        return false;
+    void *at[STACK_FRAMES + 2] = {0}; /* the first frames are this function and its caller */
+    const int64_t number = ++alloc_seen;
+    if (stack_first)
+        note_stack(at + 2, backtrace(at, STACK_FRAMES + 2) - 2, number);
+    if (found || (next && !alloc_fail_at))
+        backtrace(at, SITE_FRAMES + 2);
+    if (found)
+        find_site(at + 2);
+    if (next && !alloc_fail_at && same_site(at + 2, next))
+        alloc_fail_at = number;
+    if (!hit(number, alloc_fail_at))
+        return false;
+    if (sites_wanted && backtrace(at, SITE_FRAMES + 2) > 2)
+        note_site(sites, at + 2);
+    return true;
+}
+
 static void *fault_realloc(void *ctx, void *p, size_t size)
 {
     (void)ctx;
-    void *at[STACK_FRAMES + 1] = {0}; /* the first frame is this function */
-    const int64_t number = ++alloc_seen;
-    if (stack_first)
-        note_stack(at + 1, backtrace(at, STACK_FRAMES + 1) - 1, number);
-    if (found || (next && !alloc_fail_at))
-        backtrace(at, SITE_FRAMES + 1);
-    if (found)
-        find_site(at + 1);
-    if (next && !alloc_fail_at && same_site(at + 1, next))
-        alloc_fail_at = number;
-    if (hit(number, alloc_fail_at)) {
-        if (sites_wanted && backtrace(at, SITE_FRAMES + 1) > 1)
-            note_site(sites, at + 1);
+    if (alloc_fails())
         return NULL;
-    }
     struct block *old = p ? (struct block *)p - 1 : NULL;
     const size_t old_size = old ? old->size : 0;
     struct block *b = realloc(old, sizeof *b + size);
@@ -282,6 +303,9 @@ static bool sys_hit(enum fault_os call)
         return false;
     /* Being interrupted for ever is not something that systems do. */
     if (sys_errno_value == EINTR && (sys_seen - sys_fail_at) % 2)
+        return false;
+    /* Nor does one who waits for a lock wait for ever. */
+    if (call == FAULT_OS_lock && sys_errno_value == EAGAIN && (sys_seen - sys_fail_at) % 2)
         return false;
     failed_calls[call]++;
     return true;
@@ -499,6 +523,7 @@ static void every_alloc(fault_case run, void *ctx, const int64_t *which, int64_t
 /* Returns how many allocations the case has. */
 static int64_t every_site(fault_case run, void *ctx)
 {
+    const fault_case again = after_fault;
     site *list = calloc(SITE_SLOTS, sizeof *list);
     EXPECT_TRUE(list != NULL);
     found = list;
@@ -507,6 +532,7 @@ static int64_t every_site(fault_case run, void *ctx)
     const int64_t n = alloc_seen;
     for (int pass = 0; pass < 2; pass++) {
         fail_persistently = pass == 1;
+        after_fault = pass == 1 ? NULL : again; /* tried already */
         for (size_t i = 0; i < SITE_SLOTS; i++)
             if (list[i][0]) {
                 next = list[i];
@@ -515,6 +541,7 @@ static int64_t every_site(fault_case run, void *ctx)
             }
     }
     fail_persistently = false;
+    after_fault = again;
     free(list);
     run_clean(run, ctx);
     fault_remove();

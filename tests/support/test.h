@@ -106,6 +106,9 @@ int64_t fault_every_alloc(fault_case run, void *ctx);
  * first fails, and of those every stride-th. Returns how many failed. SPT_TEST_SLOW=1: stride 1;
  * SPT_TEST_FULL=1: every allocation. */
 int64_t fault_every_alloc_stack(fault_case run, void *ctx, int64_t stride);
+/* Of several threads only those fail, and are counted, that say so for themselves (true, then false). */
+void fault_only_marked(bool yes);
+void fault_mark_thread(bool yes);
 /* The same for system calls with an errno value, e.g. EIO or ENOSPC. Statuses SPT_E_IO,
  * SPT_E_NOTFOUND, SPT_E_NOMEM, SPT_E_FORMAT and SPT_OK are accepted. */
 int64_t fault_every_syscall(fault_case run, void *ctx, int errno_value);

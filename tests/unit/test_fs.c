@@ -158,6 +158,17 @@ static void temporaries_of_the_dead_are_removed(void **state)
     fs_abort(w);
 }
 
+static spt_status read_file(void *ctx, spt_err *err)
+{
+    char p[8];
+    size_t got;
+    fs_stream *s;
+    TRY(fs_stream_open(ctx, &s, err));
+    const spt_status st = fs_stream_read(s, p, sizeof p, &got, err);
+    fs_stream_close(s);
+    return st;
+}
+
 static spt_status replace_file(void *ctx, spt_err *err)
 {
     return fs_write_all(ctx, "new", 3, err);
@@ -172,6 +183,7 @@ static void faults_leave_old_or_new(void **state)
     EXPECT_TRUE(fault_every_alloc(replace_file, p) > 2);
     EXPECT_TRUE(fault_every_syscall(replace_file, p, ENOSPC) > 5);
     EXPECT_TRUE(fault_every_syscall(replace_file, p, EIO) > 5);
+    EXPECT_TRUE(fault_every_syscall(read_file, p, EAGAIN) > 2); /* not a pipe: nothing to wait for */
     /* Whatever failed, the file holds a whole content. */
     char *data;
     size_t size;

@@ -141,6 +141,9 @@ spt_status run_plan(struct settings *s, struct run_output *out, spt_err *err)
         const struct train_member one = {s, ""};
         return plan_members(s, &one, 1, out, err);
     }
+    if (s->ranks > 1 || s->partitions > 1)
+        return err_set(err, SPT_E_USAGE,
+                       "spt sweep runs as one process: plan it without --ranks and --num-partitions");
     TRY(sweep_runs_make(s, &r, err));
     struct train_member *m = mem_alloc(r.count, sizeof *m);
     spt_status st = m ? SPT_OK : err_nomem(err, r.count * sizeof *m);

@@ -47,8 +47,11 @@ static void read_texts_init(struct gs *g, const gin_value *v, struct gin_prompt 
 static void read_init(struct gs *g, const gin_value *v, struct gin_prompt *p,
                       struct prompt_init *init, bool inner)
 {
+    bool code = false;
     prompt_init_defaults(init);
-    if (extensions_initializer(g->c, v, init)) {
+    if (!g->st)
+        g->st = extensions_initializer(g->c, v, init, &code, g->err);
+    if (code) {
         const gin_value table = gs_arg(g, v, "embeddings");
         if (table.kind == GIN_OBJECT || table.kind == GIN_CALLABLE)
             p->embeddings = read_array(g, v, "embeddings");

@@ -9,6 +9,7 @@
 #include "fs/fs.h"
 #include "prompt/prompt_io.h"
 #include "run/members.h"
+#include "support/ranks.h"
 
 enum { MEMBERS = 4, EXAMPLES = 24, GROUPINGS = 200, MAX_OUTPUT = 6 };
 
@@ -293,6 +294,63 @@ static void test_mixed_is_single(void **ctx)
     close_bench(&b);
 }
 
+/* Two ranks answer one half each and tell each other; the memory of the second one ends. */
+static struct bench half[2];
+
+static void answer_half(comm *c, void *ctx)
+{
+    struct bench *b = &half[comm_rank(c)];
+    spt_status *st = (spt_status *)ctx + comm_rank(c);
+    spt_err err = {0};
+    struct members only = {.engine = b->u.engine, .m = &b->u.m[0], .count = 1};
+    struct evaluate_opts o = evaluate_opts_of(&b->s, &only.m[0].task);
+    struct evaluator v = {0};
+    struct answers a = {0};
+    const struct examples_counts n = examples_counts(b->x);
+    fault_mark_thread(comm_rank(c) == 1);
+    only.engine.data = c;
+    o.generate = true;
+    o.batch = 4;
+    *st = members_evaluator(&only, &b->s, &o, n.longest_input, n.longest_target, &v, &err);
+    if (!*st) {
+        *st = members_answer(&only, &v, b->x, NULL, &a, &err);
+        if (!*st)
+            answers_release(&a);
+        evaluator_close(&v);
+    }
+    fault_mark_thread(false);
+    comm_close(c, *st, &err);
+}
+
+static spt_status answer_together(void *ctx, spt_err *err)
+{
+    spt_status st[2] = {0};
+    (void)ctx;
+    for (int r = 0; r < 2; r++) {
+        examples *few;
+        open_bench(&half[r], "1");
+        EXPECT_OK(examples_new(&few, err), err);
+        for (size_t i = 0; i < 6; i++) {
+            const struct example e = examples_at(half[r].x, i);
+            EXPECT_OK(examples_add(few, &e, err), err);
+        }
+        examples_free(half[r].x);
+        half[r].x = few;
+    }
+    ranks_run(2, 0, answer_half, st);
+    close_bench(&half[0]);
+    close_bench(&half[1]);
+    return st[1] ? err_set(err, st[1], "rank 1") : st[0] ? err_set(err, st[0], "rank 0") : SPT_OK;
+}
+
+static void test_ranks_without_memory(void **ctx)
+{
+    (void)ctx;
+    fault_only_marked(true);
+    EXPECT_TRUE(fault_every_alloc_stack(answer_together, NULL, 16) > 1);
+    fault_only_marked(false);
+}
+
 /* Contextual calibration: softmax of the difference to what the labels get without content. */
 static void test_calibrated(void **ctx)
 {
@@ -332,6 +390,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mixed_is_single),  cmocka_unit_test(test_calibrated),
+        cmocka_unit_test(test_ranks_without_memory),
         cmocka_unit_test(test_ranked_groupings), cmocka_unit_test(test_greedy_groupings),
         cmocka_unit_test(test_beam_groupings),   cmocka_unit_test(test_ways_agree),
     };

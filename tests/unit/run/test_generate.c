@@ -126,6 +126,27 @@ static void test_stops(void **ctx)
     EXPECT_EQ_I64(generation_cut(&g, "", 0), 0);
 }
 
+/* The one option that collects its values. */
+static spt_status two_plugins(void *ctx, spt_err *err)
+{
+    struct settings s;
+    (void)ctx;
+    TRY(settings_init(&s, "train", err));
+    spt_status st = settings_set(&s, "plugin", "a.so", err);
+    if (!st)
+        st = settings_set(&s, "plugin", "b.so", err);
+    if (!st)
+        EXPECT_STR(s.plugin, "a.so\nb.so");
+    settings_release(&s);
+    return st;
+}
+
+static void test_options_without_memory(void **state)
+{
+    (void)state;
+    EXPECT_TRUE(fault_every_alloc(two_plugins, NULL) > 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -133,6 +154,7 @@ int main(void)
         cmocka_unit_test(test_chosen),
         cmocka_unit_test(test_vocabulary_limits),
         cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_options_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -486,6 +486,24 @@ static void caches_hold_the_same_examples(void **state)
 /* --- raw archives
  * --------------------------------------------------------------------------------- */
 
+static spt_status raw_run(void *ctx, spt_err *err)
+{
+    struct pipeline_options o = options("glue_sst2_v002", "train", NULL);
+    task_registry *r = NULL;
+    pipeline *p = NULL;
+    struct task_example e;
+    bool more = true;
+    o.raw_dir = ctx;
+    spt_status st = task_registry_new(&r, err);
+    if (!st)
+        st = pipeline_open(r, &o, &p, err);
+    while (!st && more)
+        st = pipeline_next(p, &e, &more, err);
+    pipeline_close(p);
+    task_registry_free(r);
+    return st;
+}
+
 static void raw_archives_have_the_order_of_tfds(void **state)
 {
     const char *dir = test_path(test_tmpdir(), "raw");
@@ -510,6 +528,7 @@ static void raw_archives_have_the_order_of_tfds(void **state)
     EXPECT_OK(pipeline_next(p, &e, &more, &err), &err);
     expect_text(&e, "inputs_pretokenized", "sst2 sentence: s6 ");
     pipeline_close(p);
+    EXPECT_TRUE(fault_every_alloc_stack(raw_run, (void *)(uintptr_t)dir, 2) > 20);
     o.name = "pr:glue_sst2_v200_train"; /* its own slices */
     o.split = "validation";
     EXPECT_STATUS(pipeline_open(registry, &o, &p, &err), SPT_E_CONFIG); /* 1,000 of 10 */
@@ -534,6 +553,20 @@ static spt_status fault_run(void *ctx, spt_err *err)
         st = pipeline_next(p, &e, &more, err);
     pipeline_close(p);
     task_registry_free(r);
+    return st;
+}
+
+static spt_status corrupted_spans(void *ctx, spt_err *err)
+{
+    struct pipeline_options o = options("c4_v220_span_corruption", "train", ctx);
+    struct task_example e;
+    pipeline *p = NULL;
+    bool more;
+    o.max_input = o.max_target = 64;
+    spt_status st = pipeline_open(registry, &o, &p, err);
+    if (!st)
+        st = pipeline_next(p, &e, &more, err);
+    pipeline_close(p);
     return st;
 }
 
@@ -569,6 +602,9 @@ static void faults(void **state)
     snprintf(dir, sizeof dir, "%s", test_path(test_tmpdir(), "faults"));
     write_sst2(dir, 4, 1);
     EXPECT_TRUE(fault_every_alloc(fault_run, dir) > 20);
+    const char *texts = test_path(test_tmpdir(), "c4");
+    write_texts(texts, 1);
+    EXPECT_TRUE(fault_every_alloc(corrupted_spans, (void *)(uintptr_t)texts) > 20);
     EXPECT_TRUE(fault_every_syscall(fault_run, dir, 5 /* EIO */) > 3);
     EXPECT_TRUE(fault_every_alloc(fault_write, dir) > 10);
     EXPECT_TRUE(fault_every_syscall(fault_write, dir, 28 /* ENOSPC */) > 3);

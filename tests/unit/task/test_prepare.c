@@ -2,6 +2,8 @@
  * memory and system calls leave nothing half-done. */
 #include "support/test.h"
 
+#include "task/prepare_internal.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +100,12 @@ static spt_status list(void *ctx, const char *key, record *r, spt_err *err)
             for (size_t k = 0; k < n; k++)
                 buf_addf(ctx, " %s", t[k].s);
     buf_addc(ctx, '\n');
+    return SPT_OK;
+}
+
+static spt_status ignore(void *ctx, const char *key, record *r, spt_err *err)
+{
+    (void)ctx, (void)key, (void)r, (void)err;
     return SPT_OK;
 }
 
@@ -348,12 +356,50 @@ static spt_status whole(void *ctx, spt_err *err)
     return st;
 }
 
+static spt_status one_article(void *ctx, spt_err *err)
+{
+    struct source s = {ctx, strlen(ctx), 1000};
+    buf out;
+    buf_init(&out, 10000);
+    const spt_status st = raw_squad_stream(false, "f.json", give, &s, ignore, &out, err);
+    buf_release(&out);
+    return st;
+}
+
+static spt_status ignore_row(void *ctx, record *r, spt_err *err)
+{
+    (void)ctx, (void)r, (void)err;
+    return SPT_OK;
+}
+
+static spt_status mrpc_rows(void *ctx, spt_err *err)
+{
+    static const char rows[] = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t12\t34\ta\tb\n"
+                               "0\t5\t6\tc\td\n",
+                      ids[] = "12\t34\n";
+    struct source s = {rows, sizeof rows - 1, 1000}, i = {ids, sizeof ids - 1, 1000};
+    (void)ctx;
+    return mrpc_stream("dev", "f.txt", give, &s, give, &i, ignore_row, NULL, err);
+}
+
+static spt_status wrong_digest(void *ctx, spt_err *err)
+{
+    const spt_status st = prepare_verify(ctx, "00", err);
+    EXPECT_TRUE(st != SPT_OK);
+    return st == SPT_E_NOMEM ? st : SPT_OK;
+}
+
 static void faults(void **state)
 {
     char from[512];
+    EXPECT_TRUE(fault_every_alloc(one_article,
+                                  "{\"data\": [{\"paragraphs\": [{\"context\": \"c\", \"qas\": [{\"id\": "
+                                  "\"q\", \"question\": \"?\", \"answers\": []}]}]}]}") > 3);
+    EXPECT_TRUE(fault_every_alloc(mrpc_rows, NULL) > 5);
     snprintf(dir, sizeof dir, "%s", test_path(test_tmpdir(), "out"));
     snprintf(from, sizeof from, "%s", test_path(test_tmpdir(), "from"));
     write_sst2(from);
+    EXPECT_TRUE(fault_every_alloc(wrong_digest, (void *)(uintptr_t)test_path(from, "SST-2/dev.tsv")) > 0);
     EXPECT_TRUE(fault_every_alloc(whole, from) > 50);
     EXPECT_TRUE(fault_every_syscall(whole, from, 5 /* EIO */) > 30);
     EXPECT_TRUE(fault_every_syscall(whole, from, 28 /* ENOSPC */) > 30);
