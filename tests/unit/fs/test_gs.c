@@ -783,6 +783,19 @@ static spt_status read_case(void *ctx, spt_err *err)
     return st;
 }
 
+/* Pages of seven: all of them, or an error. */
+static spt_status list_case(void *ctx, spt_err *err)
+{
+    fs_names names = {0};
+    (void)ctx;
+    const spt_status st = fs_list("gs://w/pages", &names, err);
+    if (!st)
+        EXPECT_EQ_I64(names.count, 20);
+    fs_names_free(&names);
+    fs_release();
+    return st;
+}
+
 static spt_status write_case(void *ctx, spt_err *err)
 {
     savedir *d = NULL;
@@ -819,6 +832,12 @@ static void out_of_memory(void **state)
     cache = test_tmpdir();
     EXPECT_TRUE(fault_every_alloc(read_case, NULL) > 20);
     EXPECT_TRUE(fault_every_alloc(write_case, NULL) > 20);
+    for (int i = 0; i < 20; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "pages/f%02d", i);
+        put("w", name, "x");
+    }
+    EXPECT_TRUE(fault_every_alloc_stack(list_case, NULL, 1) > 20);
     EXPECT_TRUE(fault_every_syscall(read_case, NULL, 5 /* EIO */) > 10);
     EXPECT_TRUE(fault_every_syscall(read_case, NULL, 28 /* ENOSPC */) > 10);
     test_quick_clock(200);

@@ -570,6 +570,14 @@ static spt_status corrupted_spans(void *ctx, spt_err *err)
     return st;
 }
 
+static spt_status shards_alone(void *ctx, spt_err *err)
+{
+    tfds *d;
+    TRY(tfds_open_shards(ctx, "validation", 1, &d, err));
+    tfds_close(d);
+    return SPT_OK;
+}
+
 static spt_status fault_write(void *ctx, spt_err *err)
 {
     static const char *const key[] = {"2", "0", "1"};
@@ -606,6 +614,7 @@ static void faults(void **state)
     write_texts(texts, 1);
     EXPECT_TRUE(fault_every_alloc(corrupted_spans, (void *)(uintptr_t)texts) > 20);
     EXPECT_TRUE(fault_every_syscall(fault_run, dir, 5 /* EIO */) > 3);
+    EXPECT_TRUE(fault_every_alloc(shards_alone, dir) > 3);
     EXPECT_TRUE(fault_every_alloc(fault_write, dir) > 10);
     EXPECT_TRUE(fault_every_syscall(fault_write, dir, 28 /* ENOSPC */) > 3);
 }

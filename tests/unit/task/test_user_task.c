@@ -481,8 +481,40 @@ static spt_status add_one(void *ctx, spt_err *err)
     return st;
 }
 
+/* More tasks than the registry has room for, one of them scored. */
+static spt_status many_scored(void *ctx, spt_err *err)
+{
+    static const char *const text[] = {"bleu", "edit_distance", "accuracy"};
+    const struct task_file file = {"train", "absent.tsv"};
+    struct user_task u = {.file = &file, .files = 1, .input = "{1}", .target = "{2}", .metric = text, .metrics = 3};
+    struct task_value v[2];
+    record example = {0}, scratch = {0};
+    task_registry *r;
+    char name[32] = "";
+    (void)ctx;
+    TRY(task_registry_new(&r, err));
+    spt_status st = SPT_OK;
+    for (int i = 0; i < 1100 && !st; i++) {
+        snprintf(name, sizeof name, "mine_%d", i);
+        u.name = name;
+        st = task_registry_add(r, &u, err);
+    }
+    const struct task *t = st ? NULL : task_find(r, name);
+    if (t)
+        st = task_answer(t, "a b", 3, &example, true, &scratch, &v[0], err);
+    if (!st)
+        st = task_answer(t, "a c", 3, &example, false, &scratch, &v[1], err);
+    if (!st)
+        st = task_score(t, &v[0], &v[1], 1, note, NULL, err);
+    record_release(&example);
+    record_release(&scratch);
+    task_registry_free(r);
+    return st;
+}
+
 static void every_allocation_can_fail(void **state)
 {
+    EXPECT_TRUE(fault_every_alloc_stack(many_scored, NULL, 4) > 2);
     EXPECT_TRUE(fault_every_alloc(add_one, NULL) > 10);
 }
 
