@@ -140,8 +140,9 @@ static spt_status open_raw(task_source *s, const char *raw_dir, bool *found, spt
         return SPT_OK;
     snprintf(split, sizeof split, "%.*s", (int)strcspn(s->spec, "["), s->spec);
     buf_init(&path, 4096);
-    spt_status st = SPT_OK;
-    if (raw_path(s->task, split, raw_dir, &path)) {
+    const bool there = raw_path(s->task, split, raw_dir, &path);
+    spt_status st = buf_status(&path, "path", err);
+    if (!st && there) {
         *found = true;
         st = raw_glue_read(group, config, split, buf_str(&path), keep_raw, s, err);
         if (!st)
