@@ -796,6 +796,18 @@ static spt_status list_case(void *ctx, spt_err *err)
     return st;
 }
 
+/* Copied in two calls: to the end, or an error that says why. */
+static spt_status move_case(void *ctx, spt_err *err)
+{
+    (void)ctx;
+    TRY(fs_write_all("gs://w/parts/from", big, BIG, err));
+    fault_mark_thread(true);
+    const spt_status st = fs_rename("gs://w/parts/from", "gs://w/parts/to", err);
+    fault_mark_thread(false);
+    fs_release();
+    return st;
+}
+
 static spt_status write_case(void *ctx, spt_err *err)
 {
     savedir *d = NULL;
@@ -843,6 +855,18 @@ static void out_of_memory(void **state)
     test_quick_clock(200);
 }
 
+static void moving_out_of_memory(void **state)
+{
+    faults("[]");
+    fs_release();
+    cache = test_tmpdir();
+    fault_only_marked(true); /* how many allocations an upload has varies */
+    EXPECT_TRUE(fault_every_alloc(move_case, NULL) > 20);
+    fault_only_marked(false);
+    whole("gs://w/parts/to");
+    test_quick_clock(200);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -863,6 +887,7 @@ int main(void)
         cmocka_unit_test(missing_buckets_are_named),
         cmocka_unit_test(crc_join),
         cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(moving_out_of_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
