@@ -124,6 +124,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--kills", type=int, default=100)
 parser.add_argument("--seed", type=int, default=1)
 args = parser.parse_args()
+stopped = []
 rng = random.Random(args.seed)
 work = pathlib.Path(tempfile.mkdtemp(prefix="spt-rank-kill-"))
 plain_env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMI"))}
@@ -135,7 +136,8 @@ try:
     good = {kind: whole(*kind) for kind in kinds}
     kills = {kind: 0 for kind in kinds}
     runs, wrong = 0, 0
-    while sum(kills.values()) < args.kills:
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))  # ends behind the run that goes on
+    while sum(kills.values()) < args.kills and not stopped:
         ranks, parts = kind = kinds[runs % len(kinds)]
         out = work / f"run{runs}"
         runs += 1
@@ -159,4 +161,4 @@ finally:
 each = ", ".join(f"{n} of {r} processes{f' with models in {p} parts' if p > 1 else ''}"
                  for (r, p), n in kills.items())
 print(f"K9: {sum(kills.values())} kills of random ranks ({each}) over {runs} runs, {wrong} differences")
-sys.exit(wrong > 0)
+sys.exit(wrong > 0 or bool(stopped))
