@@ -4,6 +4,7 @@
  * one fails, of those every 128th (SPT_TEST_SLOW=1: all of them). */
 #define _GNU_SOURCE
 #include "support/flows.h"
+#include "support/tiny_t5.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,26 @@
 
 #define TINY "upstream/test_t5_1_1_tiny/checkpoint_3"
 static bool ready, plugin;
+
+/* A directory of Hugging Face in the shape of the tiny checkpoint. */
+static void write_hf(const char *dir)
+{
+    struct t5_config c = tiny_t5_default;
+    struct tiny_t5 m;
+    spt_err err = {0};
+    c.vocab = 32128;
+    c.width = 4, c.heads = 2, c.head_dim = 2, c.ff = 8, c.enc_layers = 2, c.dec_layers = 2;
+    c.buckets = 4, c.max_distance = 8;
+    tiny_t5_make(&m, &c, 3);
+    EXPECT_OK(fs_make_dirs(dir, &err), &err);
+    tiny_t5_write(&m, dir,
+                  "{\"model_type\": \"t5\", \"vocab_size\": 32128, \"d_model\": 4, \"d_kv\": 2, "
+                  "\"d_ff\": 8, \"num_heads\": 2, \"num_layers\": 2, \"num_decoder_layers\": 2, "
+                  "\"relative_attention_num_buckets\": 4, \"relative_attention_max_distance\": 8, "
+                  "\"feed_forward_proj\": \"gated-gelu\", \"tie_word_embeddings\": false, "
+                  "\"layer_norm_epsilon\": 1e-6, \"is_encoder_decoder\": true}");
+    tiny_t5_free(&m);
+}
 
 /* Everything happens in a temporary directory, so that names are short and relative. */
 static int setup(void **state)
@@ -38,6 +59,19 @@ static int setup(void **state)
     snprintf(path, sizeof path, "make -s -C examples/plugin OUT=%s/shout >/dev/null 2>&1 && cp -r "
              "examples/plugin/shout/configs examples/plugin/shout/data %s/shout", flow.dir, flow.dir);
     plugin = !system(path);
+    static const char mixes[] =
+        "#include <spt/plugin.h>\n"
+        "static spt_status init(const spt_plugin_host *h, spt_plugin_self *s, spt_err *err)\n"
+        "{\n"
+        "    const char *const task[] = {\"glue_cola_v002\", \"glue_sst2_v002\"};\n"
+        "    return h->add_mixture(s, \"mixed\", task, (void *)0, 2, err);\n"
+        "}\n"
+        "SPT_PLUGIN(\"mixes\", \"1\", init)\n";
+    test_write(test_path(flow.dir, "mixes.c"), mixes, sizeof mixes - 1);
+    snprintf(path, sizeof path, "${CC:-cc} -shared -fPIC -Iinclude -o %s/mixes.so %s/mixes.c", flow.dir,
+             flow.dir);
+    plugin = plugin && !system(path);
+    write_hf(test_path(flow.dir, "hf"));
     tfds_writer *w;
     EXPECT_OK(tfds_writer_new(test_path(flow.dir, "tfds"), "glue/sst2:2.0.0", &w, &err), &err);
     for (int i = 0; i < 6; i++) {
@@ -133,18 +167,36 @@ static spt_status train_with_a_mixture_saved(void *ctx, spt_err *err)
     flow_remove("model_dir");
     return WORDS("train", err, MODEL, TRAIN("4"), TASK("own"),
                  "--gin.utils.SaveCheckpointConfig.save_dataset=True",
-                 "--gin.utils.SaveCheckpointConfig.keep=1");
+                 "--gin.utils.SaveCheckpointConfig.keep=1",
+                 "--gin.utils.SaveCheckpointConfig.checkpoint_steps=[2]",
+                 "--gin.trainer.Trainer.num_microbatches=2");
 }
 
+#define EVAL(task, checkpoint, type)                                                                      \
+    MODEL, TASK(task), "--gin_file=prompt_tuning/configs/runs/prompt_eval.gin",                           \
+        "--gin.EVAL_OUTPUT_DIR='eval_dir'", "--gin.PROMPT_FILE='prompt.npy'",                             \
+        "--gin.CHECKPOINT_PATH='" checkpoint "'", "--gin.utils.DatasetConfig.batch_size=2",               \
+        "--gin.utils.DatasetConfig.split='validation'",                                                   \
+        "--gin.utils.RestoreCheckpointConfig.dtype='" type "'", "--gin.evaluate.use_orbax=False"
+
+/* Another checkpoint was evaluated before. */
 static spt_status evaluate(void *ctx, spt_err *err)
+{
+    static const char done[] = "elsewhere/checkpoint_1\n";
+    (void)ctx;
+    flow_remove("eval_dir");
+    EXPECT_TRUE(!mkdir("eval_dir", 0777));
+    test_write("eval_dir/eval.taskless_glue_sst2_v200_examples.ckpt", done, sizeof done - 1);
+    return WORDS("eval", err, EVAL("taskless_glue_sst2_v200_examples", TINY, "float32"));
+}
+
+/* Scores in the place of answers, over weights of Hugging Face that are rounded. */
+static spt_status evaluate_candidates(void *ctx, spt_err *err)
 {
     (void)ctx;
     flow_remove("eval_dir");
-    return WORDS("eval", err, MODEL, TASK("taskless_glue_sst2_v200_examples"),
-                 "--gin_file=prompt_tuning/configs/runs/prompt_eval.gin", "--gin.EVAL_OUTPUT_DIR='eval_dir'",
-                 "--gin.PROMPT_FILE='prompt.npy'", "--gin.CHECKPOINT_PATH='" TINY "'",
-                 "--gin.utils.DatasetConfig.batch_size=2", "--gin.utils.DatasetConfig.split='validation'",
-                 "--gin.utils.RestoreCheckpointConfig.dtype='float32'", "--gin.evaluate.use_orbax=False");
+    return WORDS("eval", err,
+                 EVAL("glue_sst2_v200_rank_classification_test", "hf", "bfloat16"));
 }
 
 static spt_status infer_on(const char *mode, spt_err *err)
@@ -169,6 +221,14 @@ static spt_status infer_predict(void *ctx, spt_err *err)
 {
     (void)ctx;
     return infer_in("--gin.infer.mode='predict_with_aux'", err);
+}
+
+#define PREDICT "--gin.models.EncoderDecoderModel.predict_batch_with_aux"
+/* Targets are forced upon the decoder. */
+static spt_status infer_with_targets(void *ctx, spt_err *err)
+{
+    (void)ctx;
+    return infer_in(PREDICT ".prompt_with_targets=True", err);
 }
 
 static spt_status infer_score(void *ctx, spt_err *err)
@@ -237,6 +297,13 @@ static spt_status train_with_plugin(void *ctx, spt_err *err)
                  "--gin_file=shout/configs/ramp.gin");
 }
 
+/* A plug-in with nothing but a mixture. */
+static spt_status with_mixture(void *ctx, spt_err *err)
+{
+    (void)ctx;
+    return COMMAND(err, "tasks", "", "mixed", "plugin", "mixes.so");
+}
+
 /* Without gin files: the plug-in's code named by options, its arguments as bindings. */
 static spt_status plain_with_plugin(void *ctx, spt_err *err)
 {
@@ -267,7 +334,9 @@ static const struct flow flows[] = {
     {"gin: infer, scores", infer_score, infer_score},
     {"gin: infer, predictions", infer_predict, infer_predict},
     {"gin: infer, complete", infer_again, infer_again},
+    {"gin: infer, targets", infer_with_targets, infer_with_targets},
     {"gin: eval", evaluate, evaluate},
+    {"gin: eval, candidates", evaluate_candidates, evaluate_candidates},
     {"gin: train", train_first, train_on},
     {"gin: train and continue", train_and_resume, train_on},
     {"gin: train, data position saved", train_with_a_mixture_saved, train_with_a_mixture_saved},
@@ -275,6 +344,7 @@ static const struct flow flows[] = {
     {"plan of several runs", plan_with_plugin, plan_with_plugin},
 }, plugin_flows[] = {
     {"cache with a plug-in", with_plugin, with_plugin},
+    {"mixture of a plug-in", with_mixture, with_mixture},
     {"train with a plug-in", plain_with_plugin, plain_with_plugin},
     {"gin: train with a plug-in", train_with_plugin, train_with_plugin},
 };

@@ -332,8 +332,28 @@ static spt_status run_sample(void *ctx, spt_err *err)
     return st;
 }
 
+/* Lines outside of blocks, each deeper than the one before. */
+static spt_status run_deep_lines(void *ctx, spt_err *err)
+{
+    struct session s = {0};
+    buf text;
+    (void)ctx;
+    buf_init(&text, 4096);
+    for (int i = 0; i < 12; i++)
+        buf_addf(&text, "%*sfx.pair.left = %d\n", i, "", i);
+    spt_status st = buf_status(&text, "text", err);
+    if (!st)
+        st = open_session(&s, err);
+    if (!st)
+        st = gin_parse_string(s.c, buf_str(&text), text.len, err);
+    buf_release(&text);
+    close_session(&s);
+    return st;
+}
+
 static void every_allocation_may_fail(void **state)
 {
+    EXPECT_TRUE(fault_every_alloc(run_deep_lines, NULL) > 12);
     EXPECT_TRUE(fault_every_alloc(run_sample, NULL) > 30);
 }
 

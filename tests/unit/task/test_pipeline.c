@@ -9,6 +9,7 @@
 #include "task/cache.h"
 #include "task/pipeline.h"
 #include "task/tf_example.h"
+#include "task/tf_order.h"
 #include "task/tfds.h"
 #include "task/tfds_write.h"
 
@@ -539,9 +540,9 @@ static void raw_archives_have_the_order_of_tfds(void **state)
 /* --- faults
  * ------------------------------------------------------------------------------------------ */
 
-static spt_status fault_run(void *ctx, spt_err *err)
+static spt_status stream_all(const char *name, const char *dir, spt_err *err)
 {
-    struct pipeline_options o = options("taskless_glue_sst2_v200_examples", "validation", ctx);
+    struct pipeline_options o = options(name, "validation", dir);
     task_registry *r = NULL;
     pipeline *p = NULL;
     struct task_example e;
@@ -554,6 +555,17 @@ static spt_status fault_run(void *ctx, spt_err *err)
     pipeline_close(p);
     task_registry_free(r);
     return st;
+}
+
+static spt_status fault_run(void *ctx, spt_err *err)
+{
+    return stream_all("taskless_glue_sst2_v200_examples", ctx, err);
+}
+
+/* An index in front of 16 ids: the array was full. */
+static spt_status with_index(void *ctx, spt_err *err)
+{
+    return stream_all("task_index_glue_sst2_v200_examples", ctx, err);
 }
 
 static spt_status corrupted_spans(void *ctx, spt_err *err)
@@ -573,9 +585,28 @@ static spt_status corrupted_spans(void *ctx, spt_err *err)
 static spt_status shards_alone(void *ctx, spt_err *err)
 {
     tfds *d;
+    tfds_reader *r = NULL;
     TRY(tfds_open_shards(ctx, "validation", 1, &d, err));
+    const spt_status st = tfds_read(d, "validation", &r, err);
+    tfds_reader_close(r);
     tfds_close(d);
+    return st;
+}
+
+static spt_status visit(void *ctx, size_t file, uint64_t at, spt_err *err)
+{
+    (void)file, (void)at, (void)err;
+    ++*(size_t *)ctx;
     return SPT_OK;
+}
+
+static spt_status interleaved(void *ctx, spt_err *err)
+{
+    const uint64_t count[] = {2, 0, 3};
+    size_t n = 0;
+    (void)ctx;
+    TRY(tf_interleave(count, 3, 2, 1, visit, &n, err));
+    return n == 5 ? SPT_OK : err_set(err, SPT_E_INTERNAL, "%zu of 5", n);
 }
 
 static spt_status fault_write(void *ctx, spt_err *err)
@@ -610,11 +641,13 @@ static void faults(void **state)
     snprintf(dir, sizeof dir, "%s", test_path(test_tmpdir(), "faults"));
     write_sst2(dir, 4, 1);
     EXPECT_TRUE(fault_every_alloc(fault_run, dir) > 20);
+    EXPECT_TRUE(fault_every_alloc(with_index, dir) > 20);
     const char *texts = test_path(test_tmpdir(), "c4");
     write_texts(texts, 1);
     EXPECT_TRUE(fault_every_alloc(corrupted_spans, (void *)(uintptr_t)texts) > 20);
     EXPECT_TRUE(fault_every_syscall(fault_run, dir, 5 /* EIO */) > 3);
     EXPECT_TRUE(fault_every_alloc(shards_alone, dir) > 3);
+    EXPECT_TRUE(fault_every_alloc(interleaved, NULL) > 0);
     EXPECT_TRUE(fault_every_alloc(fault_write, dir) > 10);
     EXPECT_TRUE(fault_every_syscall(fault_write, dir, 28 /* ENOSPC */) > 3);
 }

@@ -512,8 +512,56 @@ static spt_status many_scored(void *ctx, spt_err *err)
     return st;
 }
 
+/* More mixtures than the registry has room for. */
+static spt_status many_mixtures(void *ctx, spt_err *err)
+{
+    const struct task_member member = {"glue_cola_v002", 1};
+    task_registry *r;
+    char name[32];
+    (void)ctx;
+    TRY(task_registry_new(&r, err));
+    spt_status st = SPT_OK;
+    const size_t more = mixture_count(r) + 1; /* arrays double */
+    for (size_t i = 0; i < more && !st; i++) {
+        snprintf(name, sizeof name, "mixed_%zu", i);
+        st = task_registry_add_mixture(r, name, &member, 1, err);
+    }
+    task_registry_free(r);
+    return st;
+}
+
+static spt_status count_score(void *ctx, const char *key, double value, spt_err *err)
+{
+    (void)key, (void)value, (void)err;
+    ++*(size_t *)ctx;
+    return SPT_OK;
+}
+
+/* Two values for every task that scores groups or candidates. */
+static spt_status scored_by_groups(void *ctx, spt_err *err)
+{
+    const task_registry *r = ctx;
+    static const unsigned wanted[] = {METRIC_MULTIRC, METRIC_RANK};
+    size_t scored = 0;
+    struct task_value target[2] = {{.rank_correct = true, .rank_length = 1},
+                                   {.group = {1}, .rank_index = {0, 1}}};
+    struct task_value prediction[2] = {{.score = 1}, {.label = 0}};
+    spt_status st = SPT_OK;
+    for (size_t k = 0; k < 2 && !st; k++) {
+        size_t i = 0;
+        while (!(task_at(r, i)->metrics & wanted[k]))
+            i++;
+        st = task_score(task_at(r, i), target, prediction, 2, count_score, &scored, err);
+    }
+    return st;
+}
+
 static void every_allocation_can_fail(void **state)
 {
+    task_registry *r = fresh();
+    EXPECT_TRUE(fault_every_alloc(scored_by_groups, r) > 4);
+    task_registry_free(r);
+    EXPECT_TRUE(fault_every_alloc_stack(many_mixtures, NULL, 4) > 2);
     EXPECT_TRUE(fault_every_alloc_stack(many_scored, NULL, 4) > 2);
     EXPECT_TRUE(fault_every_alloc(add_one, NULL) > 10);
 }

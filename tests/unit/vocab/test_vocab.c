@@ -587,11 +587,29 @@ static spt_status open_dir(void *ctx, spt_err *err)
     return st;
 }
 
+/* SentencePiece's library decides in the place of ours. */
+static spt_status open_library_too(void *ctx, spt_err *err)
+{
+    struct vocab_opts o;
+    vocab *v = NULL;
+    buf text;
+    vocab_opts_init(&o);
+    o.use_library = true;
+    buf_init(&text, 1000);
+    spt_status st = vocab_open(ctx, &o, &v, err);
+    if (!st)
+        st = vocab_decode(v, (const int32_t[]){3, 4, 1}, 3, &text, err);
+    buf_release(&text);
+    vocab_close(v);
+    return st;
+}
+
 static void faults_are_survived(void **state)
 {
     char dir[1024];
     snprintf(dir, sizeof dir, "%s", model_dir(false));
     EXPECT_TRUE(fault_every_alloc(open_dir, dir) > 20);
+    EXPECT_TRUE(fault_every_alloc(open_library_too, dir) > 20);
     write_text(test_path(dir, "tokenizer_config.json"), "{\"legacy\": false, \"extra_ids\": 2}");
     EXPECT_TRUE(fault_every_alloc(open_dir, dir) > 20);
     EXPECT_TRUE(fault_every_syscall(open_dir, dir, EIO) > 4);
