@@ -333,7 +333,7 @@ static const struct flow flows[] = {
     {"cache", cache_tasks, cache_tasks},
     {"gin: infer, scores", infer_score, infer_score},
     {"gin: infer, predictions", infer_predict, infer_predict},
-    {"gin: infer, complete", infer_again, infer_again},
+    {"gin: infer, complete", infer_again, NULL},
     {"gin: infer, targets", infer_with_targets, infer_with_targets},
     {"gin: eval", evaluate, evaluate},
     {"gin: eval, candidates", evaluate_candidates, evaluate_candidates},
