@@ -272,7 +272,8 @@ static void *fault_realloc(void *ctx, void *p, size_t size)
         return NULL;
     b->size = size;
     blocks_now += old ? 0 : 1;
-    const size_t now = bytes_now += size - old_size;
+    bytes_now += size - old_size;
+    const size_t now = bytes_now;
     if (now > bytes_peak)
         bytes_peak = now;
     return b + 1;
