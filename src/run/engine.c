@@ -141,7 +141,12 @@ spt_status engine_open_ops(struct engine *e, const struct settings *s, bool prof
         .threads = (int)s->threads,
     };
     TRY(ops_open(&cfg, &e->ops, err));
-    return profile ? ops_profile_open(e->ops, &e->ops, err) : SPT_OK;
+    const spt_status st = profile ? ops_profile_open(e->ops, &e->ops, err) : SPT_OK;
+    if (st) {
+        ops_close(e->ops);
+        e->ops = NULL;
+    }
+    return st;
 }
 
 /* --- a model that is only counted ---------------------------------------------------------- */

@@ -386,11 +386,32 @@ static void test_calibrated(void **ctx)
     close_bench(&b);
 }
 
+static spt_status open_with_profile(void *ctx, spt_err *err)
+{
+    struct engine e = {0};
+    struct settings s;
+    (void)ctx;
+    TRY(settings_init(&s, "bench", err));
+    s.threads = 1;
+    const spt_status st = engine_open_ops(&e, &s, true, err);
+    if (!st)
+        ops_close(e.ops);
+    settings_release(&s);
+    return st;
+}
+
+/* Who could not be opened has nothing to close. */
+static void test_profile_without_memory(void **unused)
+{
+    (void)unused;
+    EXPECT_TRUE(fault_every_alloc(open_with_profile, NULL) > 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mixed_is_single),  cmocka_unit_test(test_calibrated),
-        cmocka_unit_test(test_ranks_without_memory),
+        cmocka_unit_test(test_ranks_without_memory), cmocka_unit_test(test_profile_without_memory),
         cmocka_unit_test(test_ranked_groupings), cmocka_unit_test(test_greedy_groupings),
         cmocka_unit_test(test_beam_groupings),   cmocka_unit_test(test_ways_agree),
     };
