@@ -72,6 +72,8 @@ FLOW(plan_sweep, "plan", USE, "train", flow.train, "lengths", "2,3", "runs", run
 FLOW(plan_ranks, "plan", USE, "train", flow.train, "length", "3", "ranks", "2", "bandwidth", "1G", "steps", "2")
 FLOW(bench, "bench", "model", flow.model, "threads", "1", "steps", "1", "batch", "2", "tokens", "3",
      "targets", "1", "length", "2")
+FLOW(bench_random, "bench", "size", "tiny", "threads", "1", "steps", "1", "batch", "1", "tokens", "2",
+     "targets", "1", "length", "2")
 FLOW(beam, "infer", USE, "prompt", flow.kept, "data", flow.eval, "generate", "on", "max-output", "3",
      "decode", "beam", "beams", "3", "n-best", "2", "json", "on", "ids", "on", "stop", "e")
 FLOW(beam_hf, "infer", USE, "prompt", flow.kept, "data", flow.eval, "generate", "on", "max-output", "3",
@@ -144,6 +146,7 @@ static const struct flow slow_flows[] = {
     CASE("plan of a sweep", plan_sweep),
     CASE("plan for ranks", plan_ranks),
     CASE("bench", bench),
+    {"bench of random weights", flow_bench_random, flow_extract_half}, /* a bench leaves nothing */
 };
 static const struct flow flows[] = {
     CASE("find-module", find_module),
