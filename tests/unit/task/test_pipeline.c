@@ -487,22 +487,28 @@ static void caches_hold_the_same_examples(void **state)
 /* --- raw archives
  * --------------------------------------------------------------------------------- */
 
-static spt_status raw_run(void *ctx, spt_err *err)
+/* Reads all that the options ask for. */
+static spt_status stream_all(const struct pipeline_options *o, spt_err *err)
 {
-    struct pipeline_options o = options("glue_sst2_v002", "train", NULL);
     task_registry *r = NULL;
     pipeline *p = NULL;
     struct task_example e;
     bool more = true;
-    o.raw_dir = ctx;
     spt_status st = task_registry_new(&r, err);
     if (!st)
-        st = pipeline_open(r, &o, &p, err);
+        st = pipeline_open(r, o, &p, err);
     while (!st && more)
         st = pipeline_next(p, &e, &more, err);
     pipeline_close(p);
     task_registry_free(r);
     return st;
+}
+
+static spt_status raw_run(void *ctx, spt_err *err)
+{
+    struct pipeline_options o = options("glue_sst2_v002", "train", NULL);
+    o.raw_dir = ctx;
+    return stream_all(&o, err);
 }
 
 static void raw_archives_have_the_order_of_tfds(void **state)
@@ -540,32 +546,21 @@ static void raw_archives_have_the_order_of_tfds(void **state)
 /* --- faults
  * ------------------------------------------------------------------------------------------ */
 
-static spt_status stream_all(const char *name, const char *dir, spt_err *err)
+static spt_status stream_validation(const char *name, const char *dir, spt_err *err)
 {
-    struct pipeline_options o = options(name, "validation", dir);
-    task_registry *r = NULL;
-    pipeline *p = NULL;
-    struct task_example e;
-    bool more = true;
-    spt_status st = task_registry_new(&r, err);
-    if (!st)
-        st = pipeline_open(r, &o, &p, err);
-    while (!st && more)
-        st = pipeline_next(p, &e, &more, err);
-    pipeline_close(p);
-    task_registry_free(r);
-    return st;
+    const struct pipeline_options o = options(name, "validation", dir);
+    return stream_all(&o, err);
 }
 
 static spt_status fault_run(void *ctx, spt_err *err)
 {
-    return stream_all("taskless_glue_sst2_v200_examples", ctx, err);
+    return stream_validation("taskless_glue_sst2_v200_examples", ctx, err);
 }
 
 /* An index in front of 16 ids: the array was full. */
 static spt_status with_index(void *ctx, spt_err *err)
 {
-    return stream_all("task_index_glue_sst2_v200_examples", ctx, err);
+    return stream_validation("task_index_glue_sst2_v200_examples", ctx, err);
 }
 
 static spt_status corrupted_spans(void *ctx, spt_err *err)
