@@ -203,7 +203,7 @@ bool gin_string(const char *s, size_t len, buf *out, struct gin_string_kind *kin
     const char *end = s + len;
     bool raw = false;
     *kind = (struct gin_string_kind){0};
-    for (; *s != '\'' && *s != '"'; s++) { /* the token has a quote */
+    for (; s < end && *s != '\'' && *s != '"'; s++) {
         raw |= (*s | 32) == 'r';
         kind->bytes |= (*s | 32) == 'b';
         kind->format |= (*s | 32) == 'f';

@@ -27,7 +27,7 @@ spt_status extensions_apply(extensions *x, gin_config *c, spt_err *err);
 task_registry *extensions_tasks(const extensions *x);
 
 /* When v is a call of a plug-in's initialiser: *is, and init does what it asks for. The
- * configuration's extensions answer; without any this is false. */
+ * configuration's extensions answer; without any it is none. */
 spt_status extensions_initializer(gin_config *c, const gin_value *v, struct prompt_init *init,
                                   bool *is, spt_err *err);
 
