@@ -290,7 +290,7 @@ check-nan: $B/tests/fault/test_nan ## N5: not-a-number in any tensor
 	$<
 # The places of MUTANTS, or N freshly drawn ones: make check-mutate MUTANTS= N=200 SEED=3. Goes on where it was stopped.
 MUTANTS ?= tests/mutation/sample.log
-check-mutate: ## C9: changed places of store, gin and ckpt that a test notices (an hour)
+check-mutate: ## C9: changed places of store, gin and ckpt that a test notices (hours)
 	mkdir -p $B
 	tools/mutate $(if $(MUTANTS),--sample $(MUTANTS) --log $B/mutants.log,--count $N --seed $(SEED) --log $B/mutants-$(SEED).log) --jobs 2
 .PHONY: check-mutate
